@@ -1,0 +1,1 @@
+"""What llmtrap's speed and memory are measured with: `python -m benchmarks`, and a maker of real-size input."""

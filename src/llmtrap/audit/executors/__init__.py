@@ -1,0 +1,36 @@
+"""Where the work runs. Adding an engine is adding a file and a line to `choose_executor`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llmtrap.audit.executors.base import Executor, Outcome
+from llmtrap.audit.executors.local import LocalExecutor
+from llmtrap.audit.executors.ray import RayExecutor
+from llmtrap.audit.executors.serial import SerialExecutor
+from llmtrap.audit.executors.worker import WorkerSpec, peak_rss_bytes
+from llmtrap.audit.settings import RunOptions
+from llmtrap.spectra.backends import cuda_device_count
+
+__all__ = ["Executor", "Outcome", "choose_executor", "peak_rss_bytes"]
+
+
+def choose_executor(spec: WorkerSpec, options: RunOptions) -> Executor:
+    """The executor for `--engine`, `--workers` and `--device`."""
+    devices = _devices(spec, options.workers)
+    if options.engine == "ray":
+        return RayExecutor(replace(spec, device=devices[0]), options.workers)
+    if len(devices) == 1 and not options.isolated:
+        return SerialExecutor(WorkerSpec(spec.source, spec.analysis, spec.backend, devices[0]))
+    return LocalExecutor(spec, devices)
+
+
+def _devices(spec: WorkerSpec, workers: int) -> list[str]:
+    """A device for each worker: `cuda` means every CUDA device there is, one worker each."""
+    if spec.device == "cuda" or (spec.device == "auto" and spec.backend != "numpy"):
+        count = cuda_device_count()
+        if count > 1:
+            return [f"cuda:{number}" for number in range(count)]
+        if count == 1 or spec.device == "cuda":
+            return ["cuda:0"]
+    return [spec.device if spec.device != "auto" else "cpu"] * workers

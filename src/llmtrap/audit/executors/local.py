@@ -1,0 +1,148 @@
+"""Several processes on this machine, each with one BLAS thread; a process that dies takes one matrix with it.
+
+Every worker is a lane of its own with a short queue, so that it is known what each will read next: a remote source
+fetches that meanwhile, and no byte is fetched by two workers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+from pebble import ProcessExpired, ProcessPool
+
+from llmtrap.audit.executors.base import Outcome
+from llmtrap.audit.executors.worker import WorkerSpec, measure_in_worker, start_worker
+from llmtrap.audit.plan import Task
+from llmtrap.checkpoint.sources.base import ByteRange
+
+READ_AHEAD = 2
+ATTEMPTS = 2
+
+
+@dataclass
+class _Lane:
+    """One worker process and the tasks that wait for it."""
+
+    spec: WorkerSpec
+    pool: ProcessPool = field(init=False)
+    queue: deque[Task] = field(default_factory=deque)
+    running: Task | None = None
+
+    def __post_init__(self) -> None:
+        self.pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPool:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPool(max_workers=1, context=context, initializer=start_worker, initargs=(self.spec,))
+
+    def start(self, task: Task, upcoming: tuple[ByteRange, ...]) -> Future[Outcome]:
+        """Give the worker a task; where it died while idle, a new one."""
+        self.running = task
+        with _interrupts_held():
+            try:
+                return self.pool.schedule(measure_in_worker, args=[task, upcoming])
+            except RuntimeError:
+                self.replace_worker()
+                return self.pool.schedule(measure_in_worker, args=[task, upcoming])
+
+    def replace_worker(self) -> None:
+        """Start afresh after a death: a pool may be left with half a message, or unusable."""
+        self.stop()
+        self.pool.join()
+        self.pool = self._new_pool()
+
+    def stop(self) -> None:
+        """Stop the worker whatever it is doing."""
+        self.pool.stop()  # type: ignore[no-untyped-call]
+
+
+class LocalExecutor:
+    """Runs tasks in worker processes.
+
+    Args:
+        spec: what each worker starts with.
+        devices: one device a worker; its length is the number of workers.
+    """
+
+    def __init__(self, spec: WorkerSpec, devices: Sequence[str]):
+        self._spec = spec
+        self._devices = devices
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        """Yield outcomes as they come. A task whose worker dies is tried once more, then fails with the reason."""
+        lanes = [_Lane(replace(self._spec, device=device)) for device in self._devices[: max(1, len(tasks))]]
+        try:
+            yield from self._drive(lanes, deque(tasks))
+        finally:
+            for lane in lanes:
+                lane.stop()
+            for lane in lanes:
+                lane.pool.join()
+
+    def _drive(self, lanes: list[_Lane], waiting: deque[Task]) -> Iterator[Outcome]:
+        attempts: dict[str, int] = {}
+        running: dict[Future[Outcome], _Lane] = {}
+        while True:
+            for lane in lanes:
+                _feed(lane, waiting, running)
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                lane = running.pop(future)
+                task = lane.running
+                assert task is not None  # noqa: S101 - a running future has its task
+                lane.running = None
+                try:
+                    yield future.result()
+                except (ProcessExpired, BrokenProcessPool) as death:
+                    lane.replace_worker()
+                    attempts[task.key] = attempts.get(task.key, 0) + 1
+                    if attempts[task.key] < ATTEMPTS:
+                        waiting.append(task)
+                    else:
+                        yield Outcome(task.key, None, _obituary(death), "", 0)
+
+
+def _feed(lane: _Lane, waiting: deque[Task], running: dict[Future[Outcome], _Lane]) -> None:
+    """Start the lane's next task if it is idle, and reserve what it reads after that."""
+    if lane.running is not None:
+        return
+    # Near the end nothing is reserved: a task must not wait behind a long one while another worker is idle.
+    ahead = READ_AHEAD if len(waiting) > 4 * READ_AHEAD else 0
+    while waiting and len(lane.queue) < 1 + ahead:
+        lane.queue.append(waiting.popleft())
+    if not lane.queue:
+        return
+    task = lane.queue.popleft()
+    upcoming = tuple(chain.from_iterable(t.matrix.spans() for t in lane.queue))
+    running[lane.start(task, upcoming)] = lane
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are started meanwhile: they inherit the mask, and would die with a traceback."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _obituary(death: ProcessExpired | BrokenProcessPool) -> str:
+    if isinstance(death, BrokenProcessPool):
+        return "the worker died twice before it could begin (the system may be out of memory: use fewer --workers)"
+    code = death.exitcode
+    if code is not None and code < 0:
+        how = f"was killed by signal {-code}"
+        hint = " (the system may be out of memory: use fewer --workers)" if code == -9 else ""
+        return f"the worker {how} twice{hint}"
+    return f"the worker died twice with exit code {code}"

@@ -1,0 +1,215 @@
+"""The journal: every result on disk before it counts, so that an audit can be stopped anywhere and carried on.
+
+Append-only, one fsynced line a record. A matrix's record is found by a key that stands for its content and settings,
+so that a changed file, setting or version of llmtrap is never answered from it. A line cut short by a crash is
+skipped; two runs may write to one journal at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+from pydantic import ValidationError
+
+from llmtrap.errors import LlmtrapError, OutputError
+from llmtrap.report import document
+
+
+def default_folder() -> Path:
+    """Where journals are kept: the user's cache folder."""
+    return user_cache_path("llmtrap", appauthor=False) / "journal"
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What a report needs to know beside its matrices, so that journals can be merged without the weights.
+
+    `tasks` are [id, tensor, key] in the order of the report.
+    """
+
+    key: str
+    target: document.Target
+    settings: document.Settings
+    skipped: tuple[document.SkippedTensor, ...]
+    tasks: tuple[tuple[str, str, str], ...]
+
+
+class Journal:
+    """One journal file, opened for reading back and appending."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def for_target(cls, folder: Path, name: str, kind: str) -> Journal:
+        """The journal of a target: a readable name and a checksum of the whole one."""
+        readable = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in Path(name).name)[:60]
+        return cls(folder / f"{readable.strip('.') or 'target'}-{zlib.crc32(f'{kind}:{name}'.encode()):08x}.jsonl")
+
+    def forget(self) -> None:
+        """Drop everything recorded so far."""
+        with self._explained():
+            self.path.unlink(missing_ok=True)
+
+    def matrices(self, wanted: set[str]) -> dict[str, document.Matrix]:
+        """The recorded results with these keys."""
+        found: dict[str, document.Matrix] = {}
+        for record in self._records():
+            key = record.get("key")
+            if record.get("kind") == "matrix" and isinstance(key, str) and key in wanted:
+                # A record that does not fit the document is no result: the matrix is measured again.
+                with contextlib.suppress(ValidationError):
+                    found[key] = document.Matrix.model_validate(record.get("matrix"))
+        return found
+
+    def plans(self) -> list[PlanRecord]:
+        """The plans recorded, oldest first."""
+        plans = []
+        for record in self._records():
+            if record.get("kind") == "plan":
+                with contextlib.suppress(ValidationError, KeyError, TypeError, ValueError):
+                    plans.append(_plan_of(record))
+        return plans
+
+    def add_plan(self, plan: PlanRecord) -> None:
+        """Record a plan, unless it is there already."""
+        if all(known.key != plan.key for known in self.plans()):
+            self._append(
+                {
+                    "kind": "plan",
+                    "key": plan.key,
+                    "target": plan.target.model_dump(mode="json"),
+                    "settings": plan.settings.model_dump(mode="json"),
+                    "skipped": [s.model_dump(mode="json") for s in plan.skipped],
+                    "tasks": [list(task) for task in plan.tasks],
+                }
+            )
+
+    def add(self, key: str, matrix: document.Matrix) -> None:
+        """Record one result; it is on disk when this returns.
+
+        Raises:
+            OutputError: it could not be written; what was recorded before is intact.
+        """
+        self._append({"kind": "matrix", "key": key, "matrix": matrix.model_dump(mode="json")})
+
+    def _append(self, record: dict[str, Any]) -> None:
+        body = json.dumps(record, separators=(",", ":"), allow_nan=False)
+        line = f"{zlib.crc32(body.encode()):08x} {body}\n".encode()
+        with self._explained():
+            created = not self.path.exists()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            try:
+                _append_line(file, line)
+            finally:
+                os.close(file)
+            if created:
+                _sync_folder(self.path.parent)
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        with self._explained():
+            if not self.path.is_file():
+                return
+            with self.path.open("rb") as file:
+                for line in file:
+                    record = _record_of(line)
+                    if record is not None:
+                        yield record
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise OutputError(
+                "the disk is full" if full else f"the journal cannot be used ({error.strerror or error})",
+                file=str(self.path),
+                remedy="Free some space and run the same command again: it carries on from here"
+                if full
+                else "Choose another place with --journal DIR",
+            ) from error
+
+
+def _record_of(line: bytes) -> dict[str, Any] | None:
+    """The record of one line; None for a line that was cut short, damaged, or is no record."""
+    checksum, _, body = line.rstrip(b"\n").partition(b" ")
+    if checksum != f"{zlib.crc32(body):08x}".encode():
+        return None
+    try:
+        record = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _append_line(file: int, line: bytes) -> None:
+    """Append one line and wait until it is on disk; on failure leave the file as it was."""
+    locked = _lock(file)
+    end = os.fstat(file).st_size
+    if end and os.pread(file, 1, end - 1) != b"\n":
+        # A crash may have left half a line: it keeps its own line, and ours begins a new one.
+        line = b"\n" + line
+    try:
+        rest = memoryview(line)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        os.fsync(file)
+    except OSError:
+        if locked:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, end)
+        raise
+
+
+def _lock(file: int) -> bool:
+    """Keep other writers out until the file is closed; False on a file system without locks (some cluster ones)."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            return False
+        raise
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name last, where folders can be synced."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _plan_of(record: dict[str, Any]) -> PlanRecord:
+    return PlanRecord(
+        key=str(record["key"]),
+        target=document.Target.model_validate(record["target"]),
+        settings=document.Settings.model_validate(record["settings"]),
+        skipped=tuple(document.SkippedTensor.model_validate(s) for s in record["skipped"]),
+        tasks=tuple((str(i), str(t), str(k)) for i, t, k in record["tasks"]),
+    )
+
+
+def open_existing(path: Path) -> Journal:
+    """A journal that must be there.
+
+    Raises:
+        LlmtrapError: there is no such file.
+    """
+    if not path.is_file():
+        raise LlmtrapError("no such journal", file=str(path), remedy="Give the journal files that --part runs wrote")
+    return Journal(path)

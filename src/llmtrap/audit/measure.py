@@ -1,0 +1,174 @@
+"""From one weight matrix to its part of the report."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtrap.audit.timing import READ, Stages
+from llmtrap.checkpoint import Source, WeightMatrix
+from llmtrap.errors import MatrixError
+from llmtrap.report import document
+from llmtrap.spectra import AnalysisSettings, Esd, LogHistogram, MatrixAnalysis, TrapAnalysis, analyse, log_histogram
+from llmtrap.spectra.backends import Backend
+from llmtrap.spectra.traps import edge_z
+
+Floats = NDArray[np.floating]
+
+# Small enough that a block is still in the cache when its entries are summed and copied.
+BLOCK_ENTRIES = 1 << 20
+
+
+@dataclass(frozen=True)
+class StoredReader:
+    """A weight matrix and its bytes, as the spectra read it."""
+
+    matrix: WeightMatrix
+    source: Source
+    stages: Stages
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.matrix.shape
+
+    def blocks(self) -> Iterator[Floats]:
+        """Decoded blocks of rows."""
+        return self.stages.reading(self.matrix.blocks(self.source, BLOCK_ENTRIES))
+
+    def histogram(self) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
+        """Counts of the stored codes, where the encoding has few of them."""
+        with self.stages.of(READ):
+            return self.matrix.histogram(self.source)
+
+
+def measure_matrix(
+    matrix: WeightMatrix,
+    source: Source,
+    settings: AnalysisSettings,
+    backend: Backend,
+    stages: Stages | None = None,
+) -> document.Matrix:
+    """Read, decode and measure one matrix; `stages`, where given, learns how long reading took.
+
+    Raises:
+        LlmtrapError: its bytes cannot be read or decoded, or its numbers leave float64.
+    """
+    start = time.perf_counter()
+    analysis = analyse(StoredReader(matrix, source, stages or Stages()), settings, matrix_id=matrix.id, backend=backend)
+    return describe(matrix, analysis, time.perf_counter() - start)
+
+
+def describe(matrix: WeightMatrix, analysis: MatrixAnalysis, seconds: float) -> document.Matrix:
+    """Put an analysis into the document's words."""
+    bad = analysis.non_finite
+    esd = analysis.esd
+    if esd is not None and not (math.isfinite(esd.total) and math.isfinite(esd.largest)):
+        raise MatrixError(
+            "the squares of its entries leave the range of float64",
+            tensor=matrix.tensor,
+            remedy="Rescale the tensor: no network computes with such weights",
+        )
+    return document.Matrix(
+        id=matrix.id,
+        tensor=matrix.tensor,
+        layer=matrix.layer,
+        role=matrix.role,
+        expert=matrix.expert,
+        shape=matrix.shape,
+        encoding=matrix.encoding,
+        aliases=matrix.aliases,
+        alpha=None if esd is None else _alpha(esd),
+        spectrum=None if esd is None else _spectrum(esd),
+        traps=None if analysis.traps is None else _traps(analysis.traps, matrix.shape),
+        non_finite=None if bad is None else document.NonFinite(**asdict(bad)),
+        seconds=round(seconds, 4),
+    )
+
+
+def _alpha(esd: Esd) -> document.Alpha:
+    fit = esd.fit
+    if fit is None:
+        return document.Alpha(
+            value=None, sigma=None, xmin=None, ks=None, tail=0, band=None, reliable=False,
+            reason="no tail to fit: fewer than two distinct eigenvalues",
+        )  # fmt: skip
+    return document.Alpha(
+        value=fit.alpha, sigma=fit.sigma, xmin=fit.xmin, ks=fit.ks, tail=fit.tail,
+        band=fit.band, reliable=fit.reliable, reason=fit.reason,
+    )  # fmt: skip
+
+
+def _spectrum(esd: Esd) -> document.Spectrum:
+    largest, total = esd.largest, esd.total
+    log_norm = math.log10(largest) if largest > 0 else None
+    weighted = esd.fit.alpha * log_norm if esd.fit is not None and log_norm is not None else None
+    return document.Spectrum(
+        spectral_norm=math.sqrt(largest),
+        frobenius_norm=math.sqrt(total),
+        stable_rank=total / largest if largest > 0 else 0.0,
+        hard_rank=esd.hard_rank,
+        entropy=esd.entropy,
+        alpha_weighted=weighted,
+        log10_spectral_norm=log_norm / 2 if log_norm is not None else None,
+        rank_deficient=esd.rank_deficient,
+        precision=esd.precision,
+        histogram=_histogram(log_histogram(esd.eigenvalues)),
+    )
+
+
+def _traps(traps: TrapAnalysis, shape: tuple[int, int]) -> document.Traps:
+    certificate, bulk = traps.certificate, traps.bulk
+    counts = [c.count for c in traps.counts]
+    tops = sorted(c.top_z for c in traps.counts)
+    histogram = _histogram(traps.shuffled_histogram)
+    shuffled = None
+    if histogram is not None and traps.bulk_fit is not None:
+        shuffled = document.Shuffled(ks=traps.bulk_fit.ks, p_value=traps.bulk_fit.p_value, histogram=histogram)
+    return document.Traps(
+        count=traps.count,
+        centred=traps.centred,
+        mean_shift=traps.mean_shift,
+        low=min(counts, default=0),
+        high=max(counts, default=0),
+        reliable=traps.reliable,
+        kurtosis=certificate.kurtosis,
+        max_sigmas=certificate.max_sigmas,
+        method=traps.method,
+        rule=traps.rule,
+        entry_ratio=certificate.entry_ratio,
+        mean_ratio=certificate.mean_ratio,
+        mean=bulk.mean,
+        bulk_variance=bulk.variance,
+        edge=traps.edge,
+        edge_z=None if traps.edge is None else edge_z(traps.rule, shape),
+        top_z=traps.counts[0].top_z if traps.counts else None,
+        top_z_low=tops[0] if tops else None,
+        top_z_high=tops[-1] if tops else None,
+        shuffles=len(traps.counts),
+        found=tuple(
+            document.Trap(
+                eigenvalue=trap.eigenvalue,
+                z=trap.z,
+                strength=trap.strength,
+                cause=document.Cause(
+                    kind=trap.cause.kind,
+                    row=trap.cause.row,
+                    column=trap.cause.column,
+                    value=trap.cause.value,
+                    sigmas=trap.cause.sigmas,
+                ),
+            )
+            for trap in traps.found
+        ),
+        shuffled=shuffled,
+    )
+
+
+def _histogram(histogram: LogHistogram | None) -> document.Histogram | None:
+    return None if histogram is None else document.Histogram(edges=histogram.edges, counts=histogram.counts)

@@ -1,0 +1,139 @@
+"""What will be measured and in which order, how much is read, and about how long it takes; nothing is read yet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from llmtrap.audit.settings import AuditSettings, Part
+from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
+from llmtrap.version import __version__
+
+# Work per second of one core with one BLAS thread, measured on a 2.4 GHz server core (docs/scaling.md): only for the
+# estimate that is shown before a run.
+_GRAM_PER_SECOND = 6.5e10
+_EIGEN_PER_SECOND = 2.8e10
+_ENTRIES_PER_SECOND = 4e8
+_COUNTED_PER_SECOND = 2.5e9
+_EACH = 0.02
+
+
+@dataclass(frozen=True)
+class Task:
+    """One matrix to measure. `key` stands for its content, its settings and this version of llmtrap.
+
+    `cost` is an estimate in seconds of one core.
+    """
+
+    matrix: WeightMatrix
+    key: str
+    cost: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tasks in the order of the report; `order` says in which to work. `key` stands for the plan as a whole."""
+
+    tasks: tuple[Task, ...]
+    order: tuple[int, ...]
+    skipped: tuple[Skipped, ...]
+    key: str
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that will be read once."""
+        return sum(task.bytes for task in self.tasks)
+
+    @property
+    def core_seconds(self) -> float:
+        """Estimated work, in seconds of one core."""
+        return sum(task.cost for task in self.tasks)
+
+
+def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None = None) -> Plan:
+    """Choose and order the matrices of a checkpoint.
+
+    Work goes shard by shard, so that each is read once and together, and within a shard the largest matrices go
+    first, so that no worker is left with one at the end.
+    """
+    share = part or Part()
+    stamps = {file.name: f"{file.size}:{file.digest or ''}:{file.stamp}" for file in checkpoint.catalogue.files}
+    common: dict[str, object] = {
+        "version": __version__,
+        "settings": [settings.alpha, settings.traps, settings.trap_rule, settings.shuffles, settings.seed],
+        "backend": [settings.backend, settings.device],
+    }
+    chosen, skipped = _choose(checkpoint.matrices, settings)
+    tasks = tuple(_task(matrix, settings, stamps, common) for matrix in chosen)
+    shards = {name: k for k, name in enumerate(stamps)}
+    order = sorted(
+        range(len(tasks)),
+        key=lambda k: (shards.get(_shard(tasks[k].matrix), 0), -tasks[k].cost, k),
+    )
+    mine = tuple(order[share.number - 1 :: share.of])
+    names = [[task.matrix.id, task.key] for task in tasks]
+    return Plan(tasks, mine, (*checkpoint.skipped, *skipped), _digest(names))
+
+
+def _choose(matrices: Iterable[WeightMatrix], settings: AuditSettings) -> tuple[list[WeightMatrix], list[Skipped]]:
+    chosen, skipped = [], []
+    left_out: set[str] = set()
+    for matrix in matrices:
+        reason = _excluded(matrix, settings)
+        if reason is None:
+            chosen.append(matrix)
+        elif (name := matrix.id if len(matrix.stored.shape) > 2 else matrix.tensor) not in left_out:
+            left_out.add(name)
+            skipped.append(Skipped(name, reason))
+    return chosen, skipped
+
+
+def _excluded(matrix: WeightMatrix, settings: AuditSettings) -> str | None:
+    names = (matrix.id, matrix.tensor)
+    for glob in settings.exclude:
+        if any(fnmatchcase(name, glob) for name in names):
+            return f"excluded by --exclude {glob}"
+    if settings.include and not any(fnmatchcase(name, glob) for name in names for glob in settings.include):
+        return "not included by --include"
+    return None
+
+
+def _task(matrix: WeightMatrix, settings: AuditSettings, stamps: dict[str, str], common: dict[str, object]) -> Task:
+    parts = matrix.stored.parts
+    content = {
+        **common,
+        "id": matrix.id,
+        "parts": [
+            [part.name, part.dtype, list(part.shape), part.span.file, part.span.start, stamps.get(part.span.file, "")]
+            for part in parts
+        ],
+        "slice": [matrix.index, repr(matrix.rows), repr(matrix.columns)],
+        "meta": [matrix.layer, matrix.role, matrix.expert, list(matrix.shape), matrix.encoding, list(matrix.aliases)],
+    }
+    stack = matrix.stored.shape[0] if matrix.index is not None else 1
+    size = sum(part.span.size for part in parts) // stack
+    return Task(matrix, _digest(content), _cost(matrix, settings), size)
+
+
+def _cost(matrix: WeightMatrix, settings: AuditSettings) -> float:
+    """Seconds of one core if the matrix is certified; what is shuffled takes about twice as long."""
+    n, m = max(matrix.shape), min(matrix.shape)
+    if not settings.alpha:
+        return _EACH + matrix.size / _COUNTED_PER_SECOND
+    shuffles = 1.0 if settings.traps == "measure" else 0.0
+    gram = float(n) * m * m / _GRAM_PER_SECOND
+    eigen = 4 / 3 * float(m) ** 3 / _EIGEN_PER_SECOND
+    return _EACH + matrix.size / _ENTRIES_PER_SECOND + (gram + eigen) * (1 + shuffles)
+
+
+def _shard(matrix: WeightMatrix) -> str:
+    return matrix.stored.parts[0].span.file
+
+
+def _digest(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()

@@ -1,0 +1,200 @@
+"""One run of an audit: a generator of results. Progress, journal and printing are its consumers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmtrap.audit.executors import choose_executor, peak_rss_bytes
+from llmtrap.audit.executors.worker import WorkerSpec
+from llmtrap.audit.journal import Journal, PlanRecord, default_folder
+from llmtrap.audit.plan import Plan, Task, make_plan
+from llmtrap.audit.report import assemble, target_of
+from llmtrap.audit.settings import AuditSettings, RunOptions
+from llmtrap.checkpoint import Checkpoint, open_checkpoint
+from llmtrap.report import document
+from llmtrap.spectra.backends import select_backend
+
+
+@dataclass(frozen=True)
+class Started:
+    """The plan is made; `remembered` of its matrices are in the journal already."""
+
+    plan: Plan
+    todo: int
+    remembered: int
+    remaining_bytes: int
+    remaining_core_seconds: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One matrix is measured and in the journal; `stages` says where the seconds went."""
+
+    task: Task
+    matrix: document.Matrix
+    stages: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One matrix could not be measured."""
+
+    task: Task
+    error: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is over. `report` is None for a part of an audit: its results are in the journal, to be merged."""
+
+    report: document.Report | None
+    seconds: float
+
+
+Event = Started | Measured | Failed | Finished
+
+
+class AuditRun:
+    """An audit of one open checkpoint.
+
+        run = AuditRun(open_checkpoint("path/to/model"), AuditSettings(), RunOptions(workers=2))
+        for event in run.events():
+            ...
+
+    Args:
+        checkpoint: what to audit.
+        settings: what to measure.
+        options: how to run.
+        journal: where progress is kept; None keeps none.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: AuditSettings | None = None,
+        options: RunOptions | None = None,
+        journal: Journal | None = None,
+    ):
+        self.checkpoint = checkpoint
+        self.settings = settings or AuditSettings()
+        self.options = options or RunOptions()
+        self.journal = journal
+        self.plan = make_plan(checkpoint, self.settings, self.options.part)
+
+    def events(self) -> Generator[Event]:
+        """Measure what the journal does not hold; yield results as they come, the report last.
+
+        Closing the generator stops the workers; every result yielded so far is on disk.
+
+        Raises:
+            OutputError: the journal cannot be written.
+            AccessError: the target cannot be reached any more.
+            DeviceError: the device asked for is not there.
+        """
+        start = time.perf_counter()
+        backend = select_backend(self.settings.backend, self.settings.device)
+        tasks = self.plan.tasks
+        mine = [tasks[k] for k in self.plan.order]
+        settings = self.settings.document(backend.name)
+        results = self._remembered(mine, settings)
+        todo = [task for task in mine if task.key not in results]
+        yield Started(
+            self.plan, len(todo), len(mine) - len(todo), sum(t.bytes for t in todo), sum(t.cost for t in todo)
+        )
+        errors: dict[str, str] = {}
+        memory: dict[str, int] = {}
+        for event in self._work(todo, memory):
+            if isinstance(event, Measured):
+                results[event.task.key] = event.matrix
+            else:
+                errors[event.task.key] = event.error
+            yield event
+        seconds = time.perf_counter() - start
+        memory[f"{os.getpid()}"] = peak_rss_bytes()
+        report = None
+        if self.options.part.whole:
+            report = assemble(
+                target_of(self.checkpoint), settings, self.plan, results, errors, seconds, sum(memory.values())
+            )
+        yield Finished(report, seconds)
+
+    def _work(self, todo: Sequence[Task], memory: dict[str, int]) -> Iterator[Measured | Failed]:
+        """Hand the tasks to the workers; every result goes to the journal before it counts."""
+        if not todo:
+            return
+        by_key = {task.key: task for task in todo}
+        spec = WorkerSpec(self.checkpoint.source, self.settings.analysis(), self.settings.backend, self.settings.device)
+        outcomes = choose_executor(spec, self.options).run(todo)
+        for outcome in outcomes:
+            task = by_key[outcome.key]
+            memory[outcome.worker] = max(memory.get(outcome.worker, 0), outcome.peak_rss_bytes)
+            if outcome.matrix is None:
+                yield Failed(task, outcome.error or "unknown")
+                continue
+            if self.journal is not None:
+                self.journal.add(task.key, outcome.matrix)
+            yield Measured(task, outcome.matrix, outcome.stages)
+
+    def _remembered(self, mine: Sequence[Task], settings: document.Settings) -> dict[str, document.Matrix]:
+        if self.journal is None:
+            return {}
+        self.journal.add_plan(
+            PlanRecord(
+                key=self.plan.key,
+                target=target_of(self.checkpoint),
+                settings=settings,
+                skipped=tuple(document.SkippedTensor(tensor=s.tensor, reason=s.reason) for s in self.plan.skipped),
+                tasks=tuple((t.matrix.id, t.matrix.tensor, t.key) for t in self.plan.tasks),
+            )
+        )
+        return self.journal.matrices({task.key for task in mine})
+
+
+def audit(
+    target: str,
+    settings: AuditSettings | None = None,
+    *,
+    workers: int = 1,
+    revision: str | None = None,
+    journal: Path | bool = False,
+) -> document.Report:
+    """Audit a checkpoint and return its report.
+
+        report = llmtrap.audit("path/to/model")
+        print(report.summary.verdict)
+
+    Args:
+        target: a folder, one weights file, or a hub repository `org/name[@revision]`.
+        settings: what to measure; the defaults of the command line.
+        workers: processes to use. With more than one, call this under `if __name__ == "__main__":`, since they are
+            started afresh and import the main module again.
+        revision: hub revision.
+        journal: a folder to keep progress in, True for the default one, False for none.
+
+    Raises:
+        LlmtrapError: the target cannot be audited; the message names the file, the tensor and the remedy.
+    """
+    chosen = settings or AuditSettings()
+    checkpoint = open_checkpoint(target, split_fused=chosen.split_fused, revision=revision)
+    kept = None
+    if journal is not False:
+        kept = journal_for(checkpoint, default_folder() if journal is True else journal)
+    run = AuditRun(checkpoint, chosen, RunOptions(workers=workers), kept)
+    try:
+        for event in run.events():
+            if isinstance(event, Finished) and event.report is not None:
+                return event.report
+    finally:
+        checkpoint.source.close()
+    raise RuntimeError("the run ended without a report")
+
+
+def journal_for(checkpoint: Checkpoint, folder: Path) -> Journal:
+    """The journal of a checkpoint in this folder."""
+    identity = checkpoint.catalogue.identity
+    name = identity.name if identity.kind == "hub" else str(Path(identity.name).resolve())
+    return Journal.for_target(folder, name, identity.kind)

@@ -1,0 +1,102 @@
+"""What an audit is asked to do: the settings that change its numbers, and how it runs, which changes none."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmtrap.errors import UsageError
+from llmtrap.report import document
+from llmtrap.spectra import AnalysisSettings
+
+TrapMode = Literal["auto", "measure", "certify"]
+TrapRule = Literal["tracy-widom", "weightwatcher"]
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """Everything that changes a number in the report. See `llmtrap audit --help` for the meaning of each."""
+
+    traps: TrapMode = "auto"
+    trap_rule: TrapRule = "tracy-widom"
+    alpha: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    split_fused: bool = False
+    shuffles: int = 5
+    seed: int = 0
+    backend: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.shuffles < 1:
+            raise UsageError("--shuffles must be at least 1", remedy="Give the number of shuffles, 5 by default")
+
+    def analysis(self) -> AnalysisSettings:
+        """The part that the spectra need."""
+        return AnalysisSettings(
+            alpha=self.alpha, traps=self.traps, rule=self.trap_rule, shuffles=self.shuffles, seed=self.seed
+        )
+
+    def document(self, backend: str) -> document.Settings:
+        """The part that is printed in the report; `backend` is the one in use."""
+        return document.Settings(
+            traps=self.traps,
+            trap_rule=self.trap_rule,
+            alpha=self.alpha,
+            include=self.include,
+            exclude=self.exclude,
+            split_fused=self.split_fused,
+            shuffles=self.shuffles,
+            seed=self.seed,
+            backend=backend,
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Share `number` of `of` of an audit: matrices are dealt out in turn."""
+
+    number: int = 1
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.of:
+            raise UsageError(f"there is no part {self.number}/{self.of}", remedy="Give --part I/N with 1 <= I <= N")
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Read `I/N`."""
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and len(text) < 20):
+            raise UsageError(f"'{text}' is not a part", remedy="Give --part I/N, for instance 1/3")
+        return cls(int(number), int(of))
+
+    @property
+    def whole(self) -> bool:
+        """Whether this share is all there is."""
+        return self.of == 1
+
+
+def _available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How an audit runs. Nothing here changes a number of the report but its times.
+
+    `isolated` keeps even a single worker in a process of its own: what takes that process down, or keeps it busy in one
+    long call, leaves this one alive and answering.
+    """
+
+    workers: int = field(default_factory=_available_cores)
+    engine: Literal["local", "ray"] = "local"
+    part: Part = field(default_factory=Part)
+    isolated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UsageError("--workers must be at least 1", remedy="Leave it out to use every core")

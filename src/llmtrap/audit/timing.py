@@ -1,0 +1,94 @@
+"""Where the time of a matrix went, for `--verbose`: measured from outside, so that the spectra know nothing of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtrap.spectra.backends import Array, Backend
+from llmtrap.spectra.backends.base import HostFloats
+
+READ = "read and decode"
+GRAM = "Gram matrices"
+EIGENVALUES = "eigenvalues"
+OTHER = "sums, shuffles, fits"
+
+
+@dataclass
+class Stages:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Count the time of a block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def reading(self, blocks: Iterable[HostFloats]) -> Iterator[HostFloats]:
+        """Pass blocks on, counting the time until each is there."""
+        source = iter(blocks)
+        while True:
+            with self.of(READ):
+                block = next(source, None)
+            if block is None:
+                return
+            yield block
+
+    def finish(self, total: float) -> dict[str, float]:
+        """All stages, what is left of the total under its own name."""
+        rest = max(total - sum(self.seconds.values()), 0.0)
+        return {**self.seconds, OTHER: rest}
+
+
+class TimedBackend:
+    """A backend that counts the time its work takes."""
+
+    def __init__(self, backend: Backend, stages: Stages):
+        self._backend = backend
+        self._stages = stages
+        self.name = backend.name
+
+    def from_host(self, block: HostFloats) -> Array:
+        """Counted with the Gram matrices: on a GPU it is a copy."""
+        with self._stages.of(GRAM):
+            return self._backend.from_host(block)
+
+    def gram(self, size: int, dtype: str) -> Array:
+        """As the backend."""
+        return self._backend.gram(size, dtype)
+
+    def add_gram(self, gram: Array, block: Array, *, transposed: bool = False) -> Array:
+        """As the backend, counted."""
+        with self._stages.of(GRAM):
+            return self._backend.add_gram(gram, block, transposed=transposed)
+
+    def add_rank_two(self, gram: Array, x: HostFloats, y: HostFloats) -> Array:
+        """As the backend, counted."""
+        with self._stages.of(GRAM):
+            return self._backend.add_rank_two(gram, x, y)
+
+    def eigenvalues(self, gram: Array) -> NDArray[np.float64]:
+        """As the backend, counted."""
+        with self._stages.of(EIGENVALUES):
+            return self._backend.eigenvalues(gram)
+
+    def top_eigenpairs(
+        self, gram: Array, count: int, start: HostFloats, *, vectors: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """As the backend, counted."""
+        with self._stages.of(EIGENVALUES):
+            return self._backend.top_eigenpairs(gram, count, start, vectors=vectors)
+
+    def column_sums(self, block: Array) -> NDArray[np.float64]:
+        """As the backend."""
+        return self._backend.column_sums(block)

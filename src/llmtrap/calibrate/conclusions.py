@@ -1,0 +1,154 @@
+"""What the numbers say, in sentences: computed, so that they can come out against the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtrap.calibrate.document import Check, CounterExample, Interval, Onset, RateRow, SeparationRow
+from llmtrap.calibrate.history import History
+from llmtrap.calibrate.phases import PHASES
+
+_WITHOUT = "without weight decay"
+_WITH = "with weight decay"
+
+
+def conclude(
+    histories: Sequence[History],
+    checks: Sequence[Check],
+    separation: Sequence[SeparationRow],
+    rates: Sequence[RateRow],
+    exceptions: Sequence[CounterExample],
+    onsets: Sequence[Onset],
+) -> tuple[str, ...]:
+    """The conclusions of a calibration, most important first."""
+    sentences = [
+        *_phases(histories),
+        *_acceptance(checks),
+        *_detector(rates),
+        *_rivals(separation),
+        *_lag(onsets),
+        *_exceptions(exceptions),
+    ]
+    sentences.append(
+        "These are small networks on small data: the rates are theirs, and say nothing of the rates on language models."
+    )
+    return tuple(sentences)
+
+
+def _phases(histories: Sequence[History]) -> list[str]:
+    found = []
+    for arm in dict.fromkeys(history.recipe.arm for history in histories):
+        runs = [history for history in histories if history.recipe.arm == arm]
+        seen = {phase: sum(bool(run.labelled.members(phase)) for run in runs) for phase in PHASES}
+        peaks = np.array([run.peak.test_accuracy for run in runs])
+        ends = np.array([run.last.test_accuracy for run in runs])
+        fits = np.array([run.last.train_accuracy for run in runs])
+        found.append(
+            f"Arm {arm} ({len(runs)} {'run' if len(runs) == 1 else 'runs'}): pre-grokking seen in {seen['pre-grok']}, "
+            f"grokking in {seen['grok']}, anti-grokking in {seen['anti-grok']}; test accuracy "
+            f"{_range(peaks)} at its peak and {_range(ends)} at the end (step {max(r.last.step for r in runs):,}), "
+            f"training accuracy {_range(fits)} at the end."
+        )
+    return found
+
+
+def _range(values: NDArray[np.float64]) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.3f}" if len(values) == 1 else f"{values.mean():.3f} ({low:.3f} to {high:.3f})"
+
+
+def _acceptance(checks: Sequence[Check]) -> list[str]:
+    if not checks:
+        return []
+    runs = {(check.arm, check.seed) for check in checks}
+    good = {run for run in runs if all(c.passed for c in checks if (c.arm, c.seed) == run)}
+    text = f"The acceptance rules hold on {len(good)} of {len(runs)} runs that have rules."
+    failed = [f"{c.arm} seed {c.seed}: {c.rule} (found: {c.found})" for c in checks if not c.passed]
+    return [text + (f" Not met: {'; '.join(failed)}." if failed else "")]
+
+
+def _rate(rates: Sequence[RateRow], arms: str, measure: str, limit: str) -> RateRow | None:
+    return next((r for r in rates if r.arms == arms and r.measure == measure and r.threshold.endswith(limit)), None)
+
+
+def percent(interval: Interval | None) -> str:
+    """A rate with its interval, in words."""
+    if interval is None:
+        return "no checkpoints"
+    text = f"{100 * interval.value:.0f} %"
+    return (
+        text
+        if interval.low is None or interval.high is None
+        else f"{text} ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)"
+    )
+
+
+def _detector(rates: Sequence[RateRow]) -> list[str]:
+    found = []
+    for arms in (_WITHOUT, _WITH):
+        row = _rate(rates, arms, "centred", "≥ 1")
+        if row is None:
+            continue
+        phases = (("anti-grokking", row.anti), ("grokked", row.grok), ("pre-grokking", row.pre))
+        shares = [f"{percent(share)} of {phase} checkpoints" for phase, share in phases if share is not None]
+        found.append(f"In arms {arms}, at least one centred trap is seen in {' and in '.join(shares)}.")
+    every = _rate(rates, _WITHOUT, "traps", "≥ 1")
+    if every is not None and every.grok is not None:
+        found.append(
+            f"A trap of any cause, mean shifts included, is seen in {percent(every.grok)} of the grokked checkpoints "
+            f"without weight decay: "
+            + ("such a count says nothing of overfitting." if every.grok.value >= 0.5 else "few, in these runs.")
+        )
+    alpha = _rate(rates, _WITHOUT, "alpha_reliable", "< 2")
+    if alpha is not None:
+        found.append(
+            f"A reliable α below 2 is seen in {percent(alpha.anti)} of anti-grokking, {percent(alpha.grok)} of grokked "
+            f"and {percent(alpha.pre)} of pre-grokking checkpoints without weight decay."
+        )
+    return found
+
+
+def _rivals(separation: Sequence[SeparationRow]) -> list[str]:
+    found = []
+    for arms in (_WITHOUT, "all"):
+        rows = {row.measure: row for row in separation if row.arms == arms and row.against_grok is not None}
+        traps = rows.get("centred")
+        if traps is None or traps.against_grok is None:
+            continue
+        mark = traps.against_grok.value
+        better = [
+            f"{row.label} ({row.against_grok.value:.2f})"
+            for row in rows.values()
+            if row.measure != "centred" and row.against_grok is not None and row.against_grok.value >= mark - 0.005
+        ]
+        found.append(
+            f"Centred traps tell anti-grokking from grokked checkpoints with an AUC of {mark:.2f} "
+            f"({'arms ' + arms if arms != 'all' else 'all arms'}). "
+            + (f"As well or better, alone: {'; '.join(better)}." if better else "No other measure does as well.")
+        )
+    return found
+
+
+def _lag(onsets: Sequence[Onset]) -> list[str]:
+    lost = [onset.lost for onset in onsets if onset.lost is not None]
+    if not onsets:
+        return []
+    never = len(onsets) - len(lost)
+    text = f"Of {len(onsets)} runs that collapse, {len(lost)} show a centred trap after their peak"
+    if lost:
+        middle = 100 * float(np.median(lost))
+        text += (
+            f"; when the first is seen, {middle:.0f} points of test accuracy are already lost in the median "
+            f"({100 * min(lost):.0f} to {100 * max(lost):.0f})"
+            + (": traps follow the collapse, they do not foretell it" if middle >= 1 else "")
+        )
+    return [text + (f"; {never} show none." if never else ".")]
+
+
+def _exceptions(exceptions: Sequence[CounterExample]) -> list[str]:
+    return [
+        f"Counter-example, {item.kind}: {item.task} {item.arm} seed {item.seed}, {item.words}." for item in exceptions
+    ]

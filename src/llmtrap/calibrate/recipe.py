@@ -1,0 +1,110 @@
+"""What one training run is: its network, optimiser and length, written down so that two runs can be told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+Task = Literal["mnist", "digits", "modular-addition"]
+Loss = Literal["mse", "cross-entropy"]
+
+TASKS: tuple[Task, ...] = ("mnist", "digits", "modular-addition")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One arm of a calibration: everything but the seed that decides a trajectory.
+
+    Attributes:
+        task: which data and which network.
+        arm: short name of the variation, unique within a preset.
+        purpose: what the arm is there to show, as one sentence for the report.
+        widths: of the MLP's layers, input to output; empty for the transformer.
+        modulus: p of x + y mod p; 0 for image tasks.
+        d_model: width of the transformer's residual stream.
+        heads: attention heads, each d_model / heads wide.
+        d_mlp: hidden width of the transformer's MLP.
+        init_scale: factor on every parameter of PyTorch's default initialisation.
+        train_size: training examples, spread evenly over the classes (images).
+        train_fraction: share of all p² sums that is trained on (modular addition).
+        test_size: test images at most; 0 takes all that are left.
+        batch: examples a step; 0 is the whole training set.
+        loss: mean squared error against one-hot targets, or cross-entropy.
+        lr: learning rate after the warm-up.
+        betas: of AdamW.
+        eps: of AdamW.
+        weight_decay: of AdamW, decoupled, on every parameter.
+        warmup: steps over which the learning rate rises linearly from 0.
+        decay: first and last step of a linear fall of the learning rate to 0, or None.
+        steps: length of the run.
+        dtype: float width of weights and optimiser.
+    """
+
+    task: Task
+    arm: str
+    purpose: str
+    steps: int
+    widths: tuple[int, ...] = ()
+    modulus: int = 0
+    d_model: int = 0
+    heads: int = 0
+    d_mlp: int = 0
+    init_scale: float = 1.0
+    train_size: int = 1000
+    train_fraction: float = 0.0
+    test_size: int = 0
+    batch: int = 50
+    loss: Loss = "mse"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    warmup: int = 0
+    decay: tuple[int, int] | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the update that leads from `step` to `step + 1`."""
+        rate = self.lr * min(1.0, (step + 1) / self.warmup) if self.warmup else self.lr
+        if self.decay is not None:
+            first, last = self.decay
+            rate *= min(1.0, max(0.0, (last - step) / (last - first)))
+        return rate
+
+    @property
+    def frozen_from(self) -> int:
+        """First step from which the learning rate is exactly 0, so that nothing can change any more."""
+        return self.steps if self.decay is None else self.decay[1]
+
+    def longer(self, steps: int) -> Recipe:
+        """The same recipe with another length."""
+        return replace(self, steps=steps)
+
+    def digest(self) -> str:
+        """A key of everything that decides the trajectory; the length is not part of it, so a run can be extended."""
+        fields = asdict(self)
+        for words_only in ("steps", "purpose", "arm"):
+            del fields[words_only]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def checkpoint_steps(steps: int, every: int = 10_000, per_decade: int = 10) -> tuple[int, ...]:
+    """Steps to measure at: 0, `per_decade` a decade, every `every` steps up to ten times that, and the last.
+
+    Beyond 10 · `every` steps the regular marks thin out to one in ten a decade up, so that a run of 10⁷ steps has some
+    hundred checkpoints and not a thousand.
+    """
+    marks = {0, steps}
+    exponent = 0
+    while (step := round(10 ** (exponent / per_decade))) < steps:
+        marks.add(step)
+        exponent += 1
+    stride, mark = every, every
+    while mark < steps:
+        marks.add(mark)
+        if mark >= 10 * stride:
+            stride *= 10
+        mark += stride
+    return tuple(sorted(marks))

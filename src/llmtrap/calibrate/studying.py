@@ -1,0 +1,73 @@
+"""One run looked at closely: a checkpoint of each phase, its spectra, its images, and its traps taken out."""
+
+from __future__ import annotations
+
+from llmtrap.calibrate.ablating import Laboratory, ablate_layer
+from llmtrap.calibrate.data import TaskData
+from llmtrap.calibrate.document import Ablation, CaseStudy, Confusion, Picture, RowSimilarity, SpectrumPicture
+from llmtrap.calibrate.history import History
+from llmtrap.calibrate.measuring import analyse_matrix
+from llmtrap.calibrate.networks import Weights, initial_weights
+from llmtrap.calibrate.phases import PHASES
+from llmtrap.calibrate.prototypes import pictures, row_similarity
+from llmtrap.calibrate.rundir import RunFolder
+from llmtrap.report.document import Histogram
+from llmtrap.spectra import LogHistogram, log_histogram
+
+
+def study(history: History, folder: RunFolder, data: TaskData) -> CaseStudy:
+    """Look closely at the representative checkpoint of each phase that the run went through."""
+    recipe, seed = history.recipe, history.seed
+    shown: list[Picture] = []
+    rows: list[RowSimilarity] = []
+    ablations: list[Ablation] = []
+    spectra: list[SpectrumPicture] = []
+    confusions: list[Confusion] = []
+    initial = initial_weights(recipe, seed)
+    for phase in PHASES:
+        measured = history.representative(phase)
+        if measured is None:
+            continue
+        step = measured.step
+        weights = folder.load_weights(step)
+        for name in history.scored:
+            spectra.append(_spectrum(name, weights, seed, phase, step))
+        laboratory = Laboratory(recipe, weights, data, seed)
+        for name in history.scored:
+            ablations.extend(ablate_layer(laboratory, name, phase, step))
+        if data.side:
+            shown.extend(pictures(weights, data, phase, step))
+            rows.append(row_similarity(weights, initial, data, phase, step))
+            confusions.append(Confusion(phase=phase, step=step, counts=laboratory.confusion()))
+    return CaseStudy(
+        task=recipe.task,
+        arm=recipe.arm,
+        seed=seed,
+        pictures=tuple(shown),
+        rows=tuple(rows),
+        ablations=tuple(ablations),
+        spectra=tuple(spectra),
+        confusions=tuple(confusions),
+    )
+
+
+def _spectrum(name: str, weights: Weights, seed: int, phase: str, step: int) -> SpectrumPicture:
+    result = analyse_matrix(name, weights[name].numpy(), seed)
+    esd, traps = result.esd, result.traps
+    assert esd is not None  # noqa: S101 - asked for
+    assert traps is not None  # noqa: S101 - asked for
+    assert traps.spectrum is not None  # noqa: S101 - always shuffled
+    return SpectrumPicture(
+        phase=phase,
+        step=step,
+        layer=name.removesuffix(".weight"),
+        original=_histogram(log_histogram(esd.eigenvalues)),
+        shuffled=_histogram(log_histogram(traps.spectrum)),
+        edge=float(traps.edge or 0.0),
+        xmin=None if esd.fit is None else esd.fit.xmin,
+        alpha=None if esd.fit is None else esd.fit.alpha,
+    )
+
+
+def _histogram(found: LogHistogram | None) -> Histogram:
+    return Histogram(edges=(), counts=()) if found is None else Histogram(edges=found.edges, counts=found.counts)

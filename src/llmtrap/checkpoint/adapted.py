@@ -1,0 +1,195 @@
+"""A base model with a LoRA adapter on it, as one checkpoint: base + ΔW, decoded block by block, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtrap.checkpoint import Checkpoint
+from llmtrap.checkpoint.adapters import Adapter, LoraPair, read_factor
+from llmtrap.checkpoint.encodings.base import Floats, StoredTensor
+from llmtrap.checkpoint.encodings.plain import DTYPES, PlainTensor
+from llmtrap.checkpoint.matrices import WeightMatrix
+from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, Source, SourceIdentity
+from llmtrap.checkpoint.tensors import TensorEntry
+from llmtrap.errors import CheckpointError, UnsupportedError
+
+PLACE = "(adapter)/"
+"""What the adapter's file is called beside the base's: no file of a checkpoint's own has such a name."""
+
+_OTHER_BASE = "Give the base model that the adapter was trained on"
+
+
+@dataclass(frozen=True)
+class JoinedSource:
+    """The files of a base and, under `(adapter)/`, those of an adapter."""
+
+    base: Source
+    adapter: Source
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """The adapter's: it is what is judged."""
+        return self.adapter.identity
+
+    def files(self) -> tuple[FileEntry, ...]:
+        """All files of both."""
+        return (*self.base.files(), *(replace(file, name=PLACE + file.name) for file in self.adapter.files()))
+
+    def read(self, span: ByteRange) -> Bytes:
+        """A copy of these bytes."""
+        source, there = self._place(span)
+        return source.read(there)
+
+    def open(self, span: ByteRange) -> AbstractContextManager[Bytes]:
+        """Lend these bytes."""
+        source, there = self._place(span)
+        return source.open(there)
+
+    def read_into(self, span: ByteRange, out: Bytes) -> None:
+        """Read into the caller's array, from the side that has the file."""
+        source, place = self._place(span)
+        source.read_into(place, out)
+
+    def prefetch(self, spans: Iterable[ByteRange]) -> None:
+        """Pass the hint on."""
+        for ours, group in groupby(spans, key=lambda span: span.file.startswith(PLACE)):
+            (self.adapter if ours else self.base).prefetch([self._place(span)[1] for span in group])
+
+    def close(self) -> None:
+        """Close both."""
+        self.base.close()
+        self.adapter.close()
+
+    def _place(self, span: ByteRange) -> tuple[Source, ByteRange]:
+        if span.file.startswith(PLACE):
+            return self.adapter, ByteRange(span.file.removeprefix(PLACE), span.start, span.stop)
+        return self.base, span
+
+
+@dataclass(frozen=True)
+class AdaptedTensor(StoredTensor):
+    """A tensor of the base plus the update of one LoRA pair. `parts` are the base's and the two factors'."""
+
+    base: StoredTensor
+    a: TensorEntry
+    b: TensorEntry
+    scale: float
+    transposed: bool
+
+    @property
+    def dtype(self) -> np.dtype[np.float32] | np.dtype[np.float64]:
+        """The base's."""
+        return self.base.dtype
+
+    def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
+        """The base's rows and both factors."""
+        return (*self.base.spans(index, start, stop), self.a.span, self.b.span)
+
+    def decode(self, source: Source, index: int | None, start: int, stop: int, out: Floats | None = None) -> Floats:
+        """Rows of W + scale · B·A, or of W + (scale · B·A)ᵀ."""
+        block = self.base.decode(source, index, start, stop, out)
+        left, right = self.factors(source)
+        # NaN in a factor is reported as NaN in the matrix, not as a warning.
+        with np.errstate(invalid="ignore", over="ignore"):
+            block += (left[start:stop] @ right).astype(block.dtype)
+        return block
+
+    def factors(self, source: Source) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """ΔW = left · right, in the orientation of the base."""
+        a, b = read_factor(self.a, source), self.scale * read_factor(self.b, source)
+        return (a.T, b.T) if self.transposed else (b, a)
+
+
+def adapt(base: Checkpoint, adapter: Adapter, source: Source) -> Checkpoint:
+    """Put an adapter on its base.
+
+    Args:
+        base: the base model, opened.
+        adapter: what to put on it.
+        source: the adapter's files.
+
+    Returns:
+        A checkpoint of the base's matrices; those that the adapter does not touch are the very same objects.
+
+    Raises:
+        CheckpointError: a module of the adapter is not in the base, or does not fit its shape.
+        UnsupportedError: a module that the base stores fused or split.
+    """
+    placed = FileEntry(PLACE + adapter.file.name, adapter.file.size, adapter.file.digest, adapter.file.stamp)
+    by_module: dict[str, WeightMatrix] = {}
+    for matrix in base.matrices:
+        by_module.setdefault(matrix.stored.module, matrix)
+    changed: dict[str, WeightMatrix] = {}
+    for name, entry in adapter.saved.items():
+        # An embedding under LoRA is saved with the adapter as its `base_layer`: replaced first, then updated.
+        matrix = _find(name.removesuffix(".weight").removesuffix(".base_layer"), by_module)
+        changed[matrix.id] = _replaced(matrix, entry)
+    for pair in adapter.pairs:
+        matrix = _find(pair.module, by_module)
+        changed[matrix.id] = _with_update(changed.get(matrix.id, matrix), pair)
+    matrices = tuple(changed.get(matrix.id, matrix) for matrix in base.matrices)
+    catalogue = replace(
+        base.catalogue, identity=source.identity, files=(*base.catalogue.files, placed),
+        skipped=(*base.catalogue.skipped, *adapter.skipped),
+    )  # fmt: skip
+    return Checkpoint(
+        JoinedSource(base.source, source), catalogue, matrices, (*base.skipped, *adapter.skipped), base.family
+    )
+
+
+def _find(module: str, by_module: Mapping[str, WeightMatrix]) -> WeightMatrix:
+    """The base's matrix of a module: by its whole name, or by its end where one of the two has a prefix more."""
+    if module in by_module:
+        return by_module[module]
+    near = [matrix for name, matrix in by_module.items() if name.endswith(f".{module}") or module.endswith(f".{name}")]
+    if len(near) == 1:
+        return near[0]
+    problem = "the base model has no such module" if not near else f"{len(near)} modules of the base fit this name"
+    raise CheckpointError(problem, file="adapter_model.safetensors", tensor=printable(module), remedy=_OTHER_BASE)
+
+
+def _with_update(matrix: WeightMatrix, pair: LoraPair) -> WeightMatrix:
+    stored = matrix.stored
+    if matrix.index is not None or matrix.rows is not None or matrix.columns is not None or len(stored.shape) != 2:
+        problem = "the base stores this module together with others"
+        raise UnsupportedError(problem, tensor=printable(pair.module), remedy="Merge the adapter, and give the result")
+    if pair.shape == stored.shape:
+        transposed = pair.transposed
+    elif pair.shape[::-1] == stored.shape:
+        transposed = not pair.transposed
+    else:
+        problem = f"an update of {list(pair.shape)} for a matrix of {list(stored.shape)}"
+        raise CheckpointError(problem, tensor=printable(pair.module), remedy=_OTHER_BASE)
+    encoding = f"{stored.encoding} + LoRA (rank {pair.rank}, scale {pair.scale:.9g})"
+    a, b = _placed(pair.a), _placed(pair.b)
+    adapted = AdaptedTensor(
+        stored.name, stored.module, encoding, stored.shape, (*stored.parts, a, b), stored, a, b, pair.scale, transposed
+    )
+    return replace(matrix, stored=adapted)
+
+
+def _replaced(matrix: WeightMatrix, entry: TensorEntry) -> WeightMatrix:
+    if entry.shape != matrix.stored.shape or entry.dtype not in DTYPES:
+        problem = f"{entry.dtype} {list(entry.shape)} instead of {list(matrix.stored.shape)}"
+        raise CheckpointError(problem, tensor=printable(entry.name), remedy=_OTHER_BASE)
+    part = _placed(entry)
+    stored = PlainTensor(matrix.stored.name, matrix.stored.module, entry.dtype, entry.shape, (part,))
+    return replace(matrix, stored=stored)
+
+
+def _placed(entry: TensorEntry) -> TensorEntry:
+    span = ByteRange(PLACE + entry.span.file, entry.span.start, entry.span.stop)
+    return TensorEntry(entry.name, entry.dtype, entry.shape, span)
+
+
+def changed_matrices(adapted: Checkpoint, base: Checkpoint) -> Iterator[WeightMatrix]:
+    """The matrices that the adapter changes."""
+    of_base = {matrix.id: matrix for matrix in base.matrices}
+    return (matrix for matrix in adapted.matrices if matrix is not of_base.get(matrix.id))

@@ -1,0 +1,26 @@
+"""Storage formats: the table of encodings, in the order in which they take their tensors."""
+
+from __future__ import annotations
+
+from llmtrap.checkpoint.encodings.base import Encoding, StoredTensor
+from llmtrap.checkpoint.encodings.fp8_block import Fp8Block
+from llmtrap.checkpoint.encodings.mxfp4 import Mxfp4
+from llmtrap.checkpoint.encodings.plain import Plain
+from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
+
+__all__ = ["ENCODINGS", "Encoding", "StoredTensor", "claim_all"]
+
+ENCODINGS: tuple[Encoding, ...] = (Mxfp4(), Fp8Block(), Plain())
+
+
+def claim_all(catalogue: Catalogue) -> tuple[list[StoredTensor], dict[str, TensorEntry]]:
+    """Let every encoding take its tensors; returns what was taken, in catalogue order, and what nobody took.
+
+    Raises:
+        CheckpointError: an encoding's tensors contradict one another.
+    """
+    free = dict(catalogue.tensors)
+    taken = [stored for encoding in ENCODINGS for stored in encoding.claim(catalogue, free)]
+    order = {name: position for position, name in enumerate(catalogue.tensors)}
+    taken.sort(key=lambda stored: order[stored.name])
+    return taken, free

@@ -1,0 +1,118 @@
+"""What is said of files that are not read: formats by name, each with its reason and what to do instead."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import NoReturn
+
+from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.tensors import Skipped
+from llmtrap.errors import TargetError, UnsafeFileError, UnsupportedError
+
+SUPPORTED = "safetensors with weights in F64, F32, F16, BF16, FP8 (plain or with block scales) or MXFP4"
+
+WEIGHT_SUFFIXES = (
+    ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".gguf", ".ggml", ".onnx", ".h5", ".msgpack",
+    ".distcp", ".npz", ".tflite", ".nemo", ".keras",
+)  # fmt: skip
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+_CONVERT = (
+    "Loading it could run code, so it is never opened. Convert it where you trust it: "
+    "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER) writes safetensors"
+)
+_OTHER_FORMATS = (
+    ("*.gguf", "GGUF", "Audit the safetensors checkpoint it was made from"),
+    ("*.ggml", "GGML", "Audit the safetensors checkpoint it was made from"),
+    ("*.onnx", "ONNX", "Audit the safetensors checkpoint it was exported from"),
+    ("*.tflite", "TensorFlow Lite", "Audit the safetensors checkpoint it was exported from"),
+    ("*.h5", "HDF5 (TensorFlow or Keras)", "Load it with from_tf=True and save it as safetensors"),
+    ("*.keras", "Keras", "Save the weights as safetensors"),
+    ("*.msgpack", "Flax", "Load it with from_flax=True and save it as safetensors"),
+    ("*.npz", "a NumPy archive", "Save the arrays as safetensors"),
+    ("*.nemo", "NeMo", "Export it to the Hugging Face format"),
+    ("*/mp_rank_*", "Megatron", "Export it to the Hugging Face format"),
+    ("mp_rank_*", "Megatron", "Export it to the Hugging Face format"),
+    (
+        "*.distcp",
+        "a PyTorch distributed checkpoint",
+        "Write safetensors instead, with torch.distributed.checkpoint.HuggingFaceStorageWriter",
+    ),
+    ("*.metadata", "a PyTorch distributed checkpoint", "Write safetensors with its HuggingFaceStorageWriter"),
+)
+_NOT_WEIGHTS = ("training_args.bin", "optimizer*.pt", "optimizer*.bin", "scheduler*.pt", "rng_state*.pth", "scaler.pt")
+
+
+def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
+    """Say why a target without readable weights cannot be audited.
+
+    Args:
+        source_name: the target, or the index that names the files.
+        names: the files found there.
+
+    Raises:
+        UnsupportedError: a format that is not read, or an adapter without its base.
+        UnsafeFileError: only pickles.
+        TargetError: no weights at all, or only in a subfolder.
+    """
+    nested = [name for name in names if "/" in name and name.endswith(".safetensors")]
+    root = [name for name in names if "/" not in name]
+    if any(name.endswith((".distcp", ".metadata")) for name in names):
+        root = [name for name in names if name.endswith((".distcp", ".metadata"))]
+    if any(fnmatchcase(name, "adapter_model*.safetensors") for name in root):
+        problem = "this is an adapter (LoRA), not a checkpoint"
+        remedy = "Merge it into its base model (peft: merge_and_unload, then save_pretrained) and audit that"
+        raise UnsupportedError(problem, file=source_name, remedy=remedy)
+    for pattern, what, remedy in _OTHER_FORMATS:
+        found = next((name for name in root if fnmatchcase(name, pattern)), None)
+        if found:
+            problem = f"{what} is not a format that llmtrap reads (it reads {SUPPORTED})"
+            raise UnsupportedError(problem, file=printable(found), remedy=remedy)
+    for name in root:
+        if any(fnmatchcase(name, pattern) for pattern in _PICKLES) and not _is_training_state(name):
+            raise UnsafeFileError("the weights are a pickle", file=printable(name), remedy=_CONVERT)
+    if nested:
+        folder = posixpath.dirname(nested[0])
+        remedy = f"Give that folder as the target: {posixpath.join(source_name, folder)}"
+        raise TargetError(
+            f"no weights here, only in the subfolder {printable(folder)!r}", file=source_name, remedy=remedy
+        )
+    for pattern, what, remedy in _OTHER_FORMATS:
+        if any(fnmatchcase(name, pattern) for name in names):
+            problem = f"{what} is not a format that llmtrap reads (it reads {SUPPORTED})"
+            raise UnsupportedError(problem, file=source_name, remedy=remedy)
+    raise TargetError("no weights here", file=source_name, remedy=f"llmtrap reads {SUPPORTED}")
+
+
+def left_aside(name: str) -> Skipped:
+    """A weight file that is not part of what is audited, with the reason."""
+    return Skipped(f"{printable(name)} (file)", _reason(name))
+
+
+def _reason(name: str) -> str:
+    base = posixpath.basename(name)
+    if _is_training_state(base):
+        return "state of a training run, not weights; a pickle, never opened"
+    if any(fnmatchcase(base, pattern) for pattern in _PICKLES):
+        if name.startswith("metal/"):
+            return "a second copy of the weights, in another container"
+        return "a pickle, never opened; the safetensors files are audited"
+    for pattern, what, _ in _OTHER_FORMATS:
+        if fnmatchcase(base, pattern):
+            return f"another format ({what}); the safetensors files are audited"
+    if fnmatchcase(base, "adapter_model*.safetensors"):
+        return "an adapter (LoRA), not part of the checkpoint's own weights"
+    if "/" in name:
+        folder = posixpath.dirname(name)
+        if folder == "original":
+            return "a second copy of the weights under the original names; audit it by giving that folder as the target"
+        return "in a subfolder, so another checkpoint or a second copy; audit it by giving that folder as the target"
+    if fnmatchcase(base, "consolidated*.safetensors"):
+        return "a second copy of the weights under the original names"
+    return "not one of the files the checkpoint consists of"
+
+
+def _is_training_state(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in _NOT_WEIGHTS)

@@ -1,0 +1,155 @@
+"""`llmtrap audit`: measure every weight matrix of a checkpoint and write the reports."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+
+from llmtrap.audit import AuditRun, AuditSettings, Finished, Journal, Part, RunOptions, default_folder, journal_for
+from llmtrap.checkpoint import open_checkpoint
+from llmtrap.cli import options as o
+from llmtrap.cli.console import EXIT_IN_PART, guarded, messages, output
+from llmtrap.cli.demo import demo_target
+from llmtrap.cli.progress import AuditProgress
+from llmtrap.errors import UsageError
+from llmtrap.report.document import Report
+from llmtrap.report.html import write_html
+from llmtrap.report.json import write_json
+from llmtrap.report.markdown import write_markdown
+from llmtrap.report.text import show
+
+
+def audit_command(
+    target: o.OptionalTarget = None,
+    demo: o.Demo = False,
+    json: o.JsonFile = None,
+    html: o.HtmlFile = None,
+    markdown: o.MarkdownFile = None,
+    traps: o.Traps = o.TrapModeName.AUTO,
+    trap_rule: o.TrapRule = o.TrapRuleName.TRACY_WIDOM,
+    no_alpha: o.NoAlpha = False,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    split_fused: o.SplitFused = False,
+    shuffles: o.Shuffles = 5,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    backend: o.Backend = o.BackendName.AUTO,
+    workers: o.Workers = None,
+    engine: o.Engine = o.EngineName.LOCAL,
+    part: o.PartOf = None,
+    journal: o.JournalFolder = None,
+    fresh: o.Fresh = False,
+    revision: o.Revision = None,
+    download: o.Download = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Measure every weight matrix of a checkpoint and write the reports.
+
+    Without --json, --html or --markdown all three are written to llmtrap-reports/NAME/.
+    """
+    with guarded(verbose=verbose, on_interrupt=_carry_on()):
+        settings = AuditSettings(
+            traps=traps.value,
+            trap_rule=trap_rule.value,
+            alpha=not no_alpha,
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            split_fused=split_fused,
+            shuffles=shuffles,
+            seed=seed,
+            backend=backend.value,
+            device=device,
+        )
+        share = Part.parse(part) if part else Part()
+        options = RunOptions(engine=engine.value, part=share, isolated=True)
+        if workers is not None:
+            options = replace(options, workers=workers)
+        place = _where(target, demo=demo, quiet=quiet)
+        checkpoint = open_checkpoint(place, split_fused=split_fused, revision=revision, download=download)
+        kept = journal_for(checkpoint, journal or default_folder())
+        if fresh:
+            kept.forget()
+        run = AuditRun(checkpoint, settings, options, kept)
+        progress = AuditProgress(messages(), options.workers, quiet=quiet)
+        finished = _follow(run, progress)
+        if verbose:
+            progress.where_the_time_went()
+        if finished.report is None:
+            _part_done(progress, share, kept)
+        else:
+            write_faces(finished.report, json, html, markdown, quiet=quiet)
+            if finished.report.coverage.failed:
+                raise typer.Exit(EXIT_IN_PART)
+
+
+def _where(target: str | None, *, demo: bool, quiet: bool) -> str:
+    if demo:
+        return demo_target(target, messages(), quiet=quiet)
+    if target is None:
+        raise UsageError(
+            "no target given",
+            remedy="Name a folder, a .safetensors file or a hub repository, or try: llmtrap audit --demo",
+        )
+    return target
+
+
+def _follow(run: AuditRun, progress: AuditProgress) -> Finished:
+    events = run.events()
+    try:
+        with progress.live():
+            for event in events:
+                progress.show(event)
+                if isinstance(event, Finished):
+                    return event
+    finally:
+        events.close()
+        run.checkpoint.source.close()
+    raise RuntimeError("the run ended without a result")
+
+
+def _part_done(progress: AuditProgress, share: Part, kept: Journal) -> None:
+    messages().print(
+        f"part {share.number} of {share.of} is measured; when all are: llmtrap merge {shlex.quote(str(kept.path))} …",
+        soft_wrap=True,
+    )
+    if progress.failed:
+        raise typer.Exit(EXIT_IN_PART)
+
+
+def write_faces(report: Report, json: Path | None, html: Path | None, markdown: Path | None, *, quiet: bool) -> None:
+    """Write the faces asked for, all three to the default folder where none was, and show the closing table."""
+    written: list[Path] = []
+    if json is None and html is None and markdown is None:
+        folder = default_report_folder(report.target.name, report.target.kind)
+        json, html, markdown = folder / "report.json", folder / "report.html", folder / "report.md"
+    if json is not None:
+        write_json(report, json)
+        written.append(json)
+    if html is not None:
+        write_html(report, html)
+        written.append(html)
+    if markdown is not None:
+        write_markdown(report, markdown)
+        written.append(markdown)
+    if not quiet:
+        show(report, output())
+        messages().print("written: " + ", ".join(str(path) for path in written), soft_wrap=True)
+
+
+def default_report_folder(name: str, kind: str) -> Path:
+    """Where reports go when no place is named: llmtrap-reports/NAME/, for a hub repository ORG--NAME."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    last = "--".join(parts) if kind == "hub" else "".join(parts[-1:])
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in last).strip(".") or "report"
+    return Path("llmtrap-reports") / safe[:100]
+
+
+def _carry_on() -> str:
+    command = shlex.join(["llmtrap", *sys.argv[1:]])
+    return f"stopped; what was measured is kept. The same command carries on: {command}"

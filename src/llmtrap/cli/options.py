@@ -1,0 +1,92 @@
+"""The options that commands share, each defined once; `LLMTRAP_NAME` in the environment stands for `--name`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class TrapModeName(StrEnum):
+    """How traps are looked for."""
+
+    AUTO = "auto"
+    MEASURE = "measure"
+    CERTIFY = "certify"
+
+
+class TrapRuleName(StrEnum):
+    """Which edge an eigenvalue must pass."""
+
+    TRACY_WIDOM = "tracy-widom"
+    WEIGHTWATCHER = "weightwatcher"
+
+
+class BackendName(StrEnum):
+    """Which array library computes the spectra."""
+
+    AUTO = "auto"
+    NUMPY = "numpy"
+    CUPY = "cupy"
+    TORCH = "torch"
+
+
+class EngineName(StrEnum):
+    """Where the work runs."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def _option(name: str, text: str, metavar: str | None = None, *short: str, plain: bool = True) -> Any:
+    return typer.Option(
+        f"--{name}",
+        *short,
+        help=text,
+        metavar=metavar,
+        envvar=f"LLMTRAP_{name.replace('-', '_').upper()}",
+        show_envvar=False,
+        show_default=plain,
+    )
+
+
+TARGET_HELP = "A folder, one weights file, or a hub repository org/name[@revision]."
+Target = Annotated[str, typer.Argument(help=TARGET_HELP, show_default=False)]
+OptionalTarget = Annotated[str | None, typer.Argument(help=TARGET_HELP, show_default=False)]
+
+Demo = Annotated[bool, _option("demo", "Make a small checkpoint with known traps and audit it.")]
+
+JsonFile = Annotated[Path | None, _option("json", "Write the report as JSON.", "FILE", plain=False)]
+HtmlFile = Annotated[Path | None, _option("html", "Write the report as one HTML page.", "FILE", plain=False)]
+MarkdownFile = Annotated[Path | None, _option("markdown", "Write the report as Markdown.", "FILE", plain=False)]
+Quiet = Annotated[bool, _option("quiet", "No progress, no closing table.", None, "-q")]
+Verbose = Annotated[bool, _option("verbose", "Tracebacks, and where the time went.", None, "-v")]
+
+Traps = Annotated[
+    TrapModeName,
+    _option("traps", "auto: certify, and shuffle the rest; measure: shuffle every matrix; certify: one pass only."),
+]
+TrapRule = Annotated[TrapRuleName, _option("trap-rule", "Which edge an eigenvalue must pass to be a trap.")]
+NoAlpha = Annotated[bool, _option("no-alpha", "Leave out the power-law exponent: many times as fast.")]
+Include = Annotated[
+    list[str] | None, _option("include", "Only these matrices, by id or tensor name; repeatable.", "GLOB", plain=False)
+]
+Exclude = Annotated[list[str] | None, _option("exclude", "Not these matrices; repeatable.", "GLOB", plain=False)]
+SplitFused = Annotated[bool, _option("split-fused", "Gate and up, or q, k and v, of fused tensors apart.")]
+Shuffles = Annotated[int, _option("shuffles", "Shuffles of a matrix near or beyond the edge.", "N")]
+Seed = Annotated[int, _option("seed", "The audit's seed.", "N")]
+Device = Annotated[str, _option("device", "auto, cpu, cuda or cuda:N.", "DEVICE")]
+Backend = Annotated[BackendName, _option("backend", "Array library that computes the spectra.")]
+Workers = Annotated[int | None, _option("workers", "Matrices at once. Default: cores, or devices.", "N", plain=False)]
+Engine = Annotated[EngineName, _option("engine", "Where the work runs: this machine, or a Ray cluster.")]
+PartOf = Annotated[
+    str | None, _option("part", "Measure one share; join the journals with 'merge'.", "I/N", plain=False)
+]
+JournalFolder = Annotated[
+    Path | None, _option("journal", "Where progress is kept. Default: the user's cache folder.", "DIR", plain=False)
+]
+Fresh = Annotated[bool, _option("fresh", "Forget the progress kept so far.")]
+Revision = Annotated[str | None, _option("revision", "Hub revision. Default: main.", "R", plain=False)]
+Download = Annotated[bool, _option("download", "Keep the files in the hub's cache instead of streaming them.")]

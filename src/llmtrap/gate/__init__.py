@@ -1,0 +1,10 @@
+"""The gate: a fine-tuned checkpoint or its report, against its base and a policy."""
+
+from __future__ import annotations
+
+from llmtrap.gate.document import Finding, Judgement
+from llmtrap.gate.policy import Policy
+from llmtrap.gate.policy_file import LoadedPolicy, load_policy
+from llmtrap.gate.run import GateOptions, gate
+
+__all__ = ["Finding", "GateOptions", "Judgement", "LoadedPolicy", "Policy", "gate", "load_policy"]

@@ -1,0 +1,12 @@
+"""The JSON output: the judgement's own document, for scripts."""
+
+from __future__ import annotations
+
+import json
+
+from llmtrap.gate.document import Judgement
+
+
+def to_json(judgement: Judgement) -> str:
+    """ASCII JSON, so that no name in a checkpoint can steer the terminal that shows the file."""
+    return json.dumps(judgement.to_json_dict(), indent=2, allow_nan=False) + "\n"

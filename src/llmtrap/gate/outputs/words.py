@@ -1,0 +1,66 @@
+"""Words that several outputs share: where a finding is, and what the audit rests on."""
+
+from __future__ import annotations
+
+from llmtrap.gate.document import Finding, Judgement
+from llmtrap.gate.policy_file import OWN_FILE
+from llmtrap.gate.rules import CHECKPOINT
+from llmtrap.report.wording import number, plural, printable
+
+NAME_LENGTH = 160
+
+
+def place(finding: Finding) -> str:
+    """The matrix, or `checkpoint`; names come from files, so they are made safe to show."""
+    return CHECKPOINT if finding.id is None else printable(finding.id, NAME_LENGTH)
+
+
+def sentence(finding: Finding) -> str:
+    """`layers.3.mlp.down: new trap, …`."""
+    return f"{place(finding)}: {printable(finding.message)}"
+
+
+def policy_path(judgement: Judgement) -> str:
+    """The policy file as a path within the repository, for outputs that must point at a file."""
+    path = judgement.policy.path or OWN_FILE
+    return path.replace("\\", "/").removeprefix("./")
+
+
+def line_of(judgement: Judgement, rule: str) -> int:
+    """Where the policy file sets a rule."""
+    return next((applied.line for applied in judgement.rules if applied.id == rule), 1)
+
+
+def facts(judgement: Judgement) -> list[tuple[str, str]]:
+    """What the judgement rests on, as label and words."""
+    counts, chance = judgement.counts, judgement.chance
+    rows = [("target", _side(judgement.target.name, judgement.target.revision))]
+    if judgement.base is not None:
+        rows.append(("base", _side(judgement.base.name, judgement.base.revision)))
+    else:
+        rows.append(("base", "none: judged by absolute rules alone"))
+    rows.append(("policy", printable(judgement.policy.path or "built in", NAME_LENGTH)))
+    parts = [f"{counts.measured:,} judged on measurements"]
+    for count, words in (
+        (counts.unchanged, "unchanged, byte for byte"),
+        (counts.added, "added"),
+        (counts.missing, "missing"),
+        (counts.reshaped, "of another shape"),
+        (counts.not_compared, "not measured in the base"),
+        (counts.failed, "not measured"),
+        (counts.too_small, "too small for a count of traps"),
+        (counts.without_alpha, "without α on both sides"),
+    ):
+        if count:
+            parts.append(f"{count:,} {words}")
+    rows.append(("matrices", f"{counts.matrices:,}: {', '.join(parts)}"))
+    tests = f"{plural(chance.trap_tests, 'test')} for traps, {chance.alpha_tests:,} of α"
+    expected = f"at most {number(chance.expected, 2)} by chance over the audit ({tests}"
+    if chance.alpha_tests:
+        expected += f" at {number(chance.alpha_sigmas)} standard errors"
+    rows.append(("false alarms", f"{expected})"))
+    return rows
+
+
+def _side(name: str, revision: str | None) -> str:
+    return printable(name, NAME_LENGTH) + (f" at {printable(revision, 60)}" if revision else "")

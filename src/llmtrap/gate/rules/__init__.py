@@ -1,0 +1,27 @@
+"""The rules, in a table: adding one is adding a file (or an entry) and a line here."""
+
+from __future__ import annotations
+
+from llmtrap.gate.rules import alpha, coverage, max_traps, new_trap, non_finite, size, structure, worse_trap
+from llmtrap.gate.rules.base import CHECKPOINT, Rule, RuleSettings, Violation
+
+__all__ = ["CHECKPOINT", "COVERAGE", "RULES", "Rule", "RuleSettings", "Violation"]
+
+COVERAGE = coverage.RULE.id
+
+RULES: dict[str, Rule] = {
+    rule.id: rule
+    for rule in (
+        new_trap.RULE,
+        worse_trap.RULE,
+        alpha.LT003,
+        alpha.LT004,
+        non_finite.RULE,
+        coverage.RULE,
+        structure.LT007,
+        structure.LT008,
+        size.LT009,
+        size.LT010,
+        max_traps.RULE,
+    )
+}

@@ -1,0 +1,83 @@
+"""What a rule is: a stable id, its settings, and a pure function from two matched sides to violations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llmtrap.gate.document import Chance, Level
+from llmtrap.gate.matching import Matched, Pair, module_kind
+
+CHECKPOINT = "checkpoint"
+"""The `kind` of an objection to the checkpoint as a whole."""
+
+
+class RuleSettings(BaseModel):
+    """What every rule can be told; subclasses add their numbers. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    level: Level = Field(default="error", description="error fails the gate, warn is only said, off is not looked for")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One objection.
+
+    `cause` tells apart two objections of one rule to one matrix. It must not hold measured numbers, since it is part of
+    what recognises the same objection in the next run.
+    """
+
+    id: str | None
+    tensor: str | None
+    message: str
+    cause: str = ""
+    now: float | None = None
+    base: float | None = None
+    severity: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """The module kind, or `checkpoint`."""
+        return CHECKPOINT if self.id is None else module_kind(self.id)
+
+
+Check = Callable[[Matched, Any, Chance], Iterator[Violation]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the table.
+
+    Attributes:
+        id: stable; policies and ignores name it.
+        name: the same in words.
+        title: what it objects to, as one sentence.
+        settings: the type of its settings, whose defaults are the default policy.
+        check: finds the violations.
+        scope: whether it looks at matrices, or at the checkpoint as a whole.
+    """
+
+    id: str
+    name: str
+    title: str
+    settings: type[RuleSettings]
+    check: Check
+    scope: Literal["matrix", "checkpoint"] = "matrix"
+
+
+PairCheck = Callable[[Pair, Any, Chance], Iterator[Violation]]
+
+
+def of_pairs(check: PairCheck) -> Check:
+    """A rule that looks at each changed pair alone: what is unchanged cannot be new or worse."""
+
+    def over_pairs(matched: Matched, settings: RuleSettings, chance: Chance) -> Iterator[Violation]:
+        for pair in matched.pairs:
+            if not pair.unchanged:
+                yield from check(pair, settings, chance)
+
+    return over_pairs

@@ -1,0 +1,89 @@
+"""LT007 and LT008: matrices missing, added or of another shape; another storage format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmtrap.gate.document import Chance, Level
+from llmtrap.gate.matching import Described, Matched, Pair
+from llmtrap.gate.rules.base import Rule, RuleSettings, Violation, of_pairs
+from llmtrap.report.wording import plural, printable
+
+
+class Structure(RuleSettings):
+    """What may change."""
+
+    allow_added: bool = False
+    allow_missing: bool = False
+
+
+class Storage(RuleSettings):
+    """Nothing but the level: many a fine-tune is stored otherwise than its base, on purpose."""
+
+    level: Level = "warn"
+
+
+def check_structure(matched: Matched, settings: Structure, chance: Chance) -> Iterator[Violation]:
+    """Matrices that one side lacks, and matched ones of another shape."""
+    del chance
+    if matched.base is None or not matched.same_architecture:
+        return
+    if not settings.allow_missing:
+        for was in matched.missing:
+            yield Violation(was.id, was.tensor, f"missing: the base has it ({_shape(was)})", cause="missing")
+    if not settings.allow_added:
+        for it in matched.alone:
+            yield Violation(it.id, it.tensor, f"added: the base does not have it ({_shape(it)})", cause="added")
+    for pair in matched.pairs:
+        if 0 not in pair.it.shape and 0 not in pair.was.shape and sorted(pair.it.shape) != sorted(pair.was.shape):
+            message = f"of another shape: {_shape(pair.it)} here, {_shape(pair.was)} in the base"
+            yield Violation(pair.it.id, pair.it.tensor, message, cause="shape")
+
+
+def check_storage(pair: Pair, settings: Storage, chance: Chance) -> Iterator[Violation]:
+    """A storage format other than the base's: rounding alone changes every number a little."""
+    del settings, chance
+    now, was = pair.it.encoding, pair.was.encoding
+    if now and was and plain_format(now) != plain_format(was):
+        message = f"stored as {printable(now, 60)}, in the base as {printable(was, 60)}"
+        yield Violation(pair.it.id, pair.it.tensor, message, cause="encoding")
+
+
+def plain_format(encoding: str) -> str:
+    """The storage format without what an adapter adds to it."""
+    return encoding.partition(" + ")[0]
+
+
+def tensor_notes(matched: Matched) -> Iterator[str]:
+    """Tensors that are no weight matrices (buffers, norms, biases) and that one side lacks."""
+    if matched.base is None or not matched.same_architecture:
+        return
+    for where, mine, other in (
+        ("only in the target", matched.target.skipped, matched.base.skipped),
+        ("only in the base", matched.base.skipped, matched.target.skipped),
+    ):
+        extra = [name for name in mine if name not in other and not name.endswith("(file)")]
+        if extra:
+            named = ", ".join(printable(name, 80) for name in extra[:3]) + (", …" if len(extra) > 3 else "")
+            yield f"{plural(len(extra), 'tensor')} that {'is no matrix' if len(extra) == 1 else 'are no matrices'} " \
+                  f"{where}: {named}"  # fmt: skip
+
+
+def _shape(it: Described) -> str:
+    return f"{it.shape[0]:,} × {it.shape[1]:,}" if 0 not in it.shape else "not measured"
+
+
+LT007 = Rule(
+    id="LT007",
+    name="structure-changed",
+    title="A matrix is missing, added or of another shape than in the base",
+    settings=Structure,
+    check=check_structure,
+)
+LT008 = Rule(
+    id="LT008",
+    name="storage-changed",
+    title="A matrix is stored in another format than in the base",
+    settings=Storage,
+    check=of_pairs(check_storage),
+)

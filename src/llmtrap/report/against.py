@@ -1,0 +1,191 @@
+"""A report against the report of its base: which traps are new or gone, and how far the numbers moved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from llmtrap.report.document import Matrix, Report, Traps
+from llmtrap.report.facts import is_decided, strongest
+from llmtrap.report.wording import fixed, join, number, plural
+
+Change = Literal["new", "worse", "gone", "same", "unknown"]
+
+# A trap is worse when its strength grew by more than this share; smaller moves come from the shuffle.
+STRENGTH_TOLERANCE = 0.10
+# An exponent has moved when it did so by more than this many combined standard errors of the two fits.
+ALPHA_SIGMAS = 3.0
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One matrix against the same matrix of the base.
+
+    Attributes:
+        matrix: as it is now.
+        base: as it was.
+        traps: new: more traps than the base outside the spread of the shuffles, or one of another cause; worse: the
+            same but stronger; gone: the base's are no longer there; unknown: not decided, or not reliably, on one side.
+        alpha: α now minus α of the base; None where a side has no reliable fit or the shapes differ.
+        moved: whether that is more than three combined standard errors.
+        strength: that of the strongest trap now minus the base's; no trap counts as 1, the random edge.
+        stable_rank: stable rank now minus the base's.
+        why: the change of traps in words; empty where there is none.
+    """
+
+    matrix: Matrix
+    base: Matrix
+    traps: Change
+    alpha: float | None
+    moved: bool
+    strength: float | None
+    stable_rank: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A report against its base: matched matrices by id, and what only one side has."""
+
+    base: Report
+    shifts: dict[str, Shift]
+    added: tuple[str, ...]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def of(self, change: Change) -> list[Shift]:
+        """The matrices with this change of traps, strongest first."""
+        chosen = [shift for shift in self.shifts.values() if shift.traps == change]
+        return sorted(chosen, key=lambda shift: -_strength(shift.matrix if change != "gone" else shift.base))
+
+    @property
+    def moved(self) -> list[Shift]:
+        """The matrices whose α moved, farthest first."""
+        chosen = [shift for shift in self.shifts.values() if shift.moved]
+        return sorted(chosen, key=lambda shift: -abs(shift.alpha or 0.0))
+
+    @property
+    def fell(self) -> list[Shift]:
+        """The matrices that came into the over-trained band (α below 2), lowest first."""
+        chosen = [s for s in self.shifts.values() if s.alpha is not None and _band(s.matrix) == "over" != _band(s.base)]
+        return sorted(chosen, key=lambda shift: _value(shift.matrix))
+
+
+def compare(report: Report, base: Report) -> Comparison:
+    """Match the matrices of two reports by canonical id, aliases of tied weights included, and compare each pair."""
+    was = {alias: matrix for matrix in base.matrices for alias in matrix.aliases}
+    was |= {matrix.id: matrix for matrix in base.matrices}
+    pairs = {m.id: next((was[name] for name in (m.id, *m.aliases) if name in was), None) for m in report.matrices}
+    now = {name for matrix in report.matrices for name in (matrix.id, *matrix.aliases)}
+    return Comparison(
+        base=base,
+        shifts={m.id: _shift(m, pair) for m in report.matrices if (pair := pairs[m.id]) is not None},
+        added=tuple(name for name, pair in pairs.items() if pair is None),
+        missing=tuple(m.id for m in base.matrices if now.isdisjoint((m.id, *m.aliases))),
+        notes=_notes(report, base),
+    )
+
+
+def _shift(matrix: Matrix, base: Matrix) -> Shift:
+    change, why = _change(matrix, base)
+    alpha, moved = _alpha(matrix, base)
+    rank = None
+    if matrix.spectrum is not None and base.spectrum is not None:
+        rank = matrix.spectrum.stable_rank - base.spectrum.stable_rank
+    known = is_decided(matrix) and is_decided(base)
+    strength = _strength(matrix) - _strength(base) if known else None
+    return Shift(matrix, base, change, alpha, moved, strength, rank, why)
+
+
+def _change(matrix: Matrix, base: Matrix) -> tuple[Change, str]:
+    now, was = matrix.traps, base.traps
+    if now is None or was is None or "undecided" in (now.method, was.method):
+        return "unknown", ""
+    if not (now.reliable and was.reliable):
+        return "unknown", ""
+    more, causes = now.low > was.high, _causes(now) - _causes(was)
+    if more or (causes and now.low > 0):
+        return "new", _words(now, was, causes)
+    fewer, lost = was.low > now.high, _causes(was) - _causes(now)
+    if fewer or (lost and was.low > 0):
+        return "gone", _words(now, was, lost)
+    before, after = _strength(base), _strength(matrix)
+    if now.count > 0 and after > before * (1 + STRENGTH_TOLERANCE):
+        return "worse", f"strength {number(before)} → {number(after)} times the random edge"
+    return "same", ""
+
+
+def _causes(traps: Traps) -> set[tuple[str, int | None, int | None]]:
+    return {(trap.cause.kind, trap.cause.row, trap.cause.column) for trap in traps.found}
+
+
+def _words(now: Traps, was: Traps, causes: set[tuple[str, int | None, int | None]]) -> str:
+    kinds = []
+    for name, row, column in sorted(causes, key=str):
+        place = f" at row {row:,}, column {column:,}" if row is not None and column is not None else ""
+        kinds.append(name.replace("_", " ") + place)
+    named = f" ({join(kinds[:3])}{', …' if len(kinds) > 3 else ''})" if kinds else ""
+    return f"traps {was.count} → {now.count}{named}"
+
+
+def _strength(matrix: Matrix) -> float:
+    trap = strongest(matrix)
+    return 1.0 if trap is None else trap.strength
+
+
+def _alpha(matrix: Matrix, base: Matrix) -> tuple[float | None, bool]:
+    now, was = matrix.alpha, base.alpha
+    if now is None or was is None or not (now.reliable and was.reliable) or sorted(matrix.shape) != sorted(base.shape):
+        return None, False
+    if now.value is None or was.value is None:
+        return None, False
+    shift = now.value - was.value
+    error = math.hypot(now.sigma or 0.0, was.sigma or 0.0)
+    return shift, abs(shift) > ALPHA_SIGMAS * error > 0
+
+
+def _band(matrix: Matrix) -> str | None:
+    return matrix.alpha.band if matrix.alpha is not None else None
+
+
+def _value(matrix: Matrix) -> float:
+    return matrix.alpha.value if matrix.alpha is not None and matrix.alpha.value is not None else math.inf
+
+
+def _notes(report: Report, base: Report) -> tuple[str, ...]:
+    """What makes the two reports less comparable."""
+    notes = []
+    if report.settings.trap_rule != base.settings.trap_rule:
+        notes.append(f"the rules differ: {report.settings.trap_rule} here, {base.settings.trap_rule} in the base")
+    if report.settings.split_fused != base.settings.split_fused:
+        notes.append("fused matrices are split in one of the reports only")
+    if report.target.family != base.target.family:
+        notes.append("the reports are of different architecture families")
+    shared = {m.id: m.shape for m in base.matrices}
+    reshaped = sum(m.id in shared and sorted(shared[m.id]) != sorted(m.shape) for m in report.matrices)
+    if reshaped:
+        notes.append(f"{plural(reshaped, 'matrix')} of another shape, so α is not compared there")
+    return tuple(notes)
+
+
+def against_words(comparison: Comparison) -> str:
+    """The comparison in one sentence or two."""
+    if not comparison.shifts:
+        return "No matrix of this report is in the base, so nothing can be compared."
+    counts = {change: len(comparison.of(change)) for change in ("new", "worse", "gone", "unknown")}
+    parts = [f"{counts['new']:,} with new traps", f"{counts['worse']:,} with stronger ones"]
+    parts.append(f"{counts['gone']:,} whose traps are gone")
+    text = f"Of {plural(len(comparison.shifts), 'matrix')} in both: {join(parts)}"
+    text += f"; α moved beyond its error in {len(comparison.moved):,} and fell below 2 in {len(comparison.fell):,}."
+    if counts["unknown"]:
+        text += f" {plural(counts['unknown'], 'matrix')} could not be compared for traps."
+    if comparison.added or comparison.missing:
+        text += f" Only here: {len(comparison.added):,}; only in the base: {len(comparison.missing):,}."
+    return text
+
+
+def alpha_shift_words(shift: Shift) -> str:
+    """`3.10 → 2.40 (−0.70)`."""
+    plus = "+" if (shift.alpha or 0) > 0 else ""
+    return f"{fixed(_value(shift.base))} → {fixed(_value(shift.matrix))} ({plus}{fixed(shift.alpha)})"

@@ -1,0 +1,255 @@
+"""The report document: the contract `llmtrap.report/1` between an audit and everything that shows or judges it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA: Final = "llmtrap.report/1"
+
+Band = Literal["over", "well", "under"]
+Method = Literal["certified", "measured", "undecided"]
+CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
+
+
+class Model(BaseModel):
+    """Base of every part: immutable. Unknown keys are refused, and so are NaN and infinity: JSON cannot hold them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Histogram(Model):
+    """Counts of eigenvalues in logarithmic bins; `edges` has one more element than `counts`."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _edges_fit_counts(self) -> Histogram:
+        if len(self.edges) != len(self.counts) + 1:
+            raise ValueError(f"{len(self.counts)} counts need one edge more, not {len(self.edges)}")
+        if any(left >= right for left, right in pairwise(self.edges)):
+            raise ValueError("edges must increase")
+        return self
+
+
+class Alpha(Model):
+    """The power-law fit of the ESD's tail. `value` is None where there is nothing to fit."""
+
+    value: float | None
+    sigma: float | None
+    xmin: float | None
+    ks: float | None
+    tail: int
+    band: Band | None = Field(description="over: below 2; well: 2 to 6; under: above 6; null where not claimed")
+    reliable: bool
+    reason: str | None = Field(default=None, description="why a fit is unreliable")
+
+
+class Spectrum(Model):
+    """The ESD of WᵀW in numbers; eigenvalues are squared singular values, not divided by N."""
+
+    spectral_norm: float
+    frobenius_norm: float
+    stable_rank: float
+    hard_rank: int
+    entropy: float
+    alpha_weighted: float | None
+    log10_spectral_norm: float | None
+    rank_deficient: bool
+    precision: str = Field(description="float width of the Gram matrix and of the eigensolver, e.g. float32/float64")
+    histogram: Histogram | None
+
+
+class Cause(Model):
+    """Why there is a trap. Row and column are those of the stored matrix or expert slice, from 0."""
+
+    kind: CauseKind
+    row: int | None = None
+    column: int | None = None
+    value: float | None = None
+    sigmas: float | None = Field(default=None, description="distance from the mean in standard deviations of the bulk")
+
+
+class Trap(Model):
+    """One eigenvalue of the shuffled matrix beyond the edge, in the first shuffle."""
+
+    eigenvalue: float
+    z: float
+    strength: float
+    cause: Cause
+
+
+class Shuffled(Model):
+    """The whole shuffled spectrum of the first shuffle, against the Marchenko–Pastur law."""
+
+    ks: float
+    p_value: float
+    histogram: Histogram
+
+
+class Traps(Model):
+    """Correlation Traps of one matrix: counts are medians over `shuffles`, `low` and `high` the extremes."""
+
+    count: int
+    centred: int = Field(description="traps of cause entry or heavy_tail")
+    mean_shift: int
+    low: int
+    high: int
+    reliable: bool
+    kurtosis: float | None
+    max_sigmas: float | None
+    method: Method
+    rule: str
+    entry_ratio: float | None
+    mean_ratio: float | None
+    mean: float | None
+    bulk_variance: float | None
+    edge: float | None = Field(description="eigenvalue beyond which the rule calls a trap")
+    edge_z: float | None = Field(default=None, description="where the edge stands, in Tracy–Widom units z")
+    top_z: float | None = Field(default=None, description="z of the greatest shuffled eigenvalue, if measured")
+    top_z_low: float | None = None
+    top_z_high: float | None = None
+    shuffles: int = 0
+    found: tuple[Trap, ...] = ()
+    shuffled: Shuffled | None = None
+
+
+class NonFinite(Model):
+    """NaN or infinite entries: a finding; nothing else is computed of such a matrix."""
+
+    nan: int
+    inf: int
+    row: int
+    column: int
+
+
+class Matrix(Model):
+    """One weight matrix and everything measured of it."""
+
+    id: str
+    tensor: str
+    layer: int | None
+    role: str
+    expert: int | None
+    shape: tuple[int, int]
+    encoding: str
+    aliases: tuple[str, ...] = ()
+    alpha: Alpha | None
+    spectrum: Spectrum | None
+    traps: Traps | None
+    non_finite: NonFinite | None
+    seconds: float
+
+
+class Tool(Model):
+    """What wrote the report."""
+
+    name: str
+    version: str
+
+
+class File(Model):
+    """One file of the target."""
+
+    path: str
+    bytes: int
+    digest: str | None
+
+
+class Target(Model):
+    """What was audited."""
+
+    name: str
+    kind: str
+    revision: str | None
+    family: str
+    files: tuple[File, ...]
+    encodings: tuple[str, ...]
+
+
+class Settings(Model):
+    """Every setting that changes a number of the report."""
+
+    traps: Literal["auto", "measure", "certify"]
+    trap_rule: Literal["tracy-widom", "weightwatcher"]
+    alpha: bool
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    split_fused: bool
+    shuffles: int
+    seed: int
+    backend: str
+
+
+class SkippedTensor(Model):
+    """A tensor that is not audited, and why."""
+
+    tensor: str
+    reason: str
+
+
+class FailedMatrix(Model):
+    """A matrix that could not be measured, and why."""
+
+    id: str
+    tensor: str
+    error: str
+
+
+class Coverage(Model):
+    """Every tensor of the checkpoint is in `matrices`, `skipped` or `failed`."""
+
+    planned: int
+    audited: int
+    skipped: tuple[SkippedTensor, ...]
+    failed: tuple[FailedMatrix, ...]
+
+
+class AlphaSummary(Model):
+    """α over the reliable fits, and how many matrices fall in each band."""
+
+    mean: float | None
+    median: float | None
+    over: int
+    well: int
+    under: int
+    unreliable: int
+
+
+class Summary(Model):
+    """The head of the report."""
+
+    verdict: str
+    matrices: int
+    with_traps: int = Field(description="matrices with at least one centred trap and a reliable count")
+    traps: int = Field(description="centred traps over those matrices")
+    mean_shifts: int
+    certified: int
+    measured: int
+    undecided: int
+    expected_false_traps: float | None = Field(description="by chance; null where the rule gives no number")
+    alpha: AlphaSummary
+    non_finite: int
+    seconds: float
+    peak_rss_bytes: int
+
+
+class Report(Model):
+    """One audit, whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    schema_: Literal["llmtrap.report/1"] = Field(default=SCHEMA, alias="schema")
+    tool: Tool
+    target: Target
+    settings: Settings
+    coverage: Coverage
+    summary: Summary
+    matrices: tuple[Matrix, ...]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The document as JSON types, with its real key names."""
+        return self.model_dump(mode="json", by_alias=True)

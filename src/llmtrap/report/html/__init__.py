@@ -1,0 +1,8 @@
+"""The HTML face of a report: one self-contained page, and an index page over a folder of reports."""
+
+from __future__ import annotations
+
+from llmtrap.report.html.index import write_index
+from llmtrap.report.html.page import to_html, write_html
+
+__all__ = ["to_html", "write_html", "write_index"]

@@ -1,0 +1,32 @@
+// Starts the page.
+
+function startTheme() {
+  const root = document.documentElement;
+  const button = document.getElementById("theme");
+  const name = () => {
+    button.setAttribute("aria-label", root.dataset.theme === "dark" ? "Use the light scheme" : "Use the dark scheme");
+  };
+  button.addEventListener("click", () => {
+    root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+    try {
+      localStorage.setItem("llmtrap-theme", root.dataset.theme);
+    } catch {
+      // The choice holds for this page only.
+    }
+    name();
+    if (shownMatrix !== null) drawPlots(shownMatrix);
+  });
+  name();
+}
+
+
+startTheme();
+if (total > 0) {
+  startTable();
+  startMatrix();
+  startExperts();
+  pageMap = startMap();
+  openFromAddress();
+  addEventListener("hashchange", openFromAddress);
+}
+document.documentElement.dataset.ready = "yes";

@@ -1,0 +1,131 @@
+"""The HTML face: one file that opens from disk, asks the network for nothing, and reads without scripts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from llmtrap.report import verdict, wording, worst_rows
+from llmtrap.report.against import Change, Comparison, against_words, alpha_shift_words
+from llmtrap.report.document import Coverage, Matrix, Report
+from llmtrap.report.facts import is_notable, tally, worst
+from llmtrap.report.html import assets
+from llmtrap.report.html.payload import LONGEST_NAME, payload, script_json
+from llmtrap.report.write import write_whole
+
+# How many matrices are listed where they cannot be scrolled: under the verdict, and without scripts.
+FIRST_LOOK = 8
+WITHOUT_SCRIPTS = 2000
+
+_CHANGES: dict[Change, str] = {
+    "new": "new trap",
+    "worse": "stronger trap",
+    "gone": "trap gone",
+    "same": "as in the base",
+    "unknown": "cannot be compared",
+}
+
+
+@cache
+def environment() -> Environment:
+    """Templates that escape everything, and fail on a name they were not given."""
+    made = Environment(
+        loader=PackageLoader("llmtrap.report.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "name": lambda text, limit=LONGEST_NAME: wording.printable(text, limit),
+        "number": wording.number,
+        "fixed": wording.fixed,
+        "size": wording.size,
+        "duration": wording.duration,
+        "plural": wording.plural,
+        "shift": alpha_shift_words,
+    }
+    return made
+
+
+def to_html(report: Report, comparison: Comparison | None = None) -> str:
+    """The whole page.
+
+    Args:
+        report: the document.
+        comparison: the same report against its base, if there is one.
+    """
+    scripts = {"theme": assets.theme_script(), "plotly": assets.plotly_script(), "page": assets.page_script()}
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            answers=verdict.judge(report),
+            words=verdict,
+            counts=tally(report.matrices),
+            against=_against(comparison),
+            places={m.id: place for place, m in enumerate(worst(report.matrices))},
+            first_look=_rows([m for m in worst(report.matrices, FIRST_LOOK) if is_notable(m)], comparison),
+            notable=sum(is_notable(m) for m in report.matrices),
+            static_rows=_rows(worst(report.matrices, WITHOUT_SCRIPTS), comparison),
+            skipped=_by_reason(report.coverage),
+            held=sum(file.bytes for file in report.target.files),
+            csp=content_security_policy(*(script.digest for script in scripts.values())),
+            style=assets.style(),
+            scripts=scripts,
+            data=Markup(script_json(payload(report, comparison))),  # noqa: S704 - script_json leaves no <, > or &
+        )
+    )
+
+
+def content_security_policy(*digests: str) -> str:
+    """Nothing from the network, and no script but those with these hashes.
+
+    Styles may be inline, since Plotly writes its own; with no network there is nothing that a style could fetch.
+    """
+    sources = " ".join(f"'{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {sources or chr(39) + 'none' + chr(39)}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def write_html(report: Report, path: Path, comparison: Comparison | None = None) -> None:
+    """Write the HTML face, whole or not at all.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    write_whole(path, to_html(report, comparison).encode("utf-8", "backslashreplace"))
+
+
+def _rows(matrices: list[Matrix], comparison: Comparison | None) -> list[dict[str, Any]]:
+    rows = []
+    for matrix in matrices:
+        shift = comparison.shifts.get(matrix.id) if comparison is not None else None
+        change = "not in the base" if shift is None else _CHANGES[shift.traps]
+        rows.append(
+            {"cells": worst_rows.row(matrix), "sentence": verdict.finding(matrix), "matrix": matrix, "change": change}
+        )
+    return rows
+
+
+def _against(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    changes = {change: comparison.of(change) for change in ("new", "worse", "gone")}
+    return {"it": comparison, "words": against_words(comparison), "changes": changes, "fell": comparison.fell}
+
+
+def _by_reason(coverage: Coverage) -> list[tuple[str, list[str]]]:
+    """The tensors that were not audited, by reason, the commonest first."""
+    common = Counter(item.reason for item in coverage.skipped)
+    items = sorted(coverage.skipped, key=lambda item: (-common[item.reason], item.reason))
+    return [(reason, [item.tensor for item in group]) for reason, group in groupby(items, key=lambda item: item.reason)]

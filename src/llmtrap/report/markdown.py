@@ -1,0 +1,112 @@
+"""The Markdown face: what people paste into an issue, a pull request or a model card."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from llmtrap.report.against import Comparison, against_words, alpha_shift_words
+from llmtrap.report.document import Report
+from llmtrap.report.facts import is_notable
+from llmtrap.report.verdict import MEAN_SHIFTS_ARE_USUAL, NO_PROOF, WHAT_IT_IS, finding, judge
+from llmtrap.report.wording import duration, number, plural, printable, size
+from llmtrap.report.worst_rows import notable_rows
+from llmtrap.report.write import write_whole
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:-]+")
+
+
+def code(name: str, limit: int = 160) -> str:
+    """A name from a file as a code span that cannot end early, open a tag, break a table or call for a person."""
+    shown = printable(name, limit)
+    if _PLAIN.fullmatch(shown):
+        return f"`{shown}`"
+    return "<code>" + "".join(c if _PLAIN.fullmatch(c) else f"&#{ord(c)};" for c in shown) + "</code>"
+
+
+def to_markdown(report: Report, comparison: Comparison | None = None, limit: int = 20) -> str:
+    """The report as GitHub-flavoured Markdown.
+
+    Args:
+        report: the document.
+        comparison: the same report against its base, if there is one.
+        limit: the most rows of a table.
+    """
+    answers = judge(report)
+    revision = f" at {code(report.target.revision)}" if report.target.revision else ""
+    parts = [
+        f"# {answers.word}: {code(report.target.name)}",
+        f"{answers.headline} {answers.meaning}",
+        _facts(report, comparison),
+    ]
+    if comparison is not None:
+        parts += _against(comparison, limit)
+    rows = notable_rows(report.matrices, limit)
+    if rows:
+        rest = sum(is_notable(matrix) for matrix in report.matrices) - len(rows)
+        lines = [f"| {code(r.name)} | {_cell(r.alpha)} | {r.traps} | {r.strength} | {_cell(r.why)} |" for r in rows]
+        more = [f"And {plural(rest, 'matrix')} more in the full report."] if rest else []
+        head = ["| matrix | α | traps | × edge | why |", "|---|---|---|---|---|"]
+        parts += ["## Worst matrices", "\n".join(head + lines), *more]
+    if report.coverage.failed:
+        failed = report.coverage.failed
+        lines = [f"- {code(item.id)}: {code(item.error, 300)}" for item in failed[:limit]]
+        more = [f"- and {len(failed) - limit:,} more"] if len(failed) > limit else []
+        parts += ["## Not measured", "\n".join(lines + more)]
+    tool = report.tool
+    written = f"Written by {code(tool.name)} {code(tool.version)}, target {code(report.target.name)}{revision}."
+    parts += ["## What this means", f"{WHAT_IT_IS} {NO_PROOF}", written]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(report: Report, comparison: Comparison | None) -> str:
+    answers, summary, settings = judge(report), report.summary, report.settings
+    held = sum(file.bytes for file in report.target.files)
+    rows = [("How sure", answers.certainty), ("Coverage", answers.coverage)]
+    if answers.worst is not None:
+        rows.insert(0, ("Look first at", f"{code(answers.worst.id)}: {finding(answers.worst)}"))
+    if answers.alpha:
+        rows.insert(1, ("α", f"{answers.alpha.removeprefix('α: ')} Median {number(summary.alpha.median)}."))
+    if summary.mean_shifts:
+        rows.append(("Mean shifts", f"{summary.mean_shifts:,}. {MEAN_SHIFTS_ARE_USUAL}"))
+    if comparison is not None:
+        rows.append(("Base", f"{code(comparison.base.target.name)}. {against_words(comparison)}"))
+    chosen = f"traps {settings.traps}, rule {settings.trap_rule}, {settings.shuffles} shuffles, seed {settings.seed}"
+    rows.append(("Settings", f"{chosen}, {settings.backend}"))
+    used = f"{plural(len(report.target.files), 'file')}, {size(held)}, {duration(summary.seconds)}"
+    rows.append(("Read", f"{used}, {size(summary.peak_rss_bytes)} of memory at most"))
+    return "\n".join(["| | |", "|---|---|", *(f"| **{label}** | {_cell(words)} |" for label, words in rows)])
+
+
+def _against(comparison: Comparison, limit: int) -> list[str]:
+    lines = []
+    for change in ("new", "worse", "gone"):
+        for shift in comparison.of(change)[:limit]:
+            lines.append(f"| {code(shift.matrix.id)} | {change} | {_cell(shift.why)} |")
+    for shift in comparison.fell[:limit]:
+        lines.append(f"| {code(shift.matrix.id)} | α fell below 2 | {alpha_shift_words(shift)} |")
+    for shift in comparison.moved[:limit]:
+        lines.append(f"| {code(shift.matrix.id)} | α moved | {alpha_shift_words(shift)} |")
+    parts = [f"## Against {code(comparison.base.target.name)}", against_words(comparison)]
+    if comparison.notes:
+        parts.append("\n".join(f"- Mind: {note}." for note in comparison.notes))
+    if lines:
+        parts.append("\n".join(["| matrix | change | |", "|---|---|---|", *lines]))
+    return parts
+
+
+def _cell(text: str) -> str:
+    """Our own words in a table: `<2` must not open a tag, and a bar must not end the cell."""
+    if text.startswith("<code>"):
+        name, end, rest = text.partition("</code>")
+        return name + end + _cell(rest)
+    return text.replace("<", "&lt;").replace("|", "\\|")
+
+
+def write_markdown(report: Report, path: Path, comparison: Comparison | None = None) -> None:
+    """Write the Markdown face, whole or not at all.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    write_whole(path, to_markdown(report, comparison).encode("utf-8", "backslashreplace"))

@@ -1,0 +1,54 @@
+"""The head of a report, counted from its matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, median
+
+from llmtrap.report.document import AlphaSummary, Coverage, Matrix, Settings, Summary
+from llmtrap.report.facts import tally
+from llmtrap.report.verdict import verdict
+
+# The tracy-widom rule calls an eigenvalue a trap at p <= 1e-6: the false alarms to expect of one matrix without traps.
+FALSE_ALARM_RATE = 1e-6
+
+
+def summarise(
+    matrices: Sequence[Matrix], coverage: Coverage, settings: Settings, seconds: float, peak_rss_bytes: int
+) -> Summary:
+    """Count traps, bands and methods, and put the verdict into words.
+
+    Args:
+        matrices: every matrix measured.
+        coverage: what was planned, skipped and failed.
+        settings: the audit's settings; the trap rule decides whether false alarms can be expected by number.
+        seconds: how long the audit took.
+        peak_rss_bytes: the most memory it held.
+
+    Returns:
+        The summary. Traps are counted where the count is reliable, α over the reliable fits only.
+    """
+    counts = tally(matrices)
+    alphas = [m.alpha.value for m in matrices if m.alpha and m.alpha.reliable and m.alpha.value is not None]
+    return Summary(
+        verdict=verdict(counts, coverage),
+        matrices=counts.matrices,
+        with_traps=counts.trapped,
+        traps=counts.traps,
+        mean_shifts=counts.mean_shifts,
+        certified=counts.certified,
+        measured=counts.measured,
+        undecided=counts.states["undecided"],
+        expected_false_traps=counts.decided * FALSE_ALARM_RATE if settings.trap_rule == "tracy-widom" else None,
+        alpha=AlphaSummary(
+            mean=fmean(alphas) if alphas else None,
+            median=median(alphas) if alphas else None,
+            over=counts.over,
+            well=counts.well,
+            under=counts.under,
+            unreliable=counts.unreliable_alpha,
+        ),
+        non_finite=counts.states["non_finite"],
+        seconds=seconds,
+        peak_rss_bytes=peak_rss_bytes,
+    )

@@ -1,0 +1,135 @@
+"""The terminal face: the verdict and a closing table of the worst matrices; plain lines where it is piped."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from llmtrap.report.against import Comparison, against_words, alpha_shift_words
+from llmtrap.report.document import Report
+from llmtrap.report.facts import is_notable
+from llmtrap.report.verdict import NO_PROOF, Level, Verdict, judge
+from llmtrap.report.wording import duration, number, plural, printable, size
+from llmtrap.report.worst_rows import Row, notable_rows
+
+_STYLES: dict[Level, str] = {
+    "broken": "bold red",
+    "traps": "bold red",
+    "edge": "bold yellow",
+    "clear": "bold green",
+    "undecided": "bold yellow",
+    "nothing": "bold yellow",
+}
+
+
+def show(report: Report, console: Console, comparison: Comparison | None = None, limit: int = 10) -> None:
+    """Print the report to a console: a table for people, plain tab-separated lines for a pipe.
+
+    Args:
+        report: the document.
+        console: where to; whether it is a terminal decides the form.
+        comparison: the same report against its base, if there is one.
+        limit: the most matrices to list.
+    """
+    if console.is_terminal:
+        console.print(renderable(report, comparison, limit, console.width))
+    else:
+        console.file.write(plain(report, comparison, limit))
+
+
+def renderable(
+    report: Report, comparison: Comparison | None = None, limit: int = 10, width: int = 80
+) -> RenderableType:
+    """The report for a terminal of this width, 60 columns or more."""
+    longest = max(24, width - 48)
+    answers = judge(report)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, words in _facts(report, answers, comparison):
+        grid.add_row(label, Text(words))
+    title = Text(answers.word, style=_STYLES[answers.level])
+    title.append("  " + printable(report.target.name, 60), style="bold")
+    parts: list[RenderableType] = [title, grid]
+    rows = notable_rows(report.matrices, limit)
+    if rows:
+        parts += [Text(), _table(rows, longest), Text(_more(report, len(rows)), style="dim")]
+    if comparison is not None and comparison.of("new"):
+        parts += [Text(), Text("New against the base", style="bold"), _changes(comparison, limit, longest)]
+    return Group(*parts)
+
+
+def _table(rows: list[Row], longest: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("worst matrices", no_wrap=True)
+    table.add_column("α", justify="left", no_wrap=True)
+    table.add_column("traps", justify="right", no_wrap=True)
+    table.add_column("× edge", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for row in rows:
+        table.add_row(Text(printable(row.name, longest)), row.alpha, row.traps, row.strength, row.why)
+    return table
+
+
+def _changes(comparison: Comparison, limit: int, longest: int) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for shift in comparison.of("new")[:limit]:
+        table.add_row(Text(printable(shift.matrix.id, longest)), shift.why)
+    return table
+
+
+def _more(report: Report, shown: int) -> str:
+    rest = sum(is_notable(matrix) for matrix in report.matrices) - shown
+    return f"and {plural(rest, 'matrix')} more, in the report" if rest else NO_PROOF
+
+
+def _facts(report: Report, answers: Verdict, comparison: Comparison | None) -> list[tuple[str, str]]:
+    target, summary = report.target, report.summary
+    held = sum(file.bytes for file in target.files)
+    facts = [("traps", answers.headline)]
+    if summary.mean_shifts:
+        facts.append(("mean shifts", f"{summary.mean_shifts:,}, counted apart: healthy networks have them too"))
+    if answers.alpha:
+        median = number(summary.alpha.median)
+        facts.append(("α", f"{answers.alpha.removeprefix('α: ')} Median {median}."))
+    facts += [("how sure", answers.certainty), ("coverage", answers.coverage)]
+    if comparison is not None:
+        facts.append(("base", f"{printable(comparison.base.target.name, 60)}. {against_words(comparison)}"))
+        facts += [("", f"Mind: {note}.") for note in comparison.notes]
+    revision = f", revision {printable(target.revision, 60)}" if target.revision else ""
+    read = f"{plural(len(target.files), 'file')}, {size(held)}{revision}"
+    run = f"seed {report.settings.seed}, {duration(summary.seconds)}, {size(summary.peak_rss_bytes)} of memory"
+    return [*facts, ("read", read), ("run", run)]
+
+
+def plain(report: Report, comparison: Comparison | None = None, limit: int = 10) -> str:
+    """The report as lines of `key<TAB>text`, for a pipe: nothing is wrapped, cut to a width, or coloured."""
+    answers = judge(report)
+    lines = [("target", printable(report.target.name)), ("verdict", answers.word)]
+    lines += [(label or "base", words) for label, words in _facts(report, answers, comparison)]
+    text = "".join(f"{label}\t{words}\n" for label, words in lines)
+    for row in notable_rows(report.matrices, limit):
+        name = printable(row.name, 400)
+        text += f"matrix\t{name}\tα {row.alpha}\ttraps {row.traps}\t× edge {row.strength}\t{row.why}\n"
+    if comparison is not None:
+        for change in ("new", "worse", "gone"):
+            for shift in comparison.of(change)[:limit]:
+                text += f"{change}\t{printable(shift.matrix.id, 400)}\t{shift.why}\n"
+        for shift in comparison.fell[:limit]:
+            text += f"fell\t{printable(shift.matrix.id, 400)}\tα {alpha_shift_words(shift)}\n"
+        for shift in comparison.moved[:limit]:
+            text += f"moved\t{printable(shift.matrix.id, 400)}\tα {alpha_shift_words(shift)}\n"
+    return text
+
+
+def to_text(report: Report, comparison: Comparison | None = None, width: int = 80, limit: int = 10) -> str:
+    """What a terminal of this width shows, without its colours."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(renderable(report, comparison, limit, width))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"

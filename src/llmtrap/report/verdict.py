@@ -1,0 +1,270 @@
+"""What a report says about a checkpoint, in words a person can act on; every face takes its words from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from llmtrap.report.document import CauseKind, Coverage, Matrix, Report, Trap
+from llmtrap.report.facts import Tally, is_at_edge, is_notable, strongest, tally, worst
+from llmtrap.report.wording import fixed, join, number, plural
+
+Level = Literal["broken", "traps", "edge", "clear", "undecided", "nothing"]
+
+WHAT_IT_IS = (
+    "A Correlation Trap is what stays when all entries of a weight matrix are shuffled: an eigenvalue beyond the edge "
+    "that random-matrix theory allows. It cannot come from what the matrix has learned as a whole, only from entries "
+    "of unusual size. In experiments such traps appeared as a model began to overfit."
+)
+NO_PROOF = "A trap alone proves no harm: it says where to look."
+MEAN_SHIFTS_ARE_USUAL = "Healthy networks have mean shifts too, so they are counted apart."
+
+_MEANINGS: dict[Level, str] = {
+    "broken": "Such a matrix cannot work, and nothing else can be measured in it.",
+    "traps": "Traps go with overfitting in experiments. They say where to look; alone they prove no harm.",
+    "edge": "Whether there is a trap is not certain here: read the doubtful cases one by one.",
+    "clear": "This sign of overfitting is absent. That is no proof that the model does not overfit.",
+    "undecided": "Audit again with --traps auto, which shuffles what cannot be certified.",
+    "nothing": "See below which tensors were skipped or failed, and why.",
+}
+
+LIMITS = (
+    "Trap counts alone prove no harm. A trap may be benign, and a model may overfit without one.",
+    "Mean shifts are counted apart: networks that generalise well have them too, and removing them breaks such "
+    "networks. Only traps made by single large entries or by heavy-tailed entries count in the verdict.",
+    "α differs between architectures, roles and shapes. Compare it only between matrices of one kind and shape, best "
+    "against the base that a model was tuned from. The bands 2 and 6 are rules of thumb.",
+    "A fit marked unreliable (few eigenvalues, a short tail, a poor fit) claims no band.",
+    "In matrices with a smaller side under 50 the count of traps is marked unreliable and is not part of the verdict.",
+    "No data is used: what a model does on inputs, and how well, is not measured here.",
+)
+
+SOURCES = (
+    ("Prakash and Martin: Correlation Traps and their appearance with overfitting", "arXiv:2602.02859"),
+    ("Prakash and Martin: localisation, condensation and ablation of traps", "arXiv:2605.12394"),
+    ("Clauset, Shalizi and Newman 2009: the power-law fit", "arXiv:0706.1062"),
+    ("Johnstone 2001 and Chiani 2014: the edge of the Tracy–Widom law", "arXiv:1209.3394"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answers of a report: is there a problem, where, why, and how sure is that.
+
+    Attributes:
+        level: what leads: broken values, traps, doubtful cases only, none, nothing decided, nothing audited.
+        word: the level in two or three words.
+        lead: what was found, as one sentence.
+        rest: what must be said beside it; may be empty.
+        worst: the matrix to look at first; None where none is notable.
+        meaning: what follows from the level, and what does not.
+        certainty: how the traps were decided, doubtful cases, and how many false alarms to expect.
+        alpha: how many matrices are over-trained, well trained and under-trained.
+        coverage: how much of the checkpoint was measured.
+        complete: whether everything that was planned was measured and decided.
+    """
+
+    level: Level
+    word: str
+    lead: str
+    rest: str
+    worst: Matrix | None
+    meaning: str
+    certainty: str
+    alpha: str
+    coverage: str
+    complete: bool
+
+    @property
+    def headline(self) -> str:
+        """All that was found."""
+        return f"{self.lead} {self.rest}".rstrip()
+
+
+_WORDS: dict[Level, str] = {
+    "broken": "Broken values",
+    "traps": "Traps found",
+    "edge": "At the edge",
+    "clear": "No traps found",
+    "undecided": "Not decided",
+    "nothing": "Nothing audited",
+}
+
+
+def verdict(counts: Tally, coverage: Coverage) -> str:
+    """The verdict as one short paragraph: traps by cause, doubtful cases, α and what is missing."""
+    parts = [*findings(counts), alpha_words(counts)]
+    if coverage.failed:
+        parts.append(f"{plural(len(coverage.failed), 'matrix')} could not be measured.")
+    return " ".join(part for part in parts if part)
+
+
+def judge(report: Report) -> Verdict:
+    """The whole verdict of a report."""
+    counts = tally(report.matrices)
+    level = _level(counts)
+    lead, *rest = findings(counts)
+    first = next((m for m in worst(report.matrices, 1) if is_notable(m)), None)
+    return Verdict(
+        level=level,
+        word=_WORDS[level],
+        lead=lead,
+        rest=" ".join(rest),
+        worst=first,
+        meaning=_MEANINGS[level],
+        certainty=certainty(counts, report),
+        alpha=alpha_words(counts),
+        coverage=coverage_words(report.coverage),
+        complete=not report.coverage.failed
+        and report.coverage.audited >= report.coverage.planned
+        and not counts.states["undecided"],
+    )
+
+
+def _level(counts: Tally) -> Level:
+    if counts.matrices == 0:
+        return "nothing"
+    if counts.states["non_finite"]:
+        return "broken"
+    if counts.trapped:
+        return "traps"
+    if counts.states["edge"] or counts.states["unreliable"]:
+        return "edge"
+    return "undecided" if counts.decided == 0 else "clear"
+
+
+def findings(counts: Tally) -> list[str]:
+    """What was found, in one to four sentences, the gravest first."""
+    if counts.matrices == 0:
+        return ["No matrix was measured, so nothing can be said."]
+    parts = []
+    if counts.states["non_finite"]:
+        held = "holds" if counts.states["non_finite"] == 1 else "hold"
+        parts.append(f"{plural(counts.states['non_finite'], 'matrix')} {held} NaN or infinite values.")
+    undecided = counts.states["undecided"]
+    if counts.trapped:
+        parts.append(
+            f"{counts.trapped:,} of {plural(counts.matrices, 'matrix')} "
+            f"{'has' if counts.trapped == 1 else 'have'} Correlation Traps: {_causes(counts)}."
+        )
+    elif counts.decided:
+        among = f"the {counts.decided:,} matrices that were decided" if undecided else plural(counts.decided, "matrix")
+        parts.append(f"No Correlation Traps in {among}.")
+    elif undecided == 0 and not counts.states["non_finite"]:
+        parts.append("Traps were not looked for.")
+    if undecided:
+        parts.append(f"{plural(undecided, 'matrix')} could not be decided without a shuffle.")
+    if counts.states["edge"]:
+        parts.append(
+            f"{plural(counts.states['edge'], 'matrix')} {_is(counts.states['edge'])} at the edge: "
+            "whether a trap shows depends on the shuffle."
+        )
+    return parts
+
+
+def _causes(counts: Tally) -> str:
+    said: dict[CauseKind | None, str] = {
+        "entry": "from single entries of unusual size",
+        "heavy_tail": "from many large entries",
+        None: "from a cause not seen in the first shuffle",
+    }
+    kinds = [kind for kind in said if counts.causes[kind]]
+    if len(kinds) == 1:
+        return said[kinds[0]]
+    return join([f"{counts.causes[kind]:,} {said[kind]}" for kind in kinds])
+
+
+def alpha_words(counts: Tally) -> str:
+    """How many matrices are over-trained, well trained and under-trained; empty where α was left out."""
+    fitted = counts.over + counts.well + counts.under
+    if fitted + counts.unreliable_alpha == 0:
+        return ""
+    if fitted == 0:
+        return f"No fit of α is reliable ({plural(counts.unreliable_alpha, 'matrix')})."
+    text = (
+        f"α: {counts.over:,} of {plural(fitted, 'matrix')} over-trained (below 2), {counts.well:,} well trained, "
+        f"{counts.under:,} under-trained (above 6)"
+    )
+    return f"{text}; {plural(counts.unreliable_alpha, 'fit')} unreliable." if counts.unreliable_alpha else f"{text}."
+
+
+def coverage_words(coverage: Coverage) -> str:
+    """How much of what was planned was measured, and what was left out."""
+    text = f"{coverage.audited:,} of {plural(coverage.planned, 'matrix')} measured"
+    if coverage.failed:
+        text += f", {len(coverage.failed):,} failed"
+    if coverage.skipped:
+        text += f"; {plural(len(coverage.skipped), 'tensor')} not audited, each with its reason"
+    return text + "."
+
+
+def certainty(counts: Tally, report: Report) -> str:
+    """How sure the trap counts are: how they were decided, what is doubtful, how many to expect by chance."""
+    if counts.decided == 0:
+        return "Nothing was decided about traps."
+    parts = []
+    if counts.certified:
+        parts.append(f"{plural(counts.certified, 'matrix')} certified free of traps by the sizes of their entries")
+    if counts.measured:
+        measured = f"{counts.measured:,}" if counts.certified else plural(counts.measured, "matrix")
+        parts.append(f"{measured} measured by shuffling")
+    text = f"{join(parts)}."
+    if counts.at_edge:
+        text += f" {plural(counts.at_edge, 'matrix')} at the edge: there the shuffle decides."
+    if counts.states["unreliable"]:
+        text += f" {plural(counts.states['unreliable'], 'matrix')} too small for a reliable count, left out."
+    return f"{text} {chance(report)}"
+
+
+def chance(report: Report) -> str:
+    """How many traps to expect by chance alone."""
+    expected = report.summary.expected_false_traps
+    if expected is None:
+        return "This rule gives no number of false alarms to expect."
+    text = f"False alarms to expect by chance: {number(expected, 2)}"
+    return f"{text}, that is one in {number(1 / expected, 2)} such audits." if 0 < expected < 0.5 else f"{text}."
+
+
+def finding(matrix: Matrix) -> str:
+    """What is notable about one matrix, and why; the sentence goes on from its name."""
+    if matrix.non_finite is not None:
+        bad = matrix.non_finite
+        first = f"the first at row {bad.row:,}, column {bad.column:,}"
+        return f"{bad.nan:,} NaN and {bad.inf:,} infinite entries, {first}."
+    trap = strongest(matrix)
+    if matrix.traps is not None and matrix.traps.centred > 0:
+        doubt = " (at the edge: not in every shuffle)" if is_at_edge(matrix) else ""
+        why = cause_words(trap, matrix) if trap is not None else "cause not seen in the first shuffle"
+        much = f", {number(trap.strength)} times the random edge" if trap is not None else ""
+        return f"{plural(matrix.traps.centred, 'trap')}{much}{doubt}. Cause: {why}."
+    if is_at_edge(matrix):
+        return "at the edge: whether a trap shows depends on the shuffle."
+    if matrix.alpha is not None and matrix.alpha.reliable and matrix.alpha.band == "over":
+        return f"α = {fixed(matrix.alpha.value)}, a very heavy tail (over-trained)."
+    return "nothing notable."
+
+
+def cause_words(trap: Trap, matrix: Matrix) -> str:
+    """Why there is a trap, in words: what to look at, and where it lies in the stored matrix."""
+    cause = trap.cause
+    if cause.kind == "entry":
+        place = "one entry"
+        if cause.row is not None and cause.column is not None:
+            place += f" (row {cause.row:,}, column {cause.column:,})"
+        if cause.value is not None:
+            place += f" = {number(cause.value)}"
+        if cause.sigmas is not None:
+            place += f", {number(abs(cause.sigmas))} standard deviations from the mean"
+        return f"{place}: a 'super weight'"
+    traps = matrix.traps
+    if cause.kind == "mean_shift":
+        shift = ""
+        if traps is not None and traps.mean is not None and traps.bulk_variance:
+            shift = f" ({number(traps.mean / traps.bulk_variance**0.5)} standard deviations)"
+        return f"the mean of all entries is off zero{shift}"
+    kurtosis = f" (kurtosis {number(traps.kurtosis)})" if traps is not None and traps.kurtosis is not None else ""
+    return f"many moderately large entries{kurtosis}: a heavy tail"
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -1,0 +1,94 @@
+"""Numbers and names as people read them, the same in every face; untrusted names made harmless to show."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_IRREGULAR = {"matrix": "matrices", "entry": "entries", "shuffle": "shuffles"}
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def printable(name: str, limit: int | None = None) -> str:
+    r"""A name from a file, fit to be shown: what is invisible or steers a terminal is spelled out.
+
+    Control characters (ANSI escapes among them), direction marks, zero-width characters, line separators and lone
+    surrogates become `\x1b`-like escapes. A backslash stays as it is: this is for reading, not for parsing back.
+
+    Args:
+        name: the name as the file has it.
+        limit: the most characters to return; the middle of a longer name is replaced by an ellipsis.
+    """
+    if not name.isascii() or not name.isprintable():
+        name = "".join(_escape(character) if _is_hidden(character) else character for character in name)
+    if limit is None or len(name) <= limit:
+        return name
+    head = (limit - 1) // 2
+    return name[:head] + "…" + name[len(name) - (limit - 1 - head) :]
+
+
+def _is_hidden(character: str) -> bool:
+    return unicodedata.category(character) in _HIDDEN
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 matrix`, `2 matrices`, `1,658 matrices`."""
+    return f"{count:,} {noun if count == 1 else nouns(noun)}"
+
+
+def nouns(noun: str) -> str:
+    """The plural of a noun of this package."""
+    return _IRREGULAR.get(noun, noun + "s")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to so many significant digits, without an exponent where people would not write one; `–` for None."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if 1e-6 <= abs(value) < 1e6:
+        text = f"{float(f'{value:.{digits}g}'):,.10f}".rstrip("0").rstrip(".")
+    else:
+        text = f"{value:.{digits - 1}e}"
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def fixed(value: float | None, decimals: int = 2) -> str:
+    """A number with so many decimals, as a column of a table wants it; `–` for None."""
+    return "–" if value is None else f"{value:.{decimals}f}".replace("-", "−")
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units: `417 B`, `13.8 GB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{count} B" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `41 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def join(parts: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return ", ".join(parts[:-1]) + " and " + parts[-1]

@@ -1,0 +1,72 @@
+"""Any library that follows the Array API standard (CuPy, PyTorch, array-api-strict), on the device it is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtrap.spectra.backends.base import Array, HostFloats
+
+
+class ArrayApiBackend:
+    """Gram matrices and eigenvalues through the standard's own functions alone."""
+
+    def __init__(self, namespace: Any, *, name: str, device: Any = None):
+        self._xp = namespace
+        self._device = device
+        self.name = name
+
+    def from_host(self, block: HostFloats) -> Array:
+        """Copy to the device."""
+        return self._xp.asarray(np.ascontiguousarray(block), device=self._device)
+
+    def gram(self, size: int, dtype: str) -> Array:
+        """A zero matrix; both triangles are kept."""
+        return self._xp.zeros((size, size), dtype=getattr(self._xp, dtype), device=self._device)
+
+    def add_gram(self, gram: Array, block: Array, *, transposed: bool = False) -> Array:
+        """One matrix product."""
+        block = self._xp.astype(block, gram.dtype)
+        flipped = self._xp.matrix_transpose(block)
+        product = self._xp.matmul(block, flipped) if transposed else self._xp.matmul(flipped, block)
+        return gram + product
+
+    def add_rank_two(self, gram: Array, x: HostFloats, y: HostFloats) -> Array:
+        """One outer product and its transpose."""
+        left = self._vector(x, gram)
+        right = self._vector(y, gram)
+        outer = left[:, None] * right[None, :]
+        return gram + outer + self._xp.matrix_transpose(outer)
+
+    def eigenvalues(self, gram: Array) -> NDArray[np.float64]:
+        """The standard's values-only symmetric solver."""
+        return self._to_host(self._xp.linalg.eigvalsh(gram))
+
+    def top_eigenpairs(
+        self, gram: Array, count: int, start: HostFloats, *, vectors: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """A full solve: on a device it is as quick as an iteration that waits for the host."""
+        del start
+        if not vectors:
+            return self.eigenvalues(gram)[::-1][:count].copy(), None
+        values, columns = self._xp.linalg.eigh(gram)
+        host = self._to_host(values)[::-1][:count].copy()
+        return host, self._to_host(columns)[:, ::-1][:, :count].copy()
+
+    def column_sums(self, block: Array) -> NDArray[np.float64]:
+        """Sums in float64."""
+        return self._to_host(self._xp.sum(self._xp.astype(block, self._xp.float64), axis=0))
+
+    def _vector(self, values: HostFloats, like: Array) -> Array:
+        return self._xp.astype(self._xp.asarray(np.ascontiguousarray(values), device=self._device), like.dtype)
+
+    @staticmethod
+    def _to_host(array: Array) -> NDArray[np.float64]:
+        if array_api_compat.is_cupy_array(array):
+            array = array.get()
+        elif array_api_compat.is_torch_array(array):
+            array = array.cpu().numpy()
+        return np.asarray(array, dtype=np.float64)

@@ -1,0 +1,97 @@
+"""The CPU backend: BLAS's symmetric update and LAPACK's values-only solver, through SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.linalg import blas
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+from llmtrap.spectra.backends.base import HostFloats
+
+# Under this size all eigenvalues cost less than setting up an iteration for a few.
+FULL_SOLVE_BELOW = 400
+# Relative accuracy of an iterated eigenvalue: the Tracy–Widom scale is about 2·10⁻³ of the edge at 5760 × 2880, so
+# this is a few thousandths of a standard deviation.
+ITERATION_TOLERANCE = 1e-5
+
+
+class NumpyBackend:
+    """Gram matrices in Fortran order with only their lower triangle filled."""
+
+    name = "numpy"
+
+    def from_host(self, block: HostFloats) -> HostFloats:
+        """Nothing to move."""
+        return block
+
+    def gram(self, size: int, dtype: str) -> HostFloats:
+        """A zero matrix in the order BLAS wants."""
+        return np.zeros((size, size), dtype=dtype, order="F")
+
+    def add_gram(self, gram: HostFloats, block: HostFloats, *, transposed: bool = False) -> HostFloats:
+        """A symmetric rank-k update in place: half the work of a product."""
+        block = np.ascontiguousarray(block, dtype=gram.dtype)
+        syrk = blas.ssyrk if gram.dtype == np.float32 else blas.dsyrk
+        # BLAS sees a C-ordered block as its transpose, so blockᵀ·block is its plain A·Aᵀ.
+        updated: HostFloats = syrk(1.0, block.T, beta=1.0, c=gram, trans=int(transposed), lower=1, overwrite_c=1)
+        return updated
+
+    def add_rank_two(self, gram: HostFloats, x: HostFloats, y: HostFloats) -> HostFloats:
+        """A symmetric rank-2 update of a copy."""
+        syr2 = blas.ssyr2 if gram.dtype == np.float32 else blas.dsyr2
+        updated: HostFloats = syr2(
+            1.0, x.astype(gram.dtype), y.astype(gram.dtype), a=gram.copy(order="F"), lower=1, overwrite_a=1
+        )
+        return updated
+
+    def eigenvalues(self, gram: HostFloats) -> NDArray[np.float64]:
+        """LAPACK's syev without vectors: the fastest of its drivers for values alone."""
+        values = scipy.linalg.eigvalsh(gram, lower=True, driver="ev", overwrite_a=True, check_finite=False)
+        return np.asarray(values, dtype=np.float64)
+
+    def top_eigenpairs(
+        self, gram: HostFloats, count: int, start: HostFloats, *, vectors: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """ARPACK on the lower triangle; a full solve where the matrix is small or most of it is asked for."""
+        size = gram.shape[0]
+        if size < FULL_SOLVE_BELOW or 4 * count > size:
+            return self._full(gram, count, vectors=vectors)
+        symv = blas.ssymv if gram.dtype == np.float32 else blas.dsymv
+
+        def multiply(vector: HostFloats) -> HostFloats:
+            product: HostFloats = symv(1.0, gram, vector.reshape(-1).astype(gram.dtype, copy=False), lower=1)
+            return product
+
+        operator = LinearOperator((size, size), matvec=multiply, dtype=gram.dtype)
+        try:
+            solved = eigsh(
+                operator,
+                k=count,
+                which="LA",
+                v0=start.astype(gram.dtype),
+                tol=ITERATION_TOLERANCE,
+                ncv=max(2 * count + 1, 40),
+                return_eigenvectors=vectors,
+            )
+        except ArpackNoConvergence:
+            return self._full(gram, count, vectors=vectors)
+        values, columns = solved if vectors else (solved, None)
+        order = np.argsort(values)[::-1]
+        found = np.asarray(values[order], dtype=np.float64)
+        return found, None if columns is None else np.asarray(columns[:, order], dtype=np.float64)
+
+    def _full(
+        self, gram: HostFloats, count: int, *, vectors: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        count = min(count, gram.shape[0])
+        if not vectors:
+            return self.eigenvalues(gram.copy(order="F"))[::-1][:count].copy(), None
+        values, columns = scipy.linalg.eigh(gram, lower=True, check_finite=False)
+        top = slice(None, -count - 1, -1)
+        return np.asarray(values[top], dtype=np.float64), np.asarray(columns[:, top], dtype=np.float64)
+
+    def column_sums(self, block: HostFloats) -> NDArray[np.float64]:
+        """Sums in float64."""
+        return np.asarray(block.sum(axis=0, dtype=np.float64))

@@ -1,0 +1,211 @@
+"""Why a matrix has traps: its mean, single huge entries, or a heavy tail of many.
+
+An eigenvalue that goes away with the mean is a mean shift; one that goes away when the entries near or beyond the
+entry limit are set to the mean is such an entry's; what stays is the tail's. Removing the suspects decides how many
+there are of each kind, and the overlap of singular vectors with a suspect's row and column decides which is which:
+near the limit the overlap alone is too small to tell (docs/definitions.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtrap.spectra.backends import Backend
+from llmtrap.spectra.certificate import Bulk, Exceedances, entry_limit, expected_overlaps
+from llmtrap.spectra.traps import Entries, TrapMeasurement, TrapSearch, eigenvalues_beyond, gram_of, standardise
+
+Floats = NDArray[np.floating]
+CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
+
+# Suspects begin a little inside the entry limit: noise can push an entry of 0.9 limits over the edge.
+SUSPECT_FROM = 0.8
+# Rows kept for comparing vectors; beyond this many suspects the smaller ones are cleared but not told apart.
+MOST_SUSPECTS = 256
+# Traps described one by one; beyond that the count says enough.
+MOST_DESCRIBED = 64
+
+
+@dataclass(frozen=True)
+class TrapCause:
+    """`kind` is mean_shift, entry or heavy_tail; an entry has its place in the stored matrix and its value."""
+
+    kind: CauseKind
+    row: int | None = None
+    column: int | None = None
+    value: float | None = None
+    sigmas: float | None = None
+
+
+@dataclass(frozen=True)
+class FoundTrap:
+    """One trap of the first shuffle. `eigenvalue` is in the matrix's own units, λ(RᵀR); strength is λ/(s²μ)."""
+
+    eigenvalue: float
+    z: float
+    strength: float
+    cause: TrapCause
+
+
+@dataclass
+class _Suspects:
+    """Entries of one shuffle beyond the threshold, with the rows they lie in, gathered while blocks pass by."""
+
+    threshold: float
+    rows: list[NDArray[np.int64]]
+    columns: list[NDArray[np.int64]]
+    values: list[NDArray[np.float32]]
+    contents: list[NDArray[np.float32]]
+    top: int = 0
+
+    def clear(self, blocks: Iterator[Floats]) -> Iterator[Floats]:
+        """Pass the blocks on with their suspects set to the mean."""
+        for block in blocks:
+            row, column = np.nonzero(np.abs(block) >= self.threshold)
+            self.rows.append(row + self.top)
+            self.columns.append(column)
+            self.values.append(block[row, column].astype(np.float32))
+            self.contents.append(block[row[:MOST_SUSPECTS]].astype(np.float32))
+            block[row, column] = 0
+            self.top += block.shape[0]
+            yield block
+
+
+def suspect_distance(shape: tuple[int, int], bulk: Bulk) -> float:
+    """|w − m| from which an entry is suspected of being a trap's cause."""
+    return SUSPECT_FROM * entry_limit(*shape) * bulk.deviation
+
+
+def find_causes(
+    entries: Entries,
+    measured: TrapMeasurement,
+    originals: Exceedances,
+    bulk: Bulk,
+    search: TrapSearch,
+    backend: Backend,
+) -> tuple[FoundTrap, ...]:
+    """Describe the traps of the first shuffle, strongest first within each kind: mean shift, then the centred ones.
+
+    Args:
+        entries: the matrix's entries.
+        measured: the shuffles, of which the first is explained.
+        originals: the stored matrix's entries beyond `suspect_distance`, with their places.
+        bulk: the bulk's mean and variance.
+        search: as in the measurement.
+        backend: where to compute.
+    """
+    found = _mean_traps(measured, search, backend)
+    if measured.first.count.centred:
+        found += _centred_traps(entries, measured, originals, bulk, search, backend)
+    law = measured.law
+    return tuple(
+        FoundTrap(eigenvalue=value * bulk.variance, z=law.z(value), strength=value / law.centre, cause=cause)
+        for value, cause in found[:MOST_DESCRIBED]
+    )
+
+
+def _mean_traps(measured: TrapMeasurement, search: TrapSearch, backend: Backend) -> list[tuple[float, TrapCause]]:
+    first = measured.first
+    if first.count.mean_shift == 0:
+        return []
+    size = first.whole.shape[0]
+    start = search.start_vector(size)
+    values, vectors = backend.top_eigenpairs(first.whole, first.count.count, start, vectors=True)
+    assert vectors is not None  # noqa: S101 - asked for just above
+    overlaps = np.abs(vectors.sum(axis=0)) / math.sqrt(size)
+    order = np.argsort(overlaps)[::-1][: first.count.mean_shift]
+    return [(float(values[k]), TrapCause("mean_shift")) for k in sorted(order.tolist())]
+
+
+def _centred_traps(
+    entries: Entries,
+    measured: TrapMeasurement,
+    originals: Exceedances,
+    bulk: Bulk,
+    search: TrapSearch,
+    backend: Backend,
+) -> list[tuple[float, TrapCause]]:
+    n, m = entries.shape
+    count = measured.first.count.centred
+    threshold = SUSPECT_FROM * entry_limit(n, m)
+    suspects = _Suspects(threshold, [], [], [], [])
+    cleared, _ = gram_of(suspects.clear(entries.shuffled_blocks(search.generator(0))), m, backend)
+    start = search.start_vector(m)
+    left = int((eigenvalues_beyond(backend, cleared, measured.edge, start) > measured.edge).sum())
+    by_entry = min(max(count - left, 0), sum(v.size for v in suspects.values))
+    described = min(count, MOST_DESCRIBED)
+    values, vectors = backend.top_eigenpairs(measured.first.centred, described, start, vectors=True)
+    assert vectors is not None  # noqa: S101 - asked for just above
+    heavy = [(float(value), TrapCause("heavy_tail")) for value in values]
+    if by_entry == 0:
+        return heavy
+    places = _match(suspects, values, vectors, n, m)
+    # Surest matches first: only as many as went away with the suspects are entries' traps.
+    accepted = sorted(places, key=lambda trap: -places[trap][1])[:by_entry]
+    named = _original_places(suspects, originals, bulk)
+    for trap in accepted:
+        row, column, value, sigmas = named[places[trap][0]]
+        heavy[trap] = (float(values[trap]), TrapCause("entry", row, column, value, sigmas))
+    return heavy
+
+
+def _match(
+    suspects: _Suspects, values: NDArray[np.float64], vectors: NDArray[np.float64], n: int, m: int
+) -> dict[int, tuple[int, float]]:
+    """Give each trap, strongest first, the suspect its singular vectors sit on, with how well they do."""
+    columns = np.concatenate(suspects.columns)
+    size = np.concatenate(suspects.values).astype(np.float64)
+    contents, indices = _kept_rows(suspects)
+    # Left vector on the suspect's row, u = R v / √λ, and right vector on its column.
+    left = (contents.astype(np.float64) @ vectors) ** 2 / np.maximum(values, 1e-300)
+    right = vectors[columns[indices], :] ** 2
+    scores = left * right
+    strength = size[indices] ** 2 / n
+    best_possible = np.array([max(math.prod(expected_overlaps(s, m / n)), 0.02) for s in strength])
+    quality = scores / best_possible[:, None]
+    taken: set[int] = set()
+    matched: dict[int, tuple[int, float]] = {}
+    for trap in range(values.size):
+        order = [k for k in np.argsort(scores[:, trap])[::-1].tolist() if k not in taken]
+        if order:
+            taken.add(order[0])
+            matched[trap] = (int(indices[order[0]]), float(quality[order[0], trap]))
+    return matched
+
+
+def _kept_rows(suspects: _Suspects) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Rows of the largest suspects among those whose rows were kept, and the suspects' numbers."""
+    numbers, rows, top = [], [], 0
+    for values, contents in zip(suspects.values, suspects.contents, strict=True):
+        numbers.append(np.arange(contents.shape[0]) + top)
+        rows.append(contents)
+        top += values.size
+    indices, contents = np.concatenate(numbers), np.concatenate(rows)
+    sizes = np.abs(np.concatenate(suspects.values)[indices])
+    keep = np.argsort(sizes, kind="stable")[::-1][:MOST_SUSPECTS]
+    return contents[keep], indices[keep]
+
+
+def _original_places(
+    suspects: _Suspects, originals: Exceedances, bulk: Bulk
+) -> dict[int, tuple[int, int, float, float]]:
+    """Undo the permutation for the suspects: the shuffle only moved them, so order by value pairs them up.
+
+    Entries of one value are exchangeable: which of two equal entries went where is not a fact about the matrix.
+    """
+    shuffled_values = np.concatenate(suspects.values)
+    standard = standardise(originals.values, bulk)
+    inside = np.abs(standard) >= suspects.threshold
+    order = np.argsort(standard[inside], kind="stable")
+    rows, columns = originals.rows[inside][order], originals.columns[inside][order]
+    values, sigmas = originals.values[inside][order], standard[inside][order]
+    return {
+        int(suspect): (int(rows[k]), int(columns[k]), float(values[k]), float(sigmas[k]))
+        for k, suspect in enumerate(np.argsort(shuffled_values, kind="stable").tolist())
+        if k < rows.size
+    }

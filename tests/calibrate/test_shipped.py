@@ -1,0 +1,50 @@
+"""What ships with the package: the profile, and the demo's three checkpoints, which must show what they are for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.resources import as_file
+
+from safetensors import safe_open
+
+from llmtrap.calibrate import grokking_demo_checkpoints, load_profile
+from llmtrap.calibrate.demo import DEMO_PHASES
+from llmtrap.spectra import AnalysisSettings, analyse
+
+
+def test_the_shipped_profile_says_one_honest_sentence() -> None:
+    profile = load_profile()
+    assert profile.sentence.endswith("are not known for language models.")
+    assert profile.sentence.count(". ") == 0
+    assert sum(len(run.seeds) for run in profile.runs) >= 6
+    rates = {(rate.measure, rate.arms): rate for rate in profile.rates}
+    assert {"centred", "mean_shift", "alpha_reliable"} == {measure for measure, _ in rates}
+    sound = rates["centred", "without weight decay"]
+    assert sound.anti is not None
+    assert sound.grok is not None
+    assert f"{100 * sound.anti.value:.0f} % of the checkpoints" in profile.sentence
+
+
+def test_the_demo_shows_traps_in_the_collapsed_network_alone() -> None:
+    counts, accuracies = [], []
+    for folder, phase in zip(grokking_demo_checkpoints(), DEMO_PHASES, strict=True):
+        with as_file(folder.joinpath("model.safetensors")) as file, safe_open(file, framework="np") as stored:
+            words = stored.metadata()
+            matrix = stored.get_tensor("fc1.weight")
+        assert words["phase"] == phase
+        accuracies.append((float(words["train_accuracy"]), float(words["test_accuracy"])))
+        traps = analyse(matrix, AnalysisSettings(alpha=False, traps="auto"), matrix_id="fc1").traps
+        assert traps is not None
+        counts.append(traps.centred)
+    assert counts[0] <= 1
+    assert counts[1] <= 1
+    assert counts[2] >= 5
+    assert all(train >= 0.85 for train, _ in accuracies)
+    assert accuracies[1][1] > max(accuracies[0][1], accuracies[2][1]) + 0.1
+
+
+def test_reading_the_profile_needs_no_torch() -> None:
+    code = "import sys; from llmtrap.calibrate import load_profile; load_profile(); print(int('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"

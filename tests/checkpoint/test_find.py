@@ -1,0 +1,178 @@
+"""What is a matrix and what is skipped; names where no table fits; ids that never clash; quantisations refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from llmtrap.checkpoint import Checkpoint
+from llmtrap.checkpoint.families import load_families
+from llmtrap.errors import UnsupportedError
+
+Save = Callable[..., Checkpoint]
+
+
+def test_every_tensor_is_a_matrix_or_skipped_with_its_reason(save: Save) -> None:
+    checkpoint = save(
+        {
+            "net.4.conv.weight": torch.ones(2, 3, 5, 5),
+            "net.4.mixer.weight": torch.ones(2, 3, 5),
+            "net.4.norm.weight": torch.ones(7),
+            "net.4.scale": torch.tensor(1.0),
+            "net.4.empty": torch.ones(0, 4),
+            "net.4.ids": torch.arange(6).reshape(2, 3),
+            "net.4.mask": torch.ones(2, 2, dtype=torch.bool),
+            "net.4.stack_bias": torch.ones(3, 4),
+            "net.4.lost.weight_scale": torch.ones(3, 1),
+            "net.4.phase": torch.ones(2, 2, dtype=torch.complex64),
+            "net.4.linear.weight": torch.ones(3, 4),
+            "net.4.experts.up": torch.ones(2, 3, 4),
+            "row": torch.ones(1, 9),
+        }
+    )
+    assert checkpoint.family == "generic"
+    named = [(matrix.id, matrix.layer, matrix.role, matrix.expert, matrix.shape) for matrix in checkpoint.matrices]
+    assert sorted(named) == [
+        ("net.4.experts.up.0", 4, "up", 0, (3, 4)),
+        ("net.4.experts.up.1", 4, "up", 1, (3, 4)),
+        ("net.4.linear", 4, "linear", None, (3, 4)),
+        ("row", None, "row", None, (1, 9)),
+    ]
+    assert {item.tensor: item.reason for item in checkpoint.skipped} == {
+        "net.4.conv.weight": "4-dimensional (a convolution kernel or the like)",
+        "net.4.mixer.weight": "three-dimensional, and no stack of experts (a convolution kernel or the like)",
+        "net.4.norm.weight": "one-dimensional (a bias, a norm or another vector)",
+        "net.4.scale": "scalar",
+        "net.4.empty": "empty tensor",
+        "net.4.ids": "integer buffer (I64)",
+        "net.4.mask": "integer buffer (BOOL)",
+        "net.4.stack_bias": "a stack of biases",
+        "net.4.lost.weight_scale": "scales, and no quantised weight that they belong to",
+        "net.4.phase": "complex numbers (C64)",
+    }
+
+
+def test_a_module_outside_a_familys_table_keeps_its_own_name(save: Save) -> None:
+    checkpoint = save(
+        {
+            "model.layers.0.self_attn.q_proj.weight": torch.ones(2, 2),
+            "vision_tower.blocks.3.fc.weight": torch.ones(2, 2),
+        },
+        config={"model_type": "llama"},
+    )
+    named = {matrix.id: (matrix.layer, matrix.role) for matrix in checkpoint.matrices}
+    assert named == {"layers.0.attention.q": (0, "attention.q"), "vision_tower.blocks.3.fc": (3, "fc")}
+
+
+def test_ids_stay_unique_when_two_modules_map_to_one(save: Save) -> None:
+    checkpoint = save(
+        {
+            "lm_head.weight": torch.ones(2, 2),
+            "model.lm_head.weight": torch.ones(2, 2),
+            "model.lm_head": torch.ones(2, 2),
+            "model.layers.0.mlp.up_proj.weight": torch.ones(2, 2),
+        },
+        config={"model_type": "llama"},
+    )
+    ids = {matrix.tensor: matrix.id for matrix in checkpoint.matrices}
+    assert len(set(ids.values())) == 4
+    assert ids["lm_head.weight"] == "unembedding"
+    assert {ids["model.lm_head.weight"], ids["model.lm_head"]} == {"model.lm_head", "model.lm_head.weight"}
+
+
+@pytest.mark.parametrize(
+    ("config", "aliases"),
+    [
+        ({"tie_word_embeddings": True}, ("unembedding",)),
+        ({"text_config": {"tie_word_embeddings": True, "model_type": "gemma3_text"}}, ("unembedding",)),
+        ({"model_type": "gemma"}, ("unembedding",)),
+        ({"tie_word_embeddings": False}, ()),
+        ({"model_type": "gemma", "tie_word_embeddings": False}, ()),
+        ({"tie_word_embeddings": "yes"}, ()),
+        ({"tie_word_embeddings": True, "architectures": ["LlamaModel"]}, ()),
+        ({"tie_word_embeddings": True, "architectures": ["LlamaForCausalLM"]}, ("unembedding",)),
+        ({}, ()),
+    ],
+)
+def test_a_tied_embedding_goes_by_both_names(save: Save, config: dict[str, Any], aliases: tuple[str, ...]) -> None:
+    tensors = {"model.embed_tokens.weight": torch.ones(4, 2), "model.layers.0.mlp.up_proj.weight": torch.ones(2, 2)}
+    (matrix,) = [matrix for matrix in save(tensors, config=config).matrices if matrix.id == "embedding"]
+    assert matrix.aliases == aliases
+
+
+def test_an_embedding_beside_its_own_unembedding_is_not_tied(save: Save) -> None:
+    tensors = {"model.embed_tokens.weight": torch.ones(4, 2), "lm_head.weight": torch.ones(4, 2)}
+    assert not any(matrix.aliases for matrix in save(tensors, config={"tie_word_embeddings": True}).matrices)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "named"),
+    [
+        ({"l.0.q.qweight": torch.ones(2, 2, dtype=torch.int32)}, {}, "GPTQ or AWQ"),
+        ({"l.0.q.weight_packed": torch.ones(2, 2, dtype=torch.int32)}, {}, "compressed-tensors"),
+        (
+            {"l.0.q.weight": torch.ones(8, 1, dtype=torch.uint8), "l.0.q.weight.absmax": torch.ones(2)},
+            {},
+            "bitsandbytes",
+        ),
+        ({"l.0.q.weight": torch.ones(8, 8, dtype=torch.int8), "l.0.q.SCB": torch.ones(8)}, {}, "bitsandbytes"),
+        ({"l.0.q.weight": torch.ones(8, 8, dtype=torch.int8)}, {}, "weights packed as I8"),
+        ({"l.0.q.weight": torch.ones(8, 8, dtype=torch.uint8), "l.0.q.weight_scale_2": torch.ones(1)}, {}, "NVFP4"),
+        ({"l.0.q.weight": torch.ones(2, 2)}, {"quantization_config": {"quant_method": "quip"}}, "'quip'"),
+        (
+            {"l.0.q.weight": torch.ones(2, 2)},
+            {"text_config": {"quantization_config": {"quant_method": "hqq"}}},
+            "'hqq'",
+        ),
+        (
+            {"l.0.q.weight": torch.ones(2, 2)},
+            {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}},
+            "'compressed-tensors'",
+        ),
+    ],
+)
+def test_a_quantisation_that_is_not_read_is_named_with_what_is(
+    save: Save, tensors: dict[str, torch.Tensor], config: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=named) as caught:
+        save(tensors, config=config)
+    assert "MXFP4" in str(caught.value.remedy)
+    assert caught.value.file in ("model.safetensors", "config.json")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"quant_method": "fp8"},
+        {"quant_method": "compressed-tensors", "format": "float-quantized"},
+        {"quant_method": 7},
+        {},
+    ],
+)
+def test_a_quantisation_that_is_read_is_let_through(save: Save, settings: dict[str, Any]) -> None:
+    assert save({"l.0.q.weight": torch.ones(2, 2)}, config={"quantization_config": settings}).matrices
+
+
+def test_the_tables_are_sound() -> None:
+    families = {family.name: family for family in load_families()}
+    assert {"gpt_oss", "llama", "bert", "whisper", "generic"} <= families.keys()
+    types = [kind for family in families.values() for kind in family.model_types]
+    assert len(types) == len(set(types))
+    for family in families.values():
+        for rule in family.rules:
+            asked = set(rule.pattern.groupindex) | {"expert"}
+            rule.id.format_map(dict.fromkeys(asked, "0"))
+            assert set(rule.values) <= asked
+            assert rule.split is None or rule.id.endswith((".gate_up", ".qkv"))
+
+
+def test_names_with_digits_beyond_any_number_are_only_names(save: Save) -> None:
+    digits = "9" * 5000
+    checkpoint = save(
+        {f"model.layers.{digits}.mlp.up_proj.weight": torch.ones(2, 2), f"x.{digits}.w": torch.ones(2, 2)},
+        config={"model_type": "llama"},
+    )
+    assert [matrix.layer for matrix in checkpoint.matrices] == [None, None]

@@ -1,0 +1,83 @@
+"""Every command's options, as they are documented and as `--help` shows them."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.commands import commands, options
+
+from llmtrap.version import __version__
+
+COMMON_MEASURE = {
+    "--traps", "--trap-rule", "--no-alpha", "--include", "--exclude", "--split-fused", "--shuffles", "--seed",
+    "--device", "--backend", "--workers", "--revision",
+}  # fmt: skip
+FACES = {"--json", "--html", "--markdown"}
+TALK = {"--quiet", "--verbose"}
+OPTIONS = {
+    "audit": COMMON_MEASURE | FACES | TALK
+    | {"--demo", "--engine", "--part", "--journal", "--fresh", "--download"},
+    "inspect": {"--include", "--exclude", "--split-fused", "--revision", "--all", "--verbose"},
+    "merge": FACES | TALK,
+    "report": {"--html", "--markdown", "--against", "--index", "--verbose"},
+    "schema": set(),
+    "doctor": set(),
+}  # fmt: skip
+COMMANDS = {"audit", "inspect", "gate", "calibrate", "report", "merge", "verify", "schema", "doctor"}
+CHOICES = {
+    "--traps": ["auto", "measure", "certify"],
+    "--trap-rule": ["tracy-widom", "weightwatcher"],
+    "--backend": ["auto", "numpy", "cupy", "torch"],
+    "--engine": ["local", "ray"],
+}
+DEFAULTS = {
+    "--traps": "auto", "--trap-rule": "tracy-widom", "--no-alpha": False, "--split-fused": False, "--shuffles": 5,
+    "--seed": 0, "--device": "auto", "--backend": "auto", "--engine": "local", "--fresh": False, "--download": False,
+    "--workers": None, "--part": None, "--journal": None, "--revision": None,
+}  # fmt: skip
+
+
+def test_the_commands_are_these() -> None:
+    assert commands().keys() == COMMANDS
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_the_options_are_these(command: str) -> None:
+    assert options(command).keys() == OPTIONS[command]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_shows_every_option_with_a_word_on_each(command: str, invoke) -> None:  # type: ignore[no-untyped-def]
+    shown = invoke(command, "--help")
+
+    assert shown.exit_code == 0
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    assert "\x1b" not in shown.stdout
+    for name, option in options(command).items():
+        assert name in shown.stdout, name
+        assert option.help, name
+    assert commands()[command].__doc__
+    assert invoke(command, "-h").stdout == shown.stdout
+
+
+def test_the_choices_and_defaults_of_an_audit() -> None:
+    found = options("audit")
+
+    assert {name: list(option.choices) for name, option in found.items() if option.choices} == CHOICES
+    assert {name: found[name].default for name in DEFAULTS} == DEFAULTS
+
+
+def test_every_long_option_of_an_audit_has_its_variable() -> None:
+    for name, option in options("audit").items():
+        assert option.envvar == "LLMTRAP_" + name[2:].replace("-", "_").upper(), name
+
+
+def test_the_version(invoke) -> None:  # type: ignore[no-untyped-def]
+    shown = invoke("--version")
+    assert (shown.exit_code, shown.stdout) == (0, f"llmtrap {__version__}\n")
+
+
+def test_no_command_shows_the_help(invoke) -> None:  # type: ignore[no-untyped-def]
+    shown = invoke()
+    assert shown.exit_code == 2
+    for command in COMMANDS:
+        assert command in shown.output

@@ -1,0 +1,69 @@
+"""Fixtures every folder may use: the checkpoints of real trained weights, as paths."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.support.real_weights import RECIPES, checkpoint
+from tests.support.wheels import OfflineError
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that needs real weights, so that `-m "not real"` leaves them out."""
+    for item in items:
+        if set(RECIPES) & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.real)
+
+
+def _real(name: str) -> Path:
+    """A checkpoint's folder. Without a network its tests are skipped, but not in CI and for no other cause."""
+    try:
+        return checkpoint(name)
+    except OfflineError as error:
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            raise
+        return pytest.skip(f"real weights: {error}")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """MiniLM-L6: a BERT encoder, F32, one file."""
+    return _real("minilm")
+
+
+@pytest.fixture(scope="session")
+def minilm_sre() -> Path:
+    """A fine-tune of `minilm`."""
+    return _real("minilm_sre")
+
+
+@pytest.fixture(scope="session")
+def smollm2_bf16() -> Path:
+    """SmolLM2-135M-Instruct: a Llama decoder, BF16 shards, tied embedding."""
+    return _real("smollm2_bf16")
+
+
+@pytest.fixture(scope="session")
+def smollm2_mxfp4() -> Path:
+    """SmolLM2's matrices in the layout of GPT-OSS, experts in MXFP4."""
+    return _real("smollm2_mxfp4")
+
+
+@pytest.fixture(scope="session")
+def smollm2_mxfp4_bf16() -> Path:
+    """The exact BF16 upcast of `smollm2_mxfp4`, experts transposed."""
+    return _real("smollm2_mxfp4_bf16")
+
+
+@pytest.fixture(scope="session")
+def smollm2_fp8_128() -> Path:
+    """SmolLM2 in E4M3 with 128 × 128 tiles, ragged at the edges."""
+    return _real("smollm2_fp8_128")
+
+
+@pytest.fixture(scope="session")
+def smollm2_fp8_64() -> Path:
+    """SmolLM2 in E4M3 with 64 × 64 tiles."""
+    return _real("smollm2_fp8_64")

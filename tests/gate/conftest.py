@@ -1,0 +1,73 @@
+"""Judgements of synthetic reports, for the tests of rules and outputs."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from tests.support import documents
+
+from llmtrap.gate.document import Judgement, Side, Update
+from llmtrap.gate.judge import judge
+from llmtrap.gate.matching import Contents, match
+from llmtrap.gate.policy import Policy
+from llmtrap.gate.policy_file import LoadedPolicy
+from llmtrap.report.document import Matrix, Report
+
+TODAY = datetime.date(2026, 3, 1)
+
+JudgeReports = Callable[..., Judgement]
+
+
+@pytest.fixture
+def judged() -> JudgeReports:
+    """Judge one report, or list of matrices, against another; keywords are the policy's tables."""
+
+    def of(
+        now: Report | Sequence[Matrix],
+        base: Report | Sequence[Matrix] | None = None,
+        *,
+        rules: Mapping[str, Any] | None = None,
+        ignore: Sequence[Mapping[str, Any]] = (),
+        unchanged: Sequence[str] = (),
+        updates: Sequence[Update] = (),
+        adapter_alone: bool = False,
+        **gate: Any,
+    ) -> Judgement:
+        policy = Policy.model_validate({"gate": {"rules": dict(rules or {}), **gate}, "ignore": list(ignore)})
+        matched = match(
+            Contents.of_report(_report(now)),
+            None if base is None else Contents.of_report(_report(base)),
+            frozenset(unchanged),
+            {update.id: update for update in updates},
+            adapter_alone=adapter_alone,
+        )
+        return judge(matched, LoadedPolicy(policy), TODAY)
+
+    return of
+
+
+def _report(of: Report | Sequence[Matrix]) -> Report:
+    return of if isinstance(of, Report) else documents.report(of)
+
+
+@pytest.fixture
+def hostile() -> Judgement:
+    """A judgement full of names that try to break out of every output."""
+    policy = Policy.model_validate(
+        {"ignore": [{"rule": "LT011", "match": "*nested*", "reason": documents.HOSTILE_NAMES[0]}]}
+    )
+    judgement = judge(match(Contents.of_report(documents.hostile()), None), LoadedPolicy(policy), TODAY)
+    evil = documents.HOSTILE_NAMES
+    return judgement.model_copy(
+        update={
+            "target": Side(name=evil[0], kind="hub", revision=evil[6], family=evil[2]),
+            "notes": evil,
+            "headline": evil[6],
+            "updates": tuple(
+                Update(id=name, spectral_norm=1.0, frobenius_norm=2.0, stable_rank=4.0, relative=0.1) for name in evil
+            ),
+        }
+    )

@@ -1,0 +1,35 @@
+"""A tiny language model really overfitted, by Adam without weight decay, gated along the way.
+
+What the gate says of it is reported as seen (docs/gate.md has a longer run); what must hold is that the run overfits,
+that every checkpoint is judged whole, and that each verdict follows from its findings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+
+def test_a_real_overfit_is_judged_along_the_way(tmp_path: Path, record_property: pytest.RecordProperty) -> None:
+    overfit = pytest.importorskip("studies.gate.overfit")
+    points = list(overfit.follow(tmp_path, base_steps=60, steps=180, every=60, rate=3e-3, small=600))
+    seen = [(p.step, round(p.train_loss, 3), round(p.held_out_loss, 3), p.judgement.outcome) for p in points]
+    record_property("overfit", str(seen))
+    assert [point.step for point in points] == [1, 60, 120, 180]
+    # Overfitted: it knows the small set, and is worse on unseen text than when the fine-tune began.
+    assert points[-1].train_loss < 0.8 * points[0].train_loss
+    assert points[-1].held_out_loss > points[0].held_out_loss + 0.3
+    changes = []
+    for point in points:
+        judgement = point.judgement
+        counts = judgement.counts
+        assert counts.unchanged + counts.measured == counts.matrices == 10
+        assert judgement.exit_code == (1 if judgement.errors else 0)
+        large = {update.id for update in judgement.updates if (update.relative or 0) > 0.5}
+        assert {finding.id for finding in judgement.errors if finding.rule == "LT010"} == large
+        changes.append(max(update.relative or 0 for update in judgement.updates))
+    assert changes == sorted(changes)

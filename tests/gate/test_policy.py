@@ -1,0 +1,108 @@
+"""Policies: found, read, refused with the nearest known key; the written template is the default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmtrap.errors import OutputError, UsageError
+from llmtrap.gate.policy import Policy
+from llmtrap.gate.policy_file import load_policy
+from llmtrap.gate.rules import RULES
+from llmtrap.gate.template import template, write_template
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "gate").glob("*.toml"))
+
+
+def written(folder: Path, text: str, name: str = "llmtrap.toml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_the_template_is_the_default_policy_with_every_key(tmp_path: Path) -> None:
+    path = write_template(tmp_path)
+    assert load_policy(path).policy == Policy()
+    for rule in RULES.values():
+        for key in rule.settings.model_fields:
+            assert f"{key} = " in template()
+    with pytest.raises(OutputError, match="policy already"):
+        write_template(tmp_path)
+
+
+def test_the_template_as_a_pyproject_says_the_same(tmp_path: Path) -> None:
+    text = template().replace("[gate", "[tool.llmtrap.gate").replace("[[ignore", "[[tool.llmtrap.ignore")
+    assert load_policy(written(tmp_path, text, "pyproject.toml")).policy == Policy()
+
+
+def test_the_template_s_commented_lines_are_valid_too(tmp_path: Path) -> None:
+    lines = [line.removeprefix("# ") for line in template().splitlines()]
+    uncommented = [line for line in lines if line.startswith("[") or " = " in line.partition("#")[0]]
+    policy = load_policy(written(tmp_path, "\n".join(uncommented))).policy
+    assert policy.ignore[0].rule == "LT001"
+    assert policy.gate.baseline == "org/base-model"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_are_policies(path: Path) -> None:
+    assert load_policy(path).policy != Policy()
+
+
+def test_there_are_examples() -> None:
+    assert {path.stem for path in EXAMPLES} == {"strict", "fine-tune", "lora"}
+
+
+def test_own_file_wins_over_pyproject_and_nothing_means_the_default(tmp_path: Path) -> None:
+    assert load_policy(folder=tmp_path).policy == Policy()
+    assert load_policy(folder=tmp_path).path is None
+    written(tmp_path, "[project]\nname = 'x'\n", "pyproject.toml")
+    assert load_policy(folder=tmp_path).path is None
+    written(tmp_path, "[tool.llmtrap.gate]\nfalse_alarms = 0.02\n", "pyproject.toml")
+    assert load_policy(folder=tmp_path).policy.gate.false_alarms == 0.02
+    written(tmp_path, "[gate]\nfalse_alarms = 0.03\n")
+    assert load_policy(folder=tmp_path).policy.gate.false_alarms == 0.03
+
+
+def test_lines_of_rules_are_known_for_outputs_that_point_at_them(tmp_path: Path) -> None:
+    loaded = load_policy(written(tmp_path, "\n[gate]\n\n[gate.rules.LT002]\nlevel = 'warn'\n"))
+    assert (loaded.line("LT002"), loaded.line("LT001")) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[gate]\nfalse_alarm = 1", r"unknown key 'gate.false_alarm'. Did you mean 'gate.false_alarms'"),
+        ("[gates]\n", r"unknown key 'gates'. Did you mean 'gate'"),
+        ("[gate.rules.LT01]\n", r"unknown key 'gate.rules.LT01'. Did you mean 'gate.rules.LT0"),
+        ("[gate.rules.LT001]\nmargn = 2", r"unknown key 'gate.rules.LT001.margn'. Did you mean '.*margin'"),
+        ("[[ignore]]\nrule = 'LT001'\nmatches = '*'\nreason = 'x'", r"'ignore.matches'. Did you mean 'ignore.match'"),
+        ("[[ignore]]\nrule = 'LT001'\nmatch = '*'", r"ignore.0.reason.*required"),
+        ("[[ignore]]\nrule = 'LT001'\nmatch = '*'\nreason = ''", r"ignore.0.reason"),
+        ("[[ignore]]\nrule = 'LT999'\nmatch = '*'\nreason = 'x'", r"there is no rule 'LT999'"),
+        ("[[ignore]]\nrule='LT001'\nmatch='*'\nreason='x'\nexpires='soon'", r"ignore.0.expires"),
+        ("[gate.rules.LT001]\nlevel = 'fatal'", r"gate.rules.LT001.level"),
+        ("[gate.rules.LT006]\nmin_coverage = 2", r"gate.rules.LT006.min_coverage"),
+        ("[gate.rules.LT001]\nmargin = nan", r"gate.rules.LT001.margin"),
+        ("gate = 3", r"'gate'"),
+        ("[gate]\nrules = 3", r"gate.rules"),
+        ("[gate.rules]\nLT001 = 'off'", r"gate"),
+        ("ignore = 'all'", r"'ignore'"),
+        ("[gate\n", r"not TOML"),
+    ],
+)
+def test_a_bad_policy_is_one_clear_error(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        load_policy(written(tmp_path, text))
+    assert "llmtrap.toml" in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+def test_a_policy_that_is_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_policy(tmp_path / "none.toml")
+    with pytest.raises(UsageError, match=r"no \[tool.llmtrap.gate\] table"):
+        load_policy(written(tmp_path, "[project]\n", "pyproject.toml"))
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        load_policy(tmp_path / "binary.toml")

@@ -1,0 +1,57 @@
+"""The index page over a folder of reports."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.support import documents
+
+from llmtrap.errors import TargetError
+from llmtrap.report.html import write_index
+from llmtrap.report.json import write_json
+
+
+def test_a_row_a_report_with_links_to_its_faces(tmp_path: Path) -> None:
+    write_json(documents.trapped(), tmp_path / "trapped model" / "report.json")
+    (tmp_path / "trapped model" / "report.html").write_text("")
+    (tmp_path / "trapped model" / "report.md").write_text("")
+    write_json(documents.clean(), tmp_path / "clean.json")
+    (tmp_path / "other.json").write_text('{"weight_map": {}}')
+    (tmp_path / "cut.json").write_text('{"schema": ')
+
+    text = write_index(tmp_path).read_text(encoding="utf-8")
+
+    rows = re.findall(r'<th scope="row">(.*?)</tr>', text, re.S)
+    assert [re.findall(r">([^<]*0\.5b)<", row)[0] for row in rows] == ["org/clean-0.5b", "org/trapped-0.5b"]
+    assert re.findall(r'href="([^"]+)"', rows[1]) == [
+        "trapped%20model/report.html",
+        "trapped%20model/report.html",
+        "trapped%20model/report.md",
+        "trapped%20model/report.json",
+    ]
+    assert "Traps found" in rows[1]
+    assert "No traps found" in rows[0]
+    unread = re.findall(r"<li><code>(.*?)</code>: (.*?)</li>", text)
+    assert unread == [
+        ("cut.json", "the file is cut short: the document does not end by byte 11"),
+        ("other.json", "this is JSON, but not a report of llmtrap"),
+    ]
+    assert "script-src &#39;none&#39;" in text
+    assert "<script" not in text
+
+
+def test_names_of_files_and_models_are_escaped(tmp_path: Path) -> None:
+    write_json(documents.hostile(), tmp_path / 'javascript:alert(1) "x" <img>.json')
+    text = write_index(tmp_path).read_text(encoding="utf-8")
+    assert 'href="javascript%3Aalert%281%29%20%22x%22%20%3Cimg%3E.json"' in text
+    assert "<img" not in text
+    assert "</script>" not in text
+
+
+def test_a_folder_without_reports(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="there is no such folder"):
+        write_index(tmp_path / "none")
+    with pytest.raises(TargetError, match="no report in this folder"):
+        write_index(tmp_path)

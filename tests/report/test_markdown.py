@@ -1,0 +1,52 @@
+"""The Markdown face: whole expected documents, and names that stay inside their code spans."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support import documents
+from tests.support.expected import assert_expected
+
+from llmtrap.report.against import compare
+from llmtrap.report.markdown import code, to_markdown, write_markdown
+from llmtrap.report.wording import printable
+
+EXPECTED = Path(__file__).parent / "expected"
+
+
+@pytest.mark.parametrize("name", ["clean", "trapped", "over_trained", "partial", "empty", "broken", "hostile"])
+def test_the_whole_document(name: str) -> None:
+    assert_expected(EXPECTED / f"{name}.md", to_markdown(getattr(documents, name)()))
+
+
+def test_the_whole_document_against_a_base() -> None:
+    report, base = documents.trapped(), documents.trapped_base()
+    assert_expected(EXPECTED / "trapped_against_base.md", to_markdown(report, compare(report, base)))
+
+
+def test_what_is_written_is_what_is_rendered(tmp_path: Path) -> None:
+    report = documents.partial()
+    write_markdown(report, tmp_path / "report.md")
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == to_markdown(report)
+
+
+def test_long_tables_are_cut_and_say_so() -> None:
+    text = to_markdown(documents.gpt_oss_20b(), limit=3)
+    table = text[text.index("## Worst matrices") :]
+    assert len(re.findall(r"^\| `layers", table, re.M)) == 3
+    assert re.search(r"And \d+ matrices more in the full report\.", table)
+
+
+@given(st.text(max_size=60))
+def test_a_name_cannot_leave_its_code_span(name: str) -> None:
+    span = code(name)
+    if span.startswith("`"):
+        assert re.fullmatch(r"`[A-Za-z0-9_./:-]+`", span)
+    else:
+        assert re.fullmatch(r"<code>(?:[A-Za-z0-9_./:-]|&#\d+;)*</code>", span)
+        shown = re.sub(r"&#(\d+);", lambda match: chr(int(match[1])), span[6:-7])
+        assert shown == printable(name, 160)

@@ -1,0 +1,239 @@
+"""The page in headless Chromium: it draws, filters, sorts, copies, and is walked by keyboard alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from tests.support import documents
+
+from llmtrap.report.against import compare
+
+pytestmark = pytest.mark.browser
+
+ROW = "#table-body tr[data-place]"
+
+
+def cells(page: Any, column: str) -> list[str]:
+    """What the rows in view show in one column."""
+    place = page.locator(f"#table-head th[data-key={column}]").evaluate("cell => cell.cellIndex")
+    return page.locator(f"{ROW} td:nth-child({place + 1})").all_inner_texts()
+
+
+def test_it_opens_from_disk_and_draws_everything(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    assert page.locator("#map td[data-row]").count() == 84
+    assert page.locator("#map-outside td[data-row]").count() == 2
+    assert page.locator("#map td.c-trap-2").inner_text() == "2"
+    assert page.locator("#map-legend li").count() >= 4
+
+    page.get_by_role("link", name="layers.0.mlp.down").first.click()
+    page.wait_for_selector("#plot-shuffled .scatterlayer .trace")
+    assert page.locator("#plot-esd .scatterlayer .trace").count() == 2
+    assert page.locator("#plot-shuffled .scatterlayer .point").count() == 2
+    assert page.locator("#matrix-name").inner_text() == "layers.0.mlp.down"
+    causes = page.locator("#matrix-why .trap-list strong").all_inner_texts()
+    assert len(causes) == 2
+    assert all("'super weight'" in cause for cause in causes)
+
+
+def test_every_map_value_paints_signs_as_well_as_colours(open_report: Any) -> None:
+    report = documents.trapped()
+    page = open_report(report, compare(report, documents.trapped_base()))
+    buttons = page.locator("#map-value button")
+    assert buttons.all_inner_texts() == ["New traps", "Shift of α", "Traps", "Strongest trap", "α", "Stable rank"]
+    for button in buttons.all():
+        button.click()
+        assert button.get_attribute("aria-pressed") == "true"
+        assert all(page.locator("#map td[data-row]").all_inner_texts())
+    page.get_by_role("button", name="New traps", exact=True).first.click()
+    assert page.locator("#map td.c-change-new").all_inner_texts() == ["+", "+"]
+    assert page.locator("#map td.c-change-gone").all_inner_texts() == ["−"]
+
+
+def test_filtering_and_choosing(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    assert page.locator("#table-count").inner_text() == "86 matrices"
+    page.fill("#table-filter", "mlp.down layers.1")
+    assert sorted(cells(page, "id")) == ["layers.1.mlp.down", "layers.10.mlp.down", "layers.11.mlp.down"]
+    assert page.locator("#table-count").inner_text() == "3 of 86 matrices"
+    page.fill("#table-filter", "")
+    page.get_by_role("button", name="With traps").click()
+    assert cells(page, "id") == ["layers.0.mlp.down", "layers.3.attention.k"]
+    page.get_by_role("button", name="In doubt").click()
+    assert cells(page, "id") == ["router", "layers.8.attention.o"]
+    page.fill("#table-filter", "nothing is called so")
+    assert page.locator("#table-body .none").inner_text() == "No matrix fits this filter."
+
+
+def test_sorting_by_numbers_by_names_and_back(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    head = page.locator("#table-head th[data-key=alpha]")
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    shown = [float(text.split()[0]) for text in cells(page, "alpha")]
+    assert shown == sorted(shown, reverse=True)
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert cells(page, "alpha")[0] == "1.72 <2"
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") is None
+    assert cells(page, "id")[0] == "layers.0.mlp.down"
+    page.locator("#table-head th[data-key=id] button").click()
+    # Numbers in names count as numbers: layer 2 before layer 10.
+    assert cells(page, "id")[:3] == ["embedding", "layers.0.attention.k", "layers.0.attention.o"]
+
+
+def test_the_table_by_keyboard(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    page.locator(f'{ROW}[tabindex="0"]').focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.locator("#matrix-name").inner_text() == "layers.3.attention.k"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#matrix-name").inner_text() == "layers.11.attention.v"
+    page.keyboard.press("Escape")
+    assert not page.locator("#matrix").is_visible()
+    assert page.evaluate("document.activeElement.dataset.place") == "1"
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.getAttribute('aria-rowindex')") == "87"
+    page.keyboard.press("Home")
+    assert page.evaluate("document.activeElement.dataset.place") == "0"
+
+
+def test_the_map_by_keyboard(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    page.locator('#map td[tabindex="0"]').focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    label = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert label.startswith("attention.k, layer 3: Traps 1. layers.3.attention.k · 1 trap")
+    assert "heavy tail" in page.locator("#map-readout").inner_text()
+    page.keyboard.press("Enter")
+    assert page.locator("#matrix-name").inner_text() == "layers.3.attention.k"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == label
+
+
+def test_everything_is_reached_with_the_tab_key(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.closest('[id]')?.id"))
+    assert {
+        "theme",
+        "map-value",
+        "map",
+        "map-outside",
+        "table-filter",
+        "table-choices",
+        "csv-copy",
+        "csv-save",
+    } <= reached
+    assert {"table-head", "table-body"} <= reached
+
+
+def test_a_mixture_of_experts_opens(open_report: Any) -> None:
+    page = open_report(documents.gpt_oss_20b())
+    folded = page.locator("#map td.many")
+    assert folded.count() == 48
+    folded.nth(30).focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#experts-title").inner_text() == "experts.down: 24 layers × 32 experts"
+    assert page.locator("#experts-map td[data-row]").count() == 768
+    # The focus is on the worst expert of the layer that was opened.
+    assert page.evaluate("document.activeElement.dataset.row") == "6"
+    page.keyboard.press("Enter")
+    assert page.locator("#matrix-name").inner_text().startswith("layers.6.experts.")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    assert not page.locator("#experts").is_visible()
+    assert page.evaluate("document.activeElement.classList.contains('many')")
+
+
+def test_the_csv_holds_the_rows_in_view_and_no_formula(open_report: Any) -> None:
+    page = open_report(documents.hostile())
+    with page.expect_download() as saved:
+        page.click("#csv-save")
+    assert saved.value.suggested_filename == "llmtrap-matrices.csv"
+    with saved.value.path().open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(documents.HOSTILE_NAMES)
+    assert '\'=HYPERLINK("http://example.invalid","go")' in {row["id"] for row in rows}
+    assert not any(value.startswith(("=", "+", "@")) for row in rows for value in row.values())
+
+    page.fill("#table-filter", "__proto__")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("#csv-copy")
+    page.wait_for_function("document.getElementById('table-told').textContent === 'Copied 1 matrix.'")
+    copied = list(csv.DictReader(io.StringIO(page.evaluate("navigator.clipboard.readText()"))))
+    assert [row["id"] for row in copied] == ["__proto__"]
+
+
+def test_an_address_opens_its_matrix(open_report: Any) -> None:
+    page = open_report(documents.trapped(), fragment="#matrix=layers.3.attention.k")
+    page.wait_for_selector("#matrix[open]")
+    assert page.locator("#matrix-name").inner_text() == "layers.3.attention.k"
+    page.click("#matrix-close")
+    assert page.evaluate("location.hash") == ""
+
+
+def test_the_scheme_is_set_before_the_first_paint_and_kept(open_report: Any) -> None:
+    page = open_report(documents.clean(), color_scheme="dark")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+@pytest.mark.parametrize("name", ["empty", "broken", "partial", "over_trained"])
+def test_unusual_reports_open(open_report: Any, name: str) -> None:
+    report = getattr(documents, name)()
+    page = open_report(report)
+    assert page.locator("#verdict .lead").inner_text()
+    if report.matrices:
+        page.locator(ROW).first.click()
+        page.wait_for_selector("#matrix[open]")
+        assert page.locator("#matrix-name").inner_text() == page.locator(f"{ROW} td").first.inner_text()
+
+
+def test_without_scripts_the_verdict_and_the_table_are_there(open_report: Any) -> None:
+    report = documents.trapped()
+    page = open_report(report, java_script_enabled=False)
+    assert page.locator(".lead").inner_text().startswith("2 of 86 matrices have Correlation Traps")
+    assert page.locator("#matrices noscript tbody tr").count() == 86
+    assert page.locator("#where noscript p").is_visible()
+    assert not page.locator("#table-filter").is_visible()
+
+
+def test_paper_shows_no_controls(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    page.emulate_media(media="print")
+    assert not page.locator(".bar").is_visible()
+    assert not page.locator("#map-value").is_visible()
+    assert page.locator("#map td.c-trap-2").is_visible()
+    assert page.locator(".first-look").is_visible()
+
+
+def test_fourteen_thousand_rows_stay_light(open_report: Any) -> None:
+    big = documents.gpt_oss_120b()
+    more = tuple(m.model_copy(update={"id": f"other.{m.id}"}) for m in big.matrices[:4602])
+    page = open_report(big.model_copy(update={"matrices": big.matrices + more}))
+    assert page.locator("#table-count").inner_text() == "14,000 matrices"
+    for share in (0.25, 0.5, 1.0):
+        page.locator("#table-port").evaluate("(port, share) => { port.scrollTop = share * port.scrollHeight; }", share)
+        page.wait_for_function(
+            """share => {
+                const first = document.querySelector("#table-body tr[data-place]");
+                return Math.abs(Number(first.dataset.place) / 14000 - share) < 0.01;
+            }""",
+            arg=share,
+        )
+        assert page.locator(ROW).count() < 60
+    page.fill("#table-filter", "layers.35.experts.127.down")
+    assert page.locator("#table-count").inner_text() == "1 of 14,000 matrices"

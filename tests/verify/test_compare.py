@@ -1,0 +1,61 @@
+"""Both tools on matrices whose differences are known in advance."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from llmtrap.verify import Reference, compare, run_weightwatcher
+from llmtrap.verify.compare import sample
+
+
+def heavy(rows: int, columns: int, scale: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((rows, columns))
+    left, right = rng.standard_normal((rows, 40)), rng.standard_normal((40, columns))
+    return (scale * (noise + (left * np.arange(1, 41) ** -0.7) @ right)).astype(np.float32)
+
+
+@pytest.mark.skipif(find_spec("weightwatcher") is None, reason="the extra 'weightwatcher' is not installed")
+def test_weightwatcher_agrees_on_alpha_tail_and_norms() -> None:
+    matrices = {"tall": heavy(300, 120, 0.1, 0), "wide": heavy(100, 260, 0.1, 1)}
+    matrices["small.entries"] = heavy(300, 120, 1e-4, 2)
+    planted = heavy(300, 120, 0.1, 3)
+    planted[7, 9] += 0.1 * 6 * (300 * 120) ** 0.25
+    matrices["planted"] = planted
+
+    compared = {c.name: c for c in compare(matrices, run_weightwatcher(matrices))}
+
+    assert set(compared) == set(matrices)
+    assert all(c.norms_agree for c in compared.values())
+    assert [name for name, c in compared.items() if not c.alpha_agrees] == ["small.entries"]
+    # Entries of 10⁻⁴ put most eigenvalues under its absolute floor, and leave it too few for its usual fit.
+    assert "floor is absolute" in compared["small.entries"].reasons[0]
+    assert compared["small.entries"].reasons[1] == "under 20 eigenvalues it fits in another way"
+    assert compared["planted"].traps == compared["planted"].reference.traps == 1
+    assert compared["planted"].reasons == ()
+
+
+def test_a_difference_in_counts_is_explained() -> None:
+    matrices = {"square": heavy(200, 200, 0.1, 0), "near": heavy(110, 100, 0.1, 0), "tall": heavy(400, 100, 0.1, 0)}
+    absent = Reference(alpha=2.0, tail=1, spectral_norm=1.0, frobenius_norm=1.0, traps=9)
+
+    compared = {c.name: c for c in compare(matrices, dict.fromkeys(matrices, absent))}
+
+    assert compared["square"].reasons == ("it fits a square matrix by a quarter circle of fixed support",)
+    assert compared["near"].reasons == ("its fit of σ is erratic for 1 < Q < 1.2",)
+    assert compared["tall"].reasons == ("its σ is fitted to the spectrum; ours is the variance of the bulk entries",)
+    assert not any(c.alpha_agrees or c.norms_agree for c in compared.values())
+
+
+def test_a_matrix_that_weightwatcher_leaves_out_is_not_compared() -> None:
+    assert compare({"small": heavy(60, 20, 0.1, 0)}, {}) == []
+
+
+def test_the_sample_is_spread_over_what_it_would_measure(minilm_matrices: tuple) -> None:  # type: ignore[type-arg]
+    chosen = sample(minilm_matrices, 4)
+    assert len(chosen) == 4
+    assert [m.id for m in chosen] == sorted({m.id for m in chosen}, key=[m.id for m in minilm_matrices].index)
+    assert all(min(m.shape) >= 50 for m in sample(minilm_matrices, 1000))
