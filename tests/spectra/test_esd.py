@@ -49,9 +49,10 @@ def test_squared_singular_values(rng: np.random.Generator, shape: tuple[int, int
     found, expected = esd_of(matrix), by_svd(matrix)
     assert found.eigenvalues.size == min(shape)
     assert (np.diff(found.eigenvalues) >= 0).all()
-    np.testing.assert_allclose(found.eigenvalues, expected, atol=1e-7 * expected[-1], rtol=2e-5)
+    np.testing.assert_allclose(found.eigenvalues, expected, atol=1e-6 * expected[-1], rtol=2e-5)
     assert found.total == pytest.approx(float((matrix.astype(np.float64) ** 2).sum()), rel=1e-6)
-    assert found.largest == pytest.approx(float(expected[-1]), rel=1e-6)
+    # A float32 eigensolver is backward stable to some tens of units in the last place; how many depends on the CPU.
+    assert found.largest == pytest.approx(float(expected[-1]), rel=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 499])

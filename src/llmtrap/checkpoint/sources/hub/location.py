@@ -48,6 +48,7 @@ class _Place:
     lock: threading.Lock = field(default_factory=threading.Lock)
     location: Location | None = None
     refusals: int = 0
+    given_up: AccessError | CheckpointError | None = None
 
 
 class Locator:
@@ -71,11 +72,14 @@ class Locator:
 
         Raises:
             TransientError: the hub did not answer.
-            AccessError: it refuses.
+            AccessError: it refuses, or the file was given up before.
             CheckpointError: it no longer has the file that was listed, or sends from pillar to post.
         """
         place = self._places[file]
         with place.lock:
+            # Threads that come late share the verdict: each asking once more would be a burst of useless requests.
+            if place.given_up is not None:
+                raise place.given_up
             if place.location is None:
                 place.location = self._ask(file)
             return place.location
@@ -96,11 +100,13 @@ class Locator:
         Raises:
             AccessError: fresh addresses are refused as well.
         """
-        with self._places[file].lock:
+        place = self._places[file]
+        with place.lock:
             if self._forget(file, location) > MAX_REFUSED_LINKS:
                 problem = f"{location.host} answered {status}, to fresh links too"
                 remedy = "A proxy or a wrong clock may be in the way; the same command carries on later"
-                raise AccessError(problem, file=file, remedy=remedy)
+                place.given_up = AccessError(problem, file=file, remedy=remedy)
+                raise place.given_up
         return TransientError(f"the link to {location.host} is no longer accepted ({status})", retry_after=0.0)
 
     def contradicted(self, file: str, location: Location) -> TransientError:
@@ -111,9 +117,11 @@ class Locator:
         Raises:
             CheckpointError: the hub does not vouch for contents, or has done so in vain.
         """
-        with self._places[file].lock:
+        place = self._places[file]
+        with place.lock:
             if not location.vouched or self._forget(file, location) > MAX_REFUSED_LINKS:
-                raise CheckpointError("the file changed while it was read", file=file, remedy=CHANGED)
+                place.given_up = CheckpointError("the file changed while it was read", file=file, remedy=CHANGED)
+                raise place.given_up
         return TransientError(f"{location.host} names the file otherwise than before", retry_after=0.0)
 
     def served(self, file: str) -> None:
