@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from llmtrap.audit.timing import READ, Stages
 from llmtrap.checkpoint import Source, WeightMatrix
 from llmtrap.errors import MatrixError
+from llmtrap.packed import Packed
 from llmtrap.report import document
 from llmtrap.spectra import AnalysisSettings, Esd, LogHistogram, MatrixAnalysis, TrapAnalysis, analyse, log_histogram
 from llmtrap.spectra.backends import Backend
@@ -45,6 +46,12 @@ class StoredReader:
         """Counts of the stored codes, where the encoding has few of them."""
         with self.stages.of(READ):
             return self.matrix.histogram(self.source)
+
+    def packed_blocks(self) -> Iterator[Packed] | None:
+        """Blocks of rows as they are stored, in the pieces in which the source was told to fetch them."""
+        with self.stages.of(READ):
+            blocks = self.matrix.packed_blocks(self.source)
+        return None if blocks is None else self.stages.reading(blocks)
 
 
 def measure_matrix(

@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.spectra.backends import Array, Backend
+from llmtrap.spectra.backends import Array, Backend, Decoder
 from llmtrap.spectra.backends.base import HostFloats
+
+Block = TypeVar("Block")
 
 READ = "read and decode"
 GRAM = "Gram matrices"
@@ -34,7 +37,7 @@ class Stages:
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
-    def reading(self, blocks: Iterable[HostFloats]) -> Iterator[HostFloats]:
+    def reading(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Pass blocks on, counting the time until each is there."""
         source = iter(blocks)
         while True:
@@ -58,6 +61,11 @@ class TimedBackend:
         self._stages = stages
         self.name = backend.name
 
+    @property
+    def decoder(self) -> Decoder | None:
+        """As the backend: a device works while the host goes on, and what it takes shows where the host waits."""
+        return self._backend.decoder
+
     def from_host(self, block: HostFloats) -> Array:
         """Counted with the Gram matrices: on a GPU it is a copy."""
         with self._stages.of(GRAM):
@@ -67,10 +75,10 @@ class TimedBackend:
         """As the backend."""
         return self._backend.gram(size, dtype)
 
-    def add_gram(self, gram: Array, block: Array, *, transposed: bool = False) -> Array:
+    def add_gram(self, gram: Array, block: Array, *, transposed: bool = False, scale: float = 1.0) -> Array:
         """As the backend, counted."""
         with self._stages.of(GRAM):
-            return self._backend.add_gram(gram, block, transposed=transposed)
+            return self._backend.add_gram(gram, block, transposed=transposed, scale=scale)
 
     def add_rank_two(self, gram: Array, x: HostFloats, y: HostFloats) -> Array:
         """As the backend, counted."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from llmtrap.checkpoint.encodings.base import BLOCK_ENTRIES, row_pieces
 if TYPE_CHECKING:
     from llmtrap.checkpoint.encodings.base import StoredTensor, ValueCounts
     from llmtrap.checkpoint.sources.base import ByteRange, Source
+    from llmtrap.packed import Packed
 
 Floats = NDArray[np.floating]
 
@@ -119,6 +121,26 @@ class WeightMatrix:
             if picked is not None:
                 block = block[picked]
             yield block if taken is None else np.ascontiguousarray(block[:, taken])
+
+    def packed_blocks(self, source: Source, max_entries: int = BLOCK_ENTRIES) -> Iterator[Packed] | None:
+        """The same blocks as they are stored, to be decoded elsewhere; None where only `blocks` reads this matrix.
+
+        Every block has arrays of its own. The first is read at once, the others as they are asked for.
+
+        Raises:
+            CheckpointError: the file changed or was cut short since the catalogue was read.
+        """
+        blocks = self._packed(source, max_entries)
+        first = next(blocks, None)
+        return None if first is None else chain([first], blocks)
+
+    def _packed(self, source: Source, max_entries: int) -> Iterator[Packed]:
+        taken = None if self.columns is None else self.columns.indices()
+        for start, stop, picked in self._pieces(max_entries):
+            packed = self.stored.packed(source, self.index, start, stop)
+            if packed is None:
+                return
+            yield packed if picked is None and taken is None else replace(packed, rows=picked, columns=taken)
 
     def read(self, source: Source) -> Floats:
         """The whole matrix in one new array."""

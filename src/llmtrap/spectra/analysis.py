@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.errors import MatrixError
+from llmtrap.packed import Packed
 from llmtrap.spectra.backends import Backend, NumpyBackend
 from llmtrap.spectra.causes import FoundTrap, find_causes, suspect_distance
 from llmtrap.spectra.certificate import Bulk, Certificate, bulk_of, certify, exceedances
-from llmtrap.spectra.esd import Esd, LogHistogram, compute_esd, log_histogram
+from llmtrap.spectra.esd import Esd, LogHistogram, compute_esd, esd_of_arrays, log_histogram
 from llmtrap.spectra.marchenko_pastur import BulkFit
 from llmtrap.spectra.moments import (
     MomentPass,
@@ -23,6 +24,7 @@ from llmtrap.spectra.moments import (
     moments_of_histogram,
     power_of_two_scale,
 )
+from llmtrap.spectra.on_device import OnDevice
 from llmtrap.spectra.tracy_widom import EdgeLaw
 from llmtrap.spectra.traps import (
     RELIABLE_FROM_SIDE,
@@ -64,6 +66,10 @@ class MatrixReader(Protocol):
         """Values and how often each occurs, where the storage format makes that cheaper than decoding; else None."""
         ...
 
+    def packed_blocks(self) -> Iterator[Packed] | None:
+        """The blocks as they are stored, for a device to decode; None where only `blocks` has them."""
+        ...
+
 
 @dataclass(frozen=True)
 class ArrayReader:
@@ -83,6 +89,10 @@ class ArrayReader:
 
     def histogram(self) -> Histogram | None:
         """An array in memory is quickest summed as it is."""
+        return None
+
+    def packed_blocks(self) -> Iterator[Packed] | None:
+        """An array in memory is decoded already."""
         return None
 
 
@@ -189,7 +199,7 @@ def analyse(
     try:
         return run.result()
     except NonFiniteError:
-        return MatrixAnalysis(reader.shape, None, None, None, locate_non_finite(reader))
+        return MatrixAnalysis(reader.shape, None, None, None, run.non_finite())
     except OutOfRangeError:
         raise MatrixError(
             "the squares of its entries leave the range of float64",
@@ -204,12 +214,12 @@ def _as_floats(array: NDArray[np.generic]) -> Floats:
     return np.asarray(array, dtype=np.float32 if array.dtype.itemsize <= 2 else np.float64)
 
 
-def locate_non_finite(reader: MatrixReader) -> NonFiniteEntries:
+def locate_non_finite(blocks: Iterable[Floats]) -> NonFiniteEntries:
     """Count the entries that are no numbers and find the first."""
     nan = inf = 0
     first: tuple[int, int] | None = None
     top = 0
-    for block in reader.blocks():
+    for block in blocks:
         bad = ~np.isfinite(block)
         if bad.any():
             nans = int(np.isnan(block).sum())
@@ -233,15 +243,32 @@ class _Analysis:
         self._shape = reader.shape
         self._held: Floats | None = None
         self._borrowed = isinstance(reader, ArrayReader)
+        packed = None if backend.decoder is None else reader.packed_blocks()
+        self._device: OnDevice | None = None
+        if backend.decoder is not None and packed is not None:
+            self._device = OnDevice(self._shape, packed, reader.packed_blocks, backend.decoder)
 
     def result(self) -> MatrixAnalysis:
         moments = self._moments()
         esd = self._esd(moments) if self._settings.alpha else None
         return MatrixAnalysis(self._shape, moments, esd, self._traps(moments), None)
 
+    def non_finite(self) -> NonFiniteEntries:
+        """Where the entries are that are no numbers."""
+        return locate_non_finite(self._read())
+
     # -- reading ------------------------------------------------------------------------------------------------
 
+    def _read(self) -> Iterator[Floats]:
+        """Blocks on the host, from wherever they are decoded."""
+        return self._reader.blocks() if self._device is None else self._device.blocks()
+
     def _moments(self) -> Moments:
+        if self._device is not None:
+            sums = MomentPass(self._device.sums)
+            for array in self._device.arrays():
+                sums.add(array)
+            return sums.finish(_Again(self._device.arrays))
         if self._settings.alpha or self._settings.traps == "measure":
             if self._fits():
                 return self._hold()
@@ -262,7 +289,7 @@ class _Analysis:
         sums = MomentPass()
         held: Floats | None = None
         top = 0
-        for block in self._reader.blocks():
+        for block in self._read():
             sums.add(block)
             if self._borrowed:
                 held = block
@@ -275,15 +302,19 @@ class _Analysis:
         return sums.finish([self._held])
 
     def _blocks(self) -> Iterator[Floats]:
+        if self._held is None and self._device is not None and self._fits():
+            self._hold()
         if self._held is not None:
             yield self._held
         else:
-            yield from self._reader.blocks()
+            yield from self._read()
 
     # -- measuring ----------------------------------------------------------------------------------------------
 
     def _esd(self, moments: Moments) -> Esd:
         scale = power_of_two_scale(max(abs(moments.minimum), abs(moments.maximum)))
+        if self._device is not None:
+            return esd_of_arrays(self._device.arrays, self._shape, self._backend, scale=scale)
         double = self._held is not None and self._held.dtype == np.float64
         return compute_esd(self._blocks, self._shape, self._backend, scale=scale, double=double)
 
@@ -334,9 +365,9 @@ class _Analysis:
 class _Again:
     """An iterable that starts over each time it is asked."""
 
-    start: Callable[[], Iterator[Floats]]
+    start: Callable[[], Iterator[Any]]
 
-    def __iter__(self) -> Iterator[Floats]:
+    def __iter__(self) -> Iterator[Any]:
         return self.start()
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.spectra.backends import Backend
+from llmtrap.spectra.backends import Array, Backend
 from llmtrap.spectra.power_law import RELATIVE_FLOOR, PowerLawFit, fit_power_law
 
 Floats = NDArray[np.floating]
@@ -87,10 +87,7 @@ def compute_esd(
     scale: float = 1.0,
     double: bool = False,
 ) -> Esd:
-    """Eigenvalues of the Gram matrix of the shorter side.
-
-    Float width: float64 for a shorter side up to 512 and for float64 weights; else float32, and once more in float64
-    where the fitted tail begins so low, or so many eigenvalues are near zero, that float32 could change the result.
+    """Eigenvalues of the Gram matrix of the shorter side, of a matrix on the host.
 
     Args:
         blocks: gives the matrix top to bottom, as often as called; as one block if it has fewer rows than columns.
@@ -99,10 +96,28 @@ def compute_esd(
         scale: a power of two that brings the entries near 1 where squares would leave float32.
         double: float64 at once.
     """
+    return esd_of_arrays(lambda: map(backend.from_host, blocks()), shape, backend, scale=scale, double=double)
+
+
+def esd_of_arrays(
+    arrays: Callable[[], Iterable[Array]],
+    shape: tuple[int, int],
+    backend: Backend,
+    *,
+    scale: float = 1.0,
+    double: bool = False,
+) -> Esd:
+    """The same of a matrix whose blocks are the backend's own arrays.
+
+    Float width: float64 for a shorter side up to 512 and for float64 weights; else float32, and once more in float64
+    where the fitted tail begins so low, or so many eigenvalues are near zero, that float32 could change the result.
+
+    The arguments are those of `compute_esd`.
+    """
     side = min(shape)
     precision = "float64" if double or side <= DOUBLE_UP_TO else "float32"
     while True:
-        eigenvalues = _eigenvalues(blocks(), shape, backend, precision, scale)
+        eigenvalues = _eigenvalues(arrays(), shape, backend, precision, scale)
         fit = fit_power_law(eigenvalues)
         if precision == "float64" or not _needs_double(eigenvalues, fit):
             # A Gram matrix has no negative eigenvalues; rounding makes some.
@@ -111,13 +126,12 @@ def compute_esd(
 
 
 def _eigenvalues(
-    blocks: Iterable[Floats], shape: tuple[int, int], backend: Backend, precision: str, scale: float
+    arrays: Iterable[Array], shape: tuple[int, int], backend: Backend, precision: str, scale: float
 ) -> NDArray[np.float64]:
     gram = backend.gram(min(shape), precision)
     wide = shape[0] < shape[1]
-    for block in blocks:
-        scaled = block if scale == 1.0 else (block.astype(np.float64) * scale).astype(precision)
-        gram = backend.add_gram(gram, backend.from_host(scaled), transposed=wide)
+    for array in arrays:
+        gram = backend.add_gram(gram, array, transposed=wide, scale=scale)
     values = np.sort(backend.eigenvalues(gram))
     return values if scale == 1.0 else values / scale**2
 

@@ -7,8 +7,10 @@ BLAS dot products within a piece and float64 between pieces.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,18 +60,21 @@ def power_of_two_scale(largest: float) -> float:
     return 2.0 ** -round(math.log2(largest))
 
 
-def moments_of_blocks(blocks: Iterable[Floats], *, shift: float = 0.0, scale: float = 1.0) -> Moments:
+def moments_of_blocks(
+    blocks: Iterable[Any], *, shift: float = 0.0, scale: float = 1.0, new_sums: NewSums | None = None
+) -> Moments:
     """Moments of all entries of the blocks.
 
     Args:
         blocks: arrays of any shape, float32 or float64.
         shift: subtracted from the entries before summing, against cancellation.
         scale: a power of two by which entries are multiplied before summing, against overflow.
+        new_sums: how blocks are summed, given shift and scale; by default as arrays on the host.
 
     Raises:
         NonFiniteError: an entry is NaN or infinite.
     """
-    sums = _PowerSums(shift, scale)
+    sums = (new_sums or HostSums)(shift, scale)
     for block in blocks:
         sums.add(block)
     return sums.moments()
@@ -99,14 +104,15 @@ class MomentPass:
     `moments()` is None when the entries' size or mean made this pass inexact; `retry` then says how to repeat it.
     """
 
-    def __init__(self) -> None:
-        self._sums = _PowerSums(0.0, 1.0)
+    def __init__(self, new_sums: NewSums | None = None) -> None:
+        self._new_sums = new_sums
+        self._sums = (new_sums or HostSums)(0.0, 1.0)
 
-    def add(self, block: Floats) -> None:
+    def add(self, block: Any) -> None:
         """Take one block into the sums. Raises NonFiniteError."""
         self._sums.add(block)
 
-    def finish(self, blocks: Iterable[Floats] | None = None) -> Moments:
+    def finish(self, blocks: Iterable[Any] | None = None) -> Moments:
         """Return the moments, reading `blocks` again where the first pass was inexact.
 
         Raises:
@@ -123,12 +129,16 @@ class MomentPass:
             return first
         once = list(blocks) if isinstance(blocks, Iterator) else blocks
         if scale != 1.0:
-            first = moments_of_blocks(once, scale=scale)
+            first = moments_of_blocks(once, scale=scale, new_sums=self._new_sums)
             cancels = first.mean**2 > CANCELLATION**2 * first.variance
-        return moments_of_blocks(once, shift=first.mean, scale=scale) if cancels else first
+        if not cancels:
+            return first
+        return moments_of_blocks(once, shift=first.mean, scale=scale, new_sums=self._new_sums)
 
 
-class _PowerSums:
+class Sums(ABC):
+    """Power sums of blocks as they are added, and the moments they give. A subclass says how one block is summed."""
+
     def __init__(self, shift: float, scale: float):
         self._shift = shift
         self._scale = scale
@@ -136,9 +146,44 @@ class _PowerSums:
         self._sums = (0.0, 0.0, 0.0, 0.0)
         self._minimum = math.inf
         self._maximum = -math.inf
+
+    @abstractmethod
+    def add(self, block: Any) -> None:
+        """Take one block into the sums. Raises NonFiniteError."""
+
+    def moments(self) -> Moments:
+        """Of all blocks added so far."""
+        if self._count == 0:
+            return Moments(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        first, second, third, fourth = (total / self._count for total in self._sums)
+        if self._minimum == self._maximum:
+            return Moments(self._count, self._minimum, 0.0, 0.0, self._minimum, self._maximum)
+        if not (math.isfinite(fourth) and fourth > 0):
+            # Out of the float's range: finish() repeats the pass with scaled entries.
+            return Moments(self._count, first, 0.0, 0.0, self._minimum, self._maximum)
+        variance = second - first**2
+        central = fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4
+        kurtosis = central / variance**2 if variance > 0 else 0.0
+        return Moments(
+            count=self._count,
+            mean=self._shift + first / self._scale,
+            # Float products under- and overflow without an exception: entries beyond 10^±150 end at 0 or infinity.
+            variance=max(variance, 0.0) / self._scale / self._scale,
+            kurtosis=kurtosis,
+            minimum=self._minimum,
+            maximum=self._maximum,
+        )
+
+
+class HostSums(Sums):
+    """Sums of NumPy arrays, over pieces that stay in the cache."""
+
+    def __init__(self, shift: float, scale: float):
+        super().__init__(shift, scale)
         self._buffers: dict[np.dtype[np.floating], tuple[Floats, Floats, Floats]] = {}
 
     def add(self, block: Floats) -> None:
+        """By BLAS dot products."""
         flat = np.ascontiguousarray(block).reshape(-1)
         # An overflow or a NaN is seen in the sums' result; finish() then scales or refuses.
         with np.errstate(all="ignore"):
@@ -174,24 +219,5 @@ class _PowerSums:
             self._buffers[kind] = (np.empty(PIECE, kind), np.empty(PIECE, kind), np.ones(PIECE, kind))
         return self._buffers[kind]
 
-    def moments(self) -> Moments:
-        if self._count == 0:
-            return Moments(0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        first, second, third, fourth = (total / self._count for total in self._sums)
-        if self._minimum == self._maximum:
-            return Moments(self._count, self._minimum, 0.0, 0.0, self._minimum, self._maximum)
-        if not (math.isfinite(fourth) and fourth > 0):
-            # Out of the float's range: finish() repeats the pass with scaled entries.
-            return Moments(self._count, first, 0.0, 0.0, self._minimum, self._maximum)
-        variance = second - first**2
-        central = fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4
-        kurtosis = central / variance**2 if variance > 0 else 0.0
-        return Moments(
-            count=self._count,
-            mean=self._shift + first / self._scale,
-            # Float products under- and overflow without an exception: entries beyond 10^±150 end at 0 or infinity.
-            variance=max(variance, 0.0) / self._scale / self._scale,
-            kurtosis=kurtosis,
-            minimum=self._minimum,
-            maximum=self._maximum,
-        )
+
+NewSums = Callable[[float, float], Sums]

@@ -76,13 +76,15 @@ def test_a_histogram_of_many_groups_of_one_scale_counts_the_same(save: Save) -> 
     np.testing.assert_array_equal(counted, (values, counts))
 
 
-def test_the_packed_codes_are_the_stored_bytes(save: Save) -> None:
+def test_packed_blocks_are_the_stored_bytes(save: Save) -> None:
     blocks, scales = random_pair(3)
     checkpoint = save({f"{NAME}_blocks": blocks, f"{NAME}_scales": scales})
-    codes = checkpoint.matrices[2].stored.codes(checkpoint.source, 2, 4, 9)
-    assert codes is not None
-    np.testing.assert_array_equal(codes[0], blocks[2, 4:9].numpy())
-    np.testing.assert_array_equal(codes[1], scales[2, 4:9].numpy())
+    packed = checkpoint.matrices[2].stored.packed(checkpoint.source, 2, 4, 9)
+    assert packed is not None
+    assert packed.tiles is not None
+    assert packed.codes.tobytes() == blocks[2, 4:9].numpy().tobytes()
+    assert packed.tiles.factors.tobytes() == scales[2, 4:9].numpy().tobytes()
+    assert (packed.shape, packed.size) == ((5, 160), 5 * 5 * 17)
 
 
 def test_the_two_halves_may_lie_in_two_shards_under_either_name(save: Save) -> None:

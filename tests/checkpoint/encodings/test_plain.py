@@ -31,9 +31,9 @@ def test_every_code_of_a_narrow_format_decodes_as_in_torch(save: Save, dtype: st
     values = matrix.read(checkpoint.source)
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, stored.float().numpy())
-    numbers = matrix.stored.codes(checkpoint.source, None, 2, 5)
-    assert numbers is not None
-    assert numbers[0].tolist() == codes.reshape(16, -1)[2:5].tolist()
+    packed = matrix.stored.packed(checkpoint.source, None, 2, 5)
+    assert packed is not None
+    assert packed.codes.tobytes() == codes.reshape(16, -1)[2:5].numpy().tobytes()
 
 
 @pytest.mark.parametrize(("dtype", "torch_dtype"), [("F64", torch.float64), ("F32", torch.float32)])
@@ -45,7 +45,7 @@ def test_wide_formats_keep_every_bit(save: Save, dtype: str, torch_dtype: torch.
     assert (matrix.encoding, values.dtype) == (dtype, stored.numpy().dtype)
     assert values.tobytes() == stored.numpy().tobytes()
     assert matrix.histogram(checkpoint.source) is None
-    assert matrix.stored.codes(checkpoint.source, None, 0, 1) is None
+    assert matrix.packed_blocks(checkpoint.source) is None
 
 
 @pytest.mark.parametrize("dtype", NARROW)

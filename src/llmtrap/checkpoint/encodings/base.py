@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from llmtrap.checkpoint.sources.base import ByteRange, Source
+    from llmtrap.checkpoint.sources.base import ByteRange, Bytes, Source
     from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
+    from llmtrap.packed import Packed
 
 Floats = NDArray[np.floating]
-Codes = NDArray[np.uint8] | NDArray[np.uint16]
 ValueCounts = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 BLOCK_ENTRIES = 1 << 22
@@ -59,11 +59,11 @@ class StoredTensor(ABC):
         """What `decode` returns: float64 where the file holds float64, else float32."""
         return np.dtype(np.float32)
 
-    def codes(self, source: Source, index: int | None, start: int, stop: int) -> tuple[Codes, ...] | None:
-        """Rows [start, stop) as they are stored, undecoded: a copy of each part's codes, or None.
+    def packed(self, source: Source, index: int | None, start: int, stop: int) -> Packed | None:
+        """Rows [start, stop) as they are stored, undecoded, with what their codes stand for; or None.
 
-        One array [rows, columns] of uint8 or uint16 for a plain encoding of 8 or 16 bits; for MXFP4 the packed bytes
-        [rows, groups, 16] and the scales [rows, groups].
+        Decoded by the letter of `Packed` they equal what `decode` returns, bit for bit. None where the file holds
+        floats as wide as those decoded, or where decoding takes more than a table and factors; nothing is read then.
         """
         del source, index, start, stop
         return None
@@ -107,6 +107,13 @@ def row_span(entry: TensorEntry, row_bytes: int, rows: int, index: int | None, s
     """
     first = (0 if index is None else index * rows) * row_bytes + entry.span.start
     return type(entry.span)(entry.span.file, first + start * row_bytes, first + stop * row_bytes)
+
+
+def fresh(source: Source, span: ByteRange) -> Bytes:
+    """These bytes in an array of their own, from what was fetched ahead where it was."""
+    data = np.empty(span.size, dtype=np.uint8)
+    source.read_into(span, data)
+    return data
 
 
 def merged(values: NDArray[np.float64], counts: NDArray[np.int64]) -> ValueCounts:

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.checkpoint.config import section
-from llmtrap.checkpoint.encodings.base import Codes, Encoding, Floats, StoredTensor, row_span
-from llmtrap.checkpoint.encodings.plain import DTYPES, widen
+from llmtrap.checkpoint.encodings.base import Encoding, Floats, StoredTensor, fresh, row_span
+from llmtrap.checkpoint.encodings.plain import DTYPES, pack, widen
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.errors import CheckpointError
+from llmtrap.packed import Packed, Tiles
 
 if TYPE_CHECKING:
     from llmtrap.checkpoint.sources.base import Source
@@ -71,10 +72,12 @@ class Fp8Tensor(StoredTensor):
                 out[rows] *= of_columns if width == 1 else np.repeat(of_columns, width)[: self.columns]
         return out
 
-    def codes(self, source: Source, index: int | None, start: int, stop: int) -> tuple[Codes, ...] | None:
-        """The FP8 codes [rows, columns], without their scales."""
-        of_weight, _ = self.spans(index, start, stop)
-        return (source.read(of_weight).reshape(stop - start, self.columns),)
+    def packed(self, source: Source, index: int | None, start: int, stop: int) -> Packed | None:
+        """The FP8 codes, and the scales, which are few, as numbers."""
+        of_weight, of_scale = self.spans(index, start, stop)
+        height, width = self.block
+        tiles = Tiles(self._scales(source, of_scale), None, height, width, above=start % height)
+        return pack(fresh(source, of_weight), self.parts[0].dtype, stop - start, tiles)
 
     def _scales(self, source: Source, span: ByteRange) -> NDArray[np.float32]:
         values: NDArray[np.float32] = source.read(span).view(_SCALES[self.parts[1].dtype]).astype(np.float32)

@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.checkpoint.encodings.base import (
-    Codes,
     Encoding,
     Floats,
     StoredTensor,
     ValueCounts,
+    fresh,
     merged,
     row_pieces,
     row_span,
 )
 from llmtrap.checkpoint.names import printable
 from llmtrap.errors import CheckpointError
+from llmtrap.packed import Packed, Tiles
 
 if TYPE_CHECKING:
     from llmtrap.checkpoint.sources.base import ByteRange, Bytes, Source
@@ -35,6 +36,8 @@ PAIRS = np.stack([np.tile(E2M1, 16), np.repeat(E2M1, 16)], axis=1)
 """The two values of each byte: [256, 2]."""
 SCALES = np.append(np.ldexp(1.0, np.arange(255) - 127), np.nan).astype(np.float32)
 """The factor of each scale byte."""
+for _table in (PAIRS, SCALES):
+    _table.flags.writeable = False
 
 GROUP = 32
 _SUFFIXES = (("_blocks", "_scales"), (".blocks", ".scales"))
@@ -71,11 +74,12 @@ class Mxfp4Tensor(StoredTensor):
                 np.multiply(pairs.reshape(-1, GROUP), factors, out=out.reshape(-1, GROUP))
         return out
 
-    def codes(self, source: Source, index: int | None, start: int, stop: int) -> tuple[Codes, ...] | None:
-        """The packed bytes [rows, groups, 16] and the scales [rows, groups]."""
+    def packed(self, source: Source, index: int | None, start: int, stop: int) -> Packed | None:
+        """The packed bytes, each two numbers, and the scale bytes over groups of 32 columns."""
         of_blocks, of_scales = self.spans(index, start, stop)
-        rows, groups = stop - start, self.columns // GROUP
-        return source.read(of_blocks).reshape(rows, groups, 16), source.read(of_scales).reshape(rows, groups)
+        rows = stop - start
+        scales = Tiles(fresh(source, of_scales).reshape(rows, -1), SCALES, height=1, width=GROUP)
+        return Packed(fresh(source, of_blocks).reshape(rows, -1), PAIRS, scales)
 
     def histogram(self, source: Source, index: int | None) -> ValueCounts | None:
         """Count (scale, nibble) pairs over the packed bytes."""

@@ -11,19 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.checkpoint.encodings.base import (
-    Codes,
     Encoding,
     Floats,
     StoredTensor,
     ValueCounts,
+    fresh,
     merged,
     row_pieces,
     row_span,
 )
+from llmtrap.packed import Packed, Tiles
 
 if TYPE_CHECKING:
     from llmtrap.checkpoint.sources.base import ByteRange, Bytes, Source
     from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
+
+Codes = NDArray[np.uint8] | NDArray[np.uint16]
 
 DTYPES: dict[str, np.dtype[np.generic]] = {
     "F64": np.dtype("<f8"),
@@ -64,13 +67,12 @@ class PlainTensor(StoredTensor):
             widen(data, self.encoding, out)
         return out
 
-    def codes(self, source: Source, index: int | None, start: int, stop: int) -> tuple[Codes, ...] | None:
-        """The rows as uint8 or uint16 codes [rows, columns], for formats of at most 16 bits."""
-        width = DTYPES[self.encoding].itemsize
-        if width > 2:
+    def packed(self, source: Source, index: int | None, start: int, stop: int) -> Packed | None:
+        """The codes of the rows, for formats of at most 16 bits."""
+        if DTYPES[self.encoding].itemsize > 2:
             return None
         (span,) = self.spans(index, start, stop)
-        return (_as_codes(source.read(span), width).reshape(stop - start, self.columns),)
+        return pack(fresh(source, span), self.encoding, stop - start)
 
     def histogram(self, source: Source, index: int | None) -> ValueCounts | None:
         """Count the codes, for formats of at most 16 bits."""
@@ -124,6 +126,19 @@ def alphabet(dtype: str) -> NDArray[np.float32]:
         values: NDArray[np.float32] = codes.view(DTYPES[dtype]).astype(np.float32)
     values.flags.writeable = False
     return values
+
+
+def pack(data: Bytes, dtype: str, rows: int, tiles: Tiles | None = None) -> Packed:
+    """Codes of 8 or 16 bits with the numbers they stand for, and what those are multiplied by."""
+    # Signed, since PyTorch computes little with unsigned words.
+    codes = data if DTYPES[dtype].itemsize == 1 else data.view(np.int16)
+    return Packed(codes.reshape(rows, -1), _table(dtype), tiles)
+
+
+@cache
+def _table(dtype: str) -> NDArray[np.float32]:
+    """The alphabet as `Packed` has it: one object, so that a device is sent it once."""
+    return alphabet(dtype).reshape(-1, 1)
 
 
 def _as_codes(data: Bytes, width: int) -> Codes:

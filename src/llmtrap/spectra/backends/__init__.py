@@ -10,10 +10,10 @@ from typing import Any
 
 from llmtrap.errors import DeviceError, MissingExtraError, UsageError
 from llmtrap.spectra.backends.array_api import ArrayApiBackend
-from llmtrap.spectra.backends.base import Array, Backend
+from llmtrap.spectra.backends.base import Array, Backend, Decoder
 from llmtrap.spectra.backends.numpy import NumpyBackend
 
-__all__ = ["Array", "ArrayApiBackend", "Backend", "NumpyBackend", "cuda_device_count", "select_backend"]
+__all__ = ["Array", "ArrayApiBackend", "Backend", "Decoder", "NumpyBackend", "cuda_device_count", "select_backend"]
 
 BACKENDS = ("numpy", "cupy", "torch")
 

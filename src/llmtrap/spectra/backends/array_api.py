@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra.backends.base import Array, HostFloats
+from llmtrap.spectra.backends.decoding import ArrayApiDecoder, to_host
 
 
 class ArrayApiBackend:
@@ -18,6 +18,7 @@ class ArrayApiBackend:
         self._xp = namespace
         self._device = device
         self.name = name
+        self.decoder = ArrayApiDecoder(namespace, device)
 
     def from_host(self, block: HostFloats) -> Array:
         """Copy to the device."""
@@ -27,8 +28,10 @@ class ArrayApiBackend:
         """A zero matrix; both triangles are kept."""
         return self._xp.zeros((size, size), dtype=getattr(self._xp, dtype), device=self._device)
 
-    def add_gram(self, gram: Array, block: Array, *, transposed: bool = False) -> Array:
+    def add_gram(self, gram: Array, block: Array, *, transposed: bool = False, scale: float = 1.0) -> Array:
         """One matrix product."""
+        if scale != 1.0:
+            block = self._xp.astype(block, self._xp.float64) * scale
         block = self._xp.astype(block, gram.dtype)
         flipped = self._xp.matrix_transpose(block)
         product = self._xp.matmul(block, flipped) if transposed else self._xp.matmul(flipped, block)
@@ -65,8 +68,4 @@ class ArrayApiBackend:
 
     @staticmethod
     def _to_host(array: Array) -> NDArray[np.float64]:
-        if array_api_compat.is_cupy_array(array):
-            array = array.get()
-        elif array_api_compat.is_torch_array(array):
-            array = array.cpu().numpy()
-        return np.asarray(array, dtype=np.float64)
+        return np.asarray(to_host(array), dtype=np.float64)

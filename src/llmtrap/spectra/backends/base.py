@@ -2,22 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtrap.packed import Packed
+
 Array = Any  # an array of whatever library the backend stands for
 HostFloats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class PowerSums:
+    """Of a block of entries w: how many, the least, the greatest, and Σx, Σx², Σx³, Σx⁴ of x = (w − shift)·scale."""
+
+    count: int
+    minimum: float
+    maximum: float
+    powers: tuple[float, float, float, float]
+
+
+class Decoder(Protocol):
+    """Takes matrices as they are stored to a device, so that the host need not decode them."""
+
+    def send(self, packed: Packed) -> Packed:
+        """The same block with its arrays on the device."""
+        ...
+
+    def decode(self, sent: Packed) -> Array:
+        """The float32 numbers of a block that was sent."""
+        ...
+
+    def join(self, blocks: Sequence[Array]) -> Array:
+        """Blocks of rows one under the other."""
+        ...
+
+    def finite(self, block: Array) -> bool:
+        """Whether no number is NaN or infinite."""
+        ...
+
+    def power_sums(self, block: Array, shift: float, scale: float) -> PowerSums:
+        """What the moments of a block of finite entries are made of."""
+        ...
+
+    def to_host(self, block: Array) -> HostFloats:
+        """A copy on the host."""
+        ...
 
 
 class Backend(Protocol):
     """Gram matrices and eigenvalues in one array library, on one device.
 
-    A Gram matrix made by `gram` may hold only one triangle; it goes back only to the same backend.
+    A Gram matrix made by `gram` may hold only one triangle; it goes back only to the same backend. `decoder` is None
+    where the host decodes as it reads.
     """
 
     name: str
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """How stored matrices are taken to the device."""
+        ...
 
     def from_host(self, block: HostFloats) -> Array:
         """Bring a host array to the device, without a copy where none is needed."""
@@ -27,8 +75,11 @@ class Backend(Protocol):
         """A zero Gram matrix of `size` × `size`, dtype 'float32' or 'float64'."""
         ...
 
-    def add_gram(self, gram: Array, block: Array, *, transposed: bool = False) -> Array:
-        """Return gram + blockᵀ·block, or gram + block·blockᵀ when `transposed`."""
+    def add_gram(self, gram: Array, block: Array, *, transposed: bool = False, scale: float = 1.0) -> Array:
+        """Return gram + blockᵀ·block, or gram + block·blockᵀ when `transposed`, of the block times `scale`.
+
+        `scale` is a power of two that brings the entries near 1.
+        """
         ...
 
     def add_rank_two(self, gram: Array, x: HostFloats, y: HostFloats) -> Array:

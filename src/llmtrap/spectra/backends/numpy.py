@@ -21,6 +21,8 @@ class NumpyBackend:
     """Gram matrices in Fortran order with only their lower triangle filled."""
 
     name = "numpy"
+    # In the host's memory a packed matrix is decoded once, as it is read, into buffers that are used again.
+    decoder = None
 
     def from_host(self, block: HostFloats) -> HostFloats:
         """Nothing to move."""
@@ -30,8 +32,12 @@ class NumpyBackend:
         """A zero matrix in the order BLAS wants."""
         return np.zeros((size, size), dtype=dtype, order="F")
 
-    def add_gram(self, gram: HostFloats, block: HostFloats, *, transposed: bool = False) -> HostFloats:
+    def add_gram(
+        self, gram: HostFloats, block: HostFloats, *, transposed: bool = False, scale: float = 1.0
+    ) -> HostFloats:
         """A symmetric rank-k update in place: half the work of a product."""
+        if scale != 1.0:
+            block = block.astype(np.float64) * scale
         block = np.ascontiguousarray(block, dtype=gram.dtype)
         syrk = blas.ssyrk if gram.dtype == np.float32 else blas.dsyrk
         # BLAS sees a C-ordered block as its transpose, so blockᵀ·block is its plain A·Aᵀ.
