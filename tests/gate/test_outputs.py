@@ -160,13 +160,31 @@ class Tags(HTMLParser):
             self.found.append(tag)
 
 
-def test_html_is_the_report_s_page_against_the_base() -> None:
-    base, now = documents.trapped_base(), documents.hostile()
-    for gated in (Gated(None, documents.trapped(), base, 0), Gated(None, now, None, 0)):  # type: ignore[arg-type]
-        parser = Tags()
-        parser.feed(to_page(gated))
-        assert parser.found == []
-    assert "org/base-0.5b" in to_page(Gated(None, documents.trapped(), base, 0))  # type: ignore[arg-type]
+def test_html_is_the_verdict_and_then_the_report_s_page_against_the_base(violated: Judgement) -> None:
+    text = to_page(Gated(violated, documents.trapped(), documents.trapped_base(), 0))
+    assert "<title>Violated: " in text
+    gate, verdict = text.index('<section id="gate"'), text.index('<section id="verdict"')
+    assert gate < text.index(violated.headline) < text.index("LT001 new-trap</td>") < verdict
+    assert "org/base-0.5b" in text[verdict:]
+
+
+def test_html_of_inherited_traps_is_titled_by_the_gate_s_verdict(judged) -> None:
+    now = documents.trapped()
+    text = to_page(Gated(judged(now, now), now, now, 0))
+    assert "<title>Passed: " in text
+    assert "Traps that it counts may be the base's own" in text
+
+
+def test_html_of_hostile_names_adds_no_element(hostile: Judgement) -> None:
+    parser = Tags()
+    parser.feed(to_page(Gated(hostile, documents.hostile(), None, 0)))
+    assert parser.found == []
+
+
+def test_html_lists_so_many_findings_and_says_how_many_more(crowded: Judgement) -> None:
+    text = to_page(Gated(crowded, documents.trapped(), None, 0))
+    assert text.count("LT011 max-traps</td>") == 50
+    assert "And 1,150 findings more in the JSON output" in text
 
 
 def test_the_summary_keeps_within_what_github_takes(crowded: Judgement) -> None:
@@ -179,6 +197,15 @@ def test_the_text_says_the_verdict_first_and_why(violated: Judgement) -> None:
     assert lines[0].startswith("Violated: ")
     assert any(line.startswith("error   LT001 new-trap: layers.0.mlp.down: new trap, 9.4 times") for line in lines)
     assert any(line.startswith("false alarms  at most 0.0051 by chance") for line in lines)
+
+
+def test_the_text_is_wrapped_for_a_terminal_and_whole_in_a_pipe(violated: Judgement) -> None:
+    whole, wrapped = to_text(violated), to_text(violated, width=80)
+    assert max(len(line) for line in wrapped.splitlines()) <= 80 < max(len(line) for line in whole.splitlines())
+    assert wrapped.split() == whole.split()
+    first = wrapped.splitlines().index(next(line for line in wrapped.splitlines() if line.startswith("error   LT001")))
+    assert wrapped.splitlines()[first + 1].startswith(" " * 8)
+    assert sum(line.startswith("error") for line in whole.splitlines()) == len(violated.errors)
 
 
 def test_json_is_the_document(violated: Judgement) -> None:

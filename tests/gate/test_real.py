@@ -29,7 +29,7 @@ def test_a_real_fine_tune_passes_with_its_inherited_traps(minilm_sre: Path, mini
     judgement = gated.judgement
     assert (judgement.outcome, judgement.exit_code, judgement.errors) == ("passed", 0, [])
     assert (judgement.counts.matrices, judgement.counts.unchanged, judgement.counts.measured) == (40, 1, 39)
-    assert judgement.notes == ("1 tensor that is no matrix only in the base: embeddings.position_ids",)
+    assert judgement.notes == ("1 tensor only in the base, no weight matrix: embeddings.position_ids",)
     # It is the comparison that passes it: without a base the same traps are found.
     inherited = {m.id for m in gated.report.matrices if m.traps and m.traps.centred and m.traps.reliable}
     assert len(inherited) >= 5

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from llmtrap.audit import RunOptions, default_folder
 from llmtrap.cli import options as o
-from llmtrap.cli.console import guarded, messages
+from llmtrap.cli.console import guarded, messages, output
 from llmtrap.errors import UsageError
 from llmtrap.gate.measuring import GateOptions
 from llmtrap.gate.outputs import OUTPUTS
@@ -101,7 +101,9 @@ def _write(gated: Gated, wanted: list[tuple[str, Path]], *, quiet: bool) -> None
     for name, path in wanted:
         write_whole(path, OUTPUTS[name](gated).encode("utf-8", "backslashreplace"))
     if not quiet:
-        typer.echo(to_text(gated.judgement), nl=False)
+        # Wrapped for eyes alone: in a pipe or a log every finding stays on its line.
+        width = max(40, output().width) if output().is_terminal else None
+        typer.echo(to_text(gated.judgement, width=width), nl=False)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         typer.echo(to_annotations(gated.judgement), nl=False)
         if place := os.environ.get("GITHUB_STEP_SUMMARY"):
@@ -135,6 +137,8 @@ class _Watcher:
             if what not in self._tasks:
                 self._tasks[what] = self._bar.add_task(what, total=of)
             self._bar.update(self._tasks[what], completed=done)
-        elif not self._quiet and (done == of or time.monotonic() - self._spoken.get(what, 0.0) > 10):
-            self._spoken[what] = time.monotonic()
+            return
+        now = time.monotonic()
+        if not self._quiet and (done == of or now - self._spoken.setdefault(what, now) > 10):
+            self._spoken[what] = now
             self._console.print(f"{what}: {done} of {of}", soft_wrap=True)

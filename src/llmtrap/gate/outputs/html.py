@@ -1,12 +1,36 @@
-"""The HTML output: the report's own page, against its base. Of two checkpoints it shows the changed matrices."""
+"""The HTML output: the verdict of the gate, then the report's own page of the changed matrices, against the base."""
 
 from __future__ import annotations
 
+from functools import cache
+
+from jinja2 import PackageLoader, Template
+from markupsafe import Markup
+
+from llmtrap.gate.document import Judgement
+from llmtrap.gate.outputs.words import facts
 from llmtrap.gate.run import Gated
 from llmtrap.report.against import compare
-from llmtrap.report.html import to_html
+from llmtrap.report.html import Ahead, to_html
+from llmtrap.report.html.page import environment
+
+LIMIT = 50
+_WORDS = {"passed": "Passed", "violated": "Violated", "incomplete": "Not judged"}
 
 
 def to_page(gated: Gated) -> str:
-    """The page of the target's report."""
-    return to_html(gated.report, None if gated.base is None else compare(gated.report, gated.base))
+    """One page: what the gate says stands ahead of the report, whose traps may be the base's own."""
+    section = Ahead("gate", "Gate", _WORDS[gated.judgement.outcome], _section(gated.judgement))
+    comparison = None if gated.base is None else compare(gated.report, gated.base)
+    return to_html(gated.report, comparison, ahead=section)
+
+
+def _section(judgement: Judgement, limit: int = LIMIT) -> Markup:
+    listed = [*judgement.errors, *judgement.warnings, *judgement.ignored]
+    rendered = _template().render(judgement=judgement, listed=listed, limit=limit, facts=facts(judgement))
+    return Markup(rendered)  # noqa: S704 - rendered by a template that escapes everything
+
+
+@cache
+def _template() -> Template:
+    return environment().overlay(loader=PackageLoader("llmtrap.gate.outputs")).get_template("gate.html.j2")

@@ -22,7 +22,9 @@ def to_markdown(judgement: Judgement, limit: int = LIMIT) -> str:
     parts = [f"# llmtrap gate: {_WORDS[judgement.outcome]}", _plain(judgement.headline)]
     listed = [*judgement.errors, *judgement.warnings, *judgement.ignored]
     if listed:
-        parts.append("\n".join(["| | rule | matrix | |", "|---|---|---|---|", *(_row(f) for f in listed[:limit])]))
+        parts.append(
+            "\n".join(["| level | rule | matrix | why |", "|---|---|---|---|", *(_row(f) for f in listed[:limit])])
+        )
         if len(listed) > limit:
             parts.append(f"And {plural(len(listed) - limit, 'finding')} more.")
     if judgement.updates:

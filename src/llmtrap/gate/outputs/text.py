@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
+
 from llmtrap.gate.document import Judgement
 from llmtrap.gate.outputs.words import facts, sentence
 from llmtrap.report.wording import number, plural, printable
 
 LIMIT = 50
+_LEVEL, _LABEL = 8, 14
+"""Columns before a finding's words, and before a fact's."""
 
 
-def to_text(judgement: Judgement, limit: int = LIMIT) -> str:
+def to_text(judgement: Judgement, limit: int = LIMIT, width: int | None = None) -> str:
     """Verdict first, then findings worst first, then what it rests on. Every line starts with a word of our own.
 
     Args:
         judgement: the document.
         limit: the most findings to list.
+        width: columns of the terminal that shows it; None leaves each finding and fact on one line, for `grep`.
     """
-    lines = [printable(judgement.headline), ""]
+    text = "\n".join(wrapped for line in _lines(judgement, limit) for wrapped in _wrapped(*line, width))
+    # The runner of GitHub Actions takes `##[…]` anywhere in a line for a command.
+    return text.replace("##[", "## [") + "\n"
+
+
+def _lines(judgement: Judgement, limit: int) -> Iterator[tuple[str, int]]:
+    """Each line and where its words begin."""
+    yield printable(judgement.headline), 0
+    yield "", 0
     listed = [*judgement.errors, *judgement.warnings, *judgement.ignored]
     for finding in listed[:limit]:
         level = "ignored" if finding.ignored is not None else finding.level
         why = f" [ignored: {printable(finding.ignored, 200)}]" if finding.ignored is not None else ""
-        lines.append(f"{level:<8}{finding.rule} {finding.name}: {sentence(finding)}{why}")
+        yield f"{level:<{_LEVEL}}{finding.rule} {finding.name}: {sentence(finding)}{why}", _LEVEL
     if len(listed) > limit:
-        lines.append(f"and {plural(len(listed) - limit, 'finding')} more: see --output json=FILE")
+        yield f"and {plural(len(listed) - limit, 'finding')} more: see --output json=FILE", 0
     if listed:
-        lines.append("")
-    lines += [f"{label:<13} {words}" for label, words in facts(judgement)]
+        yield "", 0
+    for label, words in _facts(judgement):
+        yield f"{label:<{_LABEL}}{words}", _LABEL
+
+
+def _facts(judgement: Judgement) -> Iterator[tuple[str, str]]:
+    yield from facts(judgement)
     if judgement.updates:
         largest = judgement.updates[0]
         share = f", {number(100 * largest.relative, 2)} % of W" if largest.relative is not None else ""
-        lines.append(
-            f"{'largest ΔW':<13} {printable(largest.id, 120)}: ‖ΔW‖₂ {number(largest.spectral_norm)}, stable rank "
-            f"{number(largest.stable_rank)}{share}"
+        yield (
+            "largest ΔW",
+            f"{printable(largest.id, 120)}: ‖ΔW‖₂ {number(largest.spectral_norm)}, stable rank "
+            f"{number(largest.stable_rank)}{share}",
         )
-    lines += [f"{'note':<13} {printable(note)}" for note in judgement.notes]
-    # The runner of GitHub Actions takes `##[…]` anywhere in a line for a command.
-    return "\n".join(lines).replace("##[", "## [") + "\n"
+    for note in judgement.notes:
+        yield "note", printable(note)
+
+
+def _wrapped(line: str, indent: int, width: int | None) -> list[str]:
+    """A line cut between words, its rest under where its words begin."""
+    if width is None or len(line) <= width:
+        return [line]
+    return textwrap.wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True)

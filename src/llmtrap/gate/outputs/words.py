@@ -39,27 +39,38 @@ def facts(judgement: Judgement) -> list[tuple[str, str]]:
         rows.append(("base", _side(judgement.base.name, judgement.base.revision)))
     else:
         rows.append(("base", "none: judged by absolute rules alone"))
-    rows.append(("policy", printable(judgement.policy.path or "built in", NAME_LENGTH)))
-    parts = [f"{counts.measured:,} judged on measurements"]
+    rows.append(("policy", _policy(judgement)))
+    aside = ", ".join(
+        f"{count:,} {words}"
+        for count, words in (
+            (counts.too_small, "too small for a count of traps"),
+            (counts.without_alpha, "without a reliable α on both sides"),
+        )
+        if count
+    )
+    parts = [f"{counts.measured:,} judged on measurements" + (f" ({aside})" if aside else "")]
     for count, words in (
-        (counts.unchanged, "unchanged, byte for byte"),
+        (counts.unchanged, "unchanged byte for byte"),
         (counts.added, "added"),
-        (counts.missing, "missing"),
         (counts.reshaped, "of another shape"),
         (counts.not_compared, "not measured in the base"),
         (counts.failed, "not measured"),
-        (counts.too_small, "too small for a count of traps"),
-        (counts.without_alpha, "without α on both sides"),
     ):
         if count:
             parts.append(f"{count:,} {words}")
-    rows.append(("matrices", f"{counts.matrices:,}: {', '.join(parts)}"))
+    missing = f"; beside them {counts.missing:,} of the base missing" if counts.missing else ""
+    rows.append(("matrices", f"{counts.matrices:,}: {', '.join(parts)}{missing}"))
     tests = f"{plural(chance.trap_tests, 'test')} for traps, {chance.alpha_tests:,} of α"
     expected = f"at most {number(chance.expected, 2)} by chance over the audit ({tests}"
     if chance.alpha_tests:
         expected += f" at {number(chance.alpha_sigmas)} standard errors"
     rows.append(("false alarms", f"{expected})"))
     return rows
+
+
+def _policy(judgement: Judgement) -> str:
+    path = judgement.policy.path
+    return "built in (llmtrap gate --init writes it out)" if path is None else printable(path, NAME_LENGTH)
 
 
 def _side(name: str, revision: str | None) -> str:

@@ -65,8 +65,8 @@ def tensor_notes(matched: Matched) -> Iterator[str]:
         extra = [name for name in mine if name not in other and not name.endswith("(file)")]
         if extra:
             named = ", ".join(printable(name, 80) for name in extra[:3]) + (", …" if len(extra) > 3 else "")
-            yield f"{plural(len(extra), 'tensor')} that {'is no matrix' if len(extra) == 1 else 'are no matrices'} " \
-                  f"{where}: {named}"  # fmt: skip
+            kind = "no weight matrix" if len(extra) == 1 else "no weight matrices"
+            yield f"{plural(len(extra), 'tensor')} {where}, {kind}: {named}"
 
 
 def _shape(it: Described) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from llmtrap.report.html.ahead import Ahead
 from llmtrap.report.html.index import write_index
 from llmtrap.report.html.page import to_html, write_html
 
-__all__ = ["to_html", "write_html", "write_index"]
+__all__ = ["Ahead", "to_html", "write_html", "write_index"]

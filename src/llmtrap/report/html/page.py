@@ -16,6 +16,7 @@ from llmtrap.report.against import Change, Comparison, against_words, alpha_shif
 from llmtrap.report.document import Coverage, Matrix, Report
 from llmtrap.report.facts import is_notable, tally, worst
 from llmtrap.report.html import assets
+from llmtrap.report.html.ahead import Ahead
 from llmtrap.report.html.payload import LONGEST_NAME, payload, script_json
 from llmtrap.report.write import write_whole
 
@@ -54,12 +55,13 @@ def environment() -> Environment:
     return made
 
 
-def to_html(report: Report, comparison: Comparison | None = None) -> str:
+def to_html(report: Report, comparison: Comparison | None = None, ahead: Ahead | None = None) -> str:
     """The whole page.
 
     Args:
         report: the document.
         comparison: the same report against its base, if there is one.
+        ahead: a section to stand first.
     """
     scripts = {"theme": assets.theme_script(), "plotly": assets.plotly_script(), "page": assets.page_script()}
     return (
@@ -67,6 +69,7 @@ def to_html(report: Report, comparison: Comparison | None = None) -> str:
         .get_template("report.html.j2")
         .render(
             report=report,
+            ahead=ahead,
             answers=verdict.judge(report),
             words=verdict,
             counts=tally(report.matrices),
