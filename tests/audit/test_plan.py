@@ -48,11 +48,13 @@ def test_every_matrix_is_planned_and_every_other_tensor_has_a_reason(small: Path
         (("model.layers.1.self_attn.q_proj.weight",), (), {"layers.1.attention.q"}),
         (("*.attention.q", "*.mlp.down"), (), {i for i in ids() if i.endswith(("attention.q", "mlp.down"))}),
         ((), ("*attention*",), {i for i in ids() if "mlp" in i}),
+        (("model-00002-of-*.safetensors",), (), {i for i in ids() if i.startswith("layers.1")}),
+        ((), ("model-00002-of-00002.safetensors",), {i for i in ids() if i.startswith("layers.0")}),
         ((), ("*",), set()),
         (("LAYERS.0.*",), (), set()),
     ],
 )
-def test_globs_match_ids_and_tensor_names(
+def test_globs_match_ids_tensor_names_and_files(
     small: Path, include: tuple[str, ...], exclude: tuple[str, ...], chosen: set[str]
 ) -> None:
     plan = plan_of(small, AuditSettings(include=include, exclude=exclude))

@@ -30,8 +30,9 @@ def test_an_audit_in_a_pipe(small: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stdout + done.stderr
-    first, *_, last = done.stderr.splitlines()
-    assert first.startswith("4 matrices to measure, ")
+    first, second, *_, last = done.stderr.splitlines()
+    assert first == f"{small}: llama, F32, 1 file"
+    assert second.startswith("4 matrices to measure, ")
     assert last.startswith("written: llmtrap-reports/small/report.json")
     assert {path.name for path in (tmp_path / "llmtrap-reports" / "small").iterdir()} == {
         "report.json", "report.html", "report.md",

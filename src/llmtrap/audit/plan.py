@@ -93,7 +93,7 @@ def _choose(matrices: Iterable[WeightMatrix], settings: AuditSettings) -> tuple[
 
 
 def _excluded(matrix: WeightMatrix, settings: AuditSettings) -> str | None:
-    names = (matrix.id, matrix.tensor)
+    names = (matrix.id, matrix.tensor, *(part.span.file for part in matrix.stored.parts))
     for glob in settings.exclude:
         if any(fnmatchcase(name, glob) for name in names):
             return f"excluded by --exclude {glob}"

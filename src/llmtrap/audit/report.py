@@ -24,6 +24,7 @@ def target_of(checkpoint: Checkpoint) -> document.Target:
         family=checkpoint.family,
         files=tuple(document.File(path=f.name, bytes=f.size, digest=f.digest) for f in catalogue.files),
         encodings=tuple(sorted({matrix.encoding for matrix in checkpoint.matrices})),
+        base=None if catalogue.base is None else catalogue.base.label,
     )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.checkpoint import Checkpoint
 from llmtrap.checkpoint.adapters import Adapter, LoraPair, read_factor
+from llmtrap.checkpoint.checkpoint import Checkpoint
 from llmtrap.checkpoint.encodings.base import Floats, StoredTensor
 from llmtrap.checkpoint.encodings.plain import DTYPES, PlainTensor
 from llmtrap.checkpoint.matrices import WeightMatrix
@@ -42,6 +41,12 @@ class JoinedSource:
         """All files of both."""
         return (*self.base.files(), *(replace(file, name=PLACE + file.name) for file in self.adapter.files()))
 
+    def is_local(self, file: str) -> bool:
+        """Whether this file is read from a disk and not over the network."""
+        source, there = self._place(ByteRange(file, 0, 0))
+        is_local = getattr(source, "is_local", None)
+        return True if is_local is None else bool(is_local(there.file))
+
     def read(self, span: ByteRange) -> Bytes:
         """A copy of these bytes."""
         source, there = self._place(span)
@@ -58,9 +63,10 @@ class JoinedSource:
         source.read_into(place, out)
 
     def prefetch(self, spans: Iterable[ByteRange]) -> None:
-        """Pass the hint on."""
-        for ours, group in groupby(spans, key=lambda span: span.file.startswith(PLACE)):
-            (self.adapter if ours else self.base).prefetch([self._place(span)[1] for span in group])
+        """Pass the hint on, to each side once: a second call would replace the first."""
+        placed = [self._place(span) for span in spans]
+        for side in (self.base, self.adapter):
+            side.prefetch([span for source, span in placed if source is side])
 
     def close(self) -> None:
         """Close both."""
@@ -136,8 +142,8 @@ def adapt(base: Checkpoint, adapter: Adapter, source: Source) -> Checkpoint:
         changed[matrix.id] = _with_update(changed.get(matrix.id, matrix), pair)
     matrices = tuple(changed.get(matrix.id, matrix) for matrix in base.matrices)
     catalogue = replace(
-        base.catalogue, identity=source.identity, files=(*base.catalogue.files, placed),
-        skipped=(*base.catalogue.skipped, *adapter.skipped),
+        base.catalogue, identity=source.identity, base=base.catalogue.identity,
+        files=(*base.catalogue.files, placed), skipped=(*base.catalogue.skipped, *adapter.skipped),
     )  # fmt: skip
     return Checkpoint(
         JoinedSource(base.source, source), catalogue, matrices, (*base.skipped, *adapter.skipped), base.family

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,8 @@ class LoraPair:
 class Adapter:
     """One adapter, from its configuration and header alone.
 
-    `saved` are whole tensors that replace the base's (`modules_to_save`), by the base's tensor name.
+    `saved` are whole tensors that replace the base's (`modules_to_save`), by the base's tensor name; `base_name` and
+    `base_revision` are what the configuration says of the base.
     """
 
     file: FileEntry
@@ -73,12 +75,17 @@ class Adapter:
     saved: dict[str, TensorEntry]
     skipped: tuple[Skipped, ...]
     base_name: str | None
+    base_revision: str | None = None
 
 
 def is_adapter(source: Source) -> bool:
-    """Whether the target is a PEFT adapter: its configuration is there, and no checkpoint of its own."""
-    names = {file.name for file in source.files()}
-    return CONFIG in names and "config.json" not in names and not any(n.startswith("model") for n in names)
+    """Whether the target is a PEFT adapter: its configuration is there, and no weights but its own.
+
+    A `config.json` beside it says nothing: trainers leave the base's there.
+    """
+    root = {file.name for file in source.files() if "/" not in file.name}
+    weights = (name for name in root if fnmatchcase(name, "*.safetensors") or fnmatchcase(name, "pytorch_model*"))
+    return CONFIG in root and all(fnmatchcase(name, "adapter_model*") for name in weights)
 
 
 def read_adapter(source: Source) -> Adapter:
@@ -114,8 +121,11 @@ def read_adapter(source: Source) -> Adapter:
     if not pairs and not saved:
         raise CheckpointError("the adapter changes no weight matrix", file=WEIGHTS, remedy=_AGAIN)
     pairs.sort(key=lambda pair: natural_key(pair.module))
-    base = config.get("base_model_name_or_path")
-    return Adapter(files[WEIGHTS], tuple(pairs), saved, tuple(skipped), base if isinstance(base, str) else None)
+    base, revision = (
+        value if isinstance(value := config.get(key), str) and value else None
+        for key in ("base_model_name_or_path", "revision")
+    )
+    return Adapter(files[WEIGHTS], tuple(pairs), saved, tuple(skipped), base, revision)
 
 
 def read_factors(pair: LoraPair, source: Source, file: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

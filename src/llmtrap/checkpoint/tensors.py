@@ -40,7 +40,8 @@ class Catalogue:
     """All that is known of a checkpoint before a weight is read.
 
     `tensors` are in file order within natural order of their files; `files` are the files that hold them, `config` is
-    the parsed config.json (empty where there is none); `skipped` holds files that were recognised and left out.
+    the parsed config.json (empty where there is none); `skipped` holds files that were recognised and left out; `base`
+    is what an adapter was put on.
     """
 
     identity: SourceIdentity
@@ -48,3 +49,4 @@ class Catalogue:
     files: tuple[FileEntry, ...]
     config: dict[str, Any] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
+    base: SourceIdentity | None = None

@@ -14,6 +14,7 @@ from llmtrap.checkpoint import open_checkpoint
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_IN_PART, guarded, messages, output
 from llmtrap.cli.demo import demo_target
+from llmtrap.cli.introduction import introduction
 from llmtrap.cli.progress import AuditProgress
 from llmtrap.errors import UsageError
 from llmtrap.report.document import Report
@@ -77,6 +78,8 @@ def audit_command(
             kept.forget()
         run = AuditRun(checkpoint, settings, options, kept)
         progress = AuditProgress(messages(), options.workers, quiet=quiet)
+        if not quiet:
+            messages().print(introduction(checkpoint, run.plan), soft_wrap=True)
         finished = _follow(run, progress)
         if verbose:
             progress.where_the_time_went()

@@ -14,6 +14,7 @@ from llmtrap.audit import AuditSettings, Plan, RunOptions, make_plan
 from llmtrap.checkpoint import Checkpoint, open_checkpoint
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, output
+from llmtrap.cli.introduction import encodings, where_from
 from llmtrap.report.wording import duration, plural, printable, size
 
 
@@ -37,13 +38,15 @@ def inspect_command(
 
 def _show(checkpoint: Checkpoint, plan: Plan, console: Console, *, every: bool) -> None:
     identity = checkpoint.catalogue.identity
-    revision = f"@{identity.revision}" if identity.revision else ""
     workers = RunOptions().workers
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("target", Text(printable(identity.name + revision)))
+    facts.add_row("target", Text(printable(identity.label)))
+    if checkpoint.catalogue.base is not None:
+        facts.add_row("adapter of", Text(printable(checkpoint.catalogue.base.label)))
     facts.add_row("family", checkpoint.family)
-    facts.add_row("files", f"{plural(len(checkpoint.catalogue.files), 'file')}")
-    facts.add_row("matrices", f"{len(plan.tasks)}, {size(plan.bytes)} to read")
+    facts.add_row("encodings", Text(encodings(task.matrix for task in plan.tasks)))
+    facts.add_row("files", plural(len(checkpoint.catalogue.files), "file") + where_from(checkpoint))
+    facts.add_row("matrices", f"{len(plan.tasks):,}, {size(plan.bytes)} to read")
     facts.add_row("time", f"about {duration(plan.core_seconds / workers)} or more with {plural(workers, 'worker')}")
     facts.add_row("skipped", plural(len(plan.skipped), "tensor"))
     console.print(facts)

@@ -71,9 +71,11 @@ Traps = Annotated[
 TrapRule = Annotated[TrapRuleName, _option("trap-rule", "Which edge an eigenvalue must pass to be a trap.")]
 NoAlpha = Annotated[bool, _option("no-alpha", "Leave out the power-law exponent: many times as fast.")]
 Include = Annotated[
-    list[str] | None, _option("include", "Only these matrices, by id or tensor name; repeatable.", "GLOB", plain=False)
+    list[str] | None, _option("include", "Only these matrices, by id, tensor or file; repeatable.", "GLOB", plain=False)
 ]
-Exclude = Annotated[list[str] | None, _option("exclude", "Not these matrices; repeatable.", "GLOB", plain=False)]
+Exclude = Annotated[
+    list[str] | None, _option("exclude", "Not these matrices, named likewise; repeatable.", "GLOB", plain=False)
+]
 SplitFused = Annotated[bool, _option("split-fused", "Gate and up, or q, k and v, of fused tensors apart.")]
 Shuffles = Annotated[int, _option("shuffles", "Shuffles of a matrix near or beyond the edge.", "N")]
 Seed = Annotated[int, _option("seed", "The audit's seed.", "N")]

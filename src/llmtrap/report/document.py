@@ -168,6 +168,7 @@ class Target(Model):
     family: str
     files: tuple[File, ...]
     encodings: tuple[str, ...]
+    base: str | None = Field(default=None, description="the model that an adapter was put on, as NAME@COMMIT")
 
 
 class Settings(Model):

@@ -69,6 +69,8 @@ def _facts(report: Report, comparison: Comparison | None) -> str:
         rows.insert(1, ("α", f"{answers.alpha.removeprefix('α: ')} Median {number(summary.alpha.median)}."))
     if summary.mean_shifts:
         rows.append(("Mean shifts", f"{summary.mean_shifts:,}. {MEAN_SHIFTS_ARE_USUAL}"))
+    if report.target.base is not None:
+        rows.append(("Adapter of", code(report.target.base)))
     if comparison is not None:
         rows.append(("Base", f"{code(comparison.base.target.name)}. {against_words(comparison)}"))
     chosen = f"traps {settings.traps}, rule {settings.trap_rule}, {settings.shuffles} shuffles, seed {settings.seed}"

@@ -103,6 +103,8 @@ def _facts(report: Report, answers: Verdict, comparison: Comparison | None) -> l
         facts += [("", f"Mind: {note}.") for note in comparison.notes]
     revision = f", revision {printable(target.revision, 60)}" if target.revision else ""
     read = f"{plural(len(target.files), 'file')}, {size(held)}{revision}"
+    if target.base is not None:
+        facts.append(("adapter of", printable(target.base, 100)))
     run = f"seed {report.settings.seed}, {duration(summary.seconds)}, {size(summary.peak_rss_bytes)} of memory"
     return [*facts, ("read", read), ("run", run)]
 

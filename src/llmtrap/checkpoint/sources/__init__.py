@@ -10,7 +10,16 @@ from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, Source,
 from llmtrap.checkpoint.sources.local import LocalSource
 from llmtrap.errors import TargetError
 
-__all__ = ["ByteRange", "Bytes", "FileEntry", "LocalSource", "Source", "SourceIdentity", "open_source"]
+__all__ = [
+    "ByteRange",
+    "Bytes",
+    "FileEntry",
+    "LocalSource",
+    "Source",
+    "SourceIdentity",
+    "open_hub_source",
+    "open_source",
+]
 
 _HUB_NAME = re.compile(
     r"(hf|https?)://.+|(www\.)?(huggingface\.co|hf\.co)/.+|(models|datasets|spaces)/[\w.-]+/[\w.-]+(@.+)?"
@@ -32,6 +41,16 @@ def open_source(target: str, *, revision: str | None = None, download: bool = Fa
     """
     if target and _exists(Path(target)):
         return LocalSource(target)
+    return open_hub_source(target, revision=revision, download=download)
+
+
+def open_hub_source(target: str, *, revision: str | None = None, download: bool = False) -> Source:
+    """Open a hub repository by name, whatever paths there are.
+
+    Raises:
+        TargetError: the name is no repository's, or there is no such repository.
+        AccessError: the repository needs a token or a licence, or the network is away.
+    """
     if not _HUB_NAME.fullmatch(target):
         remedy = "Give a folder, a .safetensors file, or a hub repository as org/name or org/name@revision"
         raise TargetError("no such file or folder", file=target, remedy=remedy)

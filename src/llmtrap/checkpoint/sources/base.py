@@ -50,6 +50,11 @@ class SourceIdentity:
     kind: str
     revision: str | None = None
 
+    @property
+    def label(self) -> str:
+        """`NAME`, or `NAME@REVISION` where there is one."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
 
 class Source(Protocol):
     """The files of one checkpoint, read by byte ranges.

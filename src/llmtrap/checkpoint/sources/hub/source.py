@@ -171,6 +171,10 @@ class HubSource:
         """Every file of the repository at its commit, sorted by name."""
         return self._listing.files
 
+    def is_local(self, file: str) -> bool:
+        """Whether this file is read from the cache and not over the network."""
+        return self._cache.find(file) is not None
+
     def read(self, span: ByteRange) -> Bytes:
         """Return a copy of these bytes, fetched at once and by this thread.
 
@@ -188,7 +192,7 @@ class HubSource:
             data = self._ahead.take(span).copy()
             self._ahead.done_with(span)
             return data
-        if span.start == 0 and span.size <= _HEAD and not whole:
+        if span.start == 0 and span.size <= _HEAD:
             self._heads[span.file] = self._reader.fetch(span)
             return self._heads[span.file].copy()
         return self._fetch(span)

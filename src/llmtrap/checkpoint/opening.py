@@ -1,0 +1,74 @@
+"""From the name of a target to a checkpoint; an adapter's base is found by the name that the adapter gives it."""
+
+from __future__ import annotations
+
+from llmtrap.checkpoint.adapted import adapt
+from llmtrap.checkpoint.adapters import CONFIG, Adapter, is_adapter, read_adapter
+from llmtrap.checkpoint.catalogue import read_catalogue
+from llmtrap.checkpoint.checkpoint import Checkpoint
+from llmtrap.checkpoint.find import find_matrices
+from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.sources import Source, open_hub_source, open_source
+from llmtrap.errors import LlmtrapError, TargetError, UnsupportedError
+
+_OTHERWISE = (
+    "Correct base_model_name_or_path, or merge the two (peft: merge_and_unload, then save_pretrained) "
+    "and audit the result"
+)
+
+
+def open_checkpoint(
+    target: str, *, split_fused: bool = False, revision: str | None = None, download: bool = False
+) -> Checkpoint:
+    """Open a target and find its weight matrices; headers only, no weight is read.
+
+        checkpoint = open_checkpoint("path/to/model")
+        for matrix in checkpoint.matrices:
+            print(matrix.id, matrix.shape, matrix.encoding)
+
+    A LoRA adapter is opened together with its base: the matrices are those of base + ΔW.
+
+    Args:
+        target: a folder, one .safetensors file, or a hub repository `org/name[@revision]`.
+        split_fused: give gate and up, or q, k and v, of fused tensors apart.
+        revision: the hub revision, where the target does not name one.
+        download: keep a hub repository's files instead of streaming them.
+
+    Raises:
+        TargetError: there is no such target, or nothing in it that can be audited; or no such base of an adapter.
+        CheckpointError: its files are broken, unsafe, or of a kind that is not read.
+    """
+    source = open_source(target, revision=revision, download=download)
+    if not is_adapter(source):
+        return _opened(source, split_fused=split_fused)
+    adapter = read_adapter(source)
+    base = _open_base(adapter, source, split_fused=split_fused, download=download)
+    return adapt(base, adapter, source)
+
+
+def _opened(source: Source, *, split_fused: bool) -> Checkpoint:
+    catalogue = read_catalogue(source)
+    found = find_matrices(catalogue, split_fused=split_fused)
+    return Checkpoint(source, catalogue, found.matrices, found.skipped, found.family)
+
+
+def _open_base(adapter: Adapter, source: Source, *, split_fused: bool, download: bool) -> Checkpoint:
+    """The base that an adapter names: a local adapter a path or a repository, a hub's a repository alone.
+
+    What a hub's adapter says must not choose a folder of this machine.
+    """
+    name = adapter.base_name
+    if not name:
+        raise TargetError("the adapter does not name its base model", file=CONFIG, remedy=_OTHERWISE)
+    open_by_name = open_hub_source if source.identity.kind == "hub" else open_source
+    try:
+        base = open_by_name(name, revision=adapter.base_revision, download=download)
+        if is_adapter(base):
+            raise UnsupportedError("it is an adapter itself", remedy=_OTHERWISE)
+        return _opened(base, split_fused=split_fused)
+    except LlmtrapError as error:
+        # What is wrong with the base must not read as if it were wrong with the target.
+        problem = f"the adapter's base model {printable(name, 200)!r}: {error.problem}"
+        if type(error) is TargetError:
+            raise TargetError(problem, file=CONFIG, remedy=_OTHERWISE) from error
+        raise type(error)(problem, file=error.file or CONFIG, tensor=error.tensor, remedy=error.remedy) from error
