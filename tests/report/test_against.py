@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from tests.support import documents
 
-from llmtrap.report.against import Shift, against_words, compare
+from llmtrap.report.against import Shift, changed_first, compare
+from llmtrap.report.against_words import against_words, shift_words, trap_change_words
 from llmtrap.report.document import Matrix
 
 
@@ -90,3 +91,52 @@ def test_reports_that_do_not_compare_say_why() -> None:
     assert against_words(compare(report, documents.empty())) == (
         "No matrix of this report is in the base, so nothing can be compared."
     )
+
+
+def words(*changes: str) -> str:
+    """The sentence on traps of a report in which one matrix each changed so."""
+    was: dict[str, list[tuple[str, float]]] = {"worse": [("heavy_tail", 2.0)], "gone": [("heavy_tail", 2.0)]}
+    now: dict[str, list[tuple[str, float]]] = {"worse": [("heavy_tail", 3.0)], "new": [("heavy_tail", 3.0)]}
+    names = [f"layers.{place}.q" for place in range(len(changes))]
+    pairs = list(zip(names, changes, strict=True))
+    sides = [
+        documents.report(
+            [documents.matrix(name, method="measured", causes=side.get(change, [])) for name, change in pairs]
+        )
+        for side in (now, was)
+    ]
+    return trap_change_words(compare(*sides))
+
+
+def test_the_first_sentence_says_whether_the_traps_are_new() -> None:
+    assert words("same", "same") == "No trap is new, stronger or gone: all as in the base (2 matrices compared)."
+    assert words("new", "same") == "New traps in 1 matrix, of 2 compared."
+    assert words("gone", "same") == "No new traps and traps gone in 1, of 2 compared."
+    assert words("new", "worse", "new", "gone") == (
+        "New traps in 2 matrices, stronger ones in 1 and traps gone in 1, of 4 compared."
+    )
+    undecided = documents.report([documents.matrix("a", method="undecided")])
+    assert trap_change_words(compare(undecided, undecided)) == "No matrix could be compared for traps."
+
+
+def test_alpha_is_said_beside_the_traps_of_a_matrix() -> None:
+    assert shift_words(pair({}, {})) == "as in the base"
+    assert shift_words(pair({"alpha": 1.8}, {"alpha": 4.8})) == "traps as in the base, α fell below 2"
+    assert shift_words(pair({"alpha": 3.0}, {"alpha": 8.0})) == "traps as in the base, α moved"
+    assert shift_words(pair({"causes": ENTRY, "alpha": 1.8}, {"alpha": 4.8})) == "new trap, α fell below 2"
+    assert shift_words(None) == "not in the base"
+
+
+def test_new_stronger_and_gone_traps_come_before_the_worst_of_the_rest() -> None:
+    report, base = documents.trapped(), documents.trapped_base()
+    order = [report.matrices[index].id for index in changed_first(report.matrices, compare(report, base))]
+    assert order[:5] == [
+        "layers.0.mlp.down",
+        "layers.5.mlp.gate",
+        "layers.6.mlp.up",
+        "layers.3.attention.k",
+        "layers.11.attention.v",
+    ]
+    alone = [report.matrices[index].id for index in changed_first(report.matrices, None)]
+    assert alone[:3] == ["layers.0.mlp.down", "layers.3.attention.k", "layers.11.attention.v"]
+    assert sorted(order) == sorted(alone) == sorted(matrix.id for matrix in report.matrices)

@@ -20,6 +20,9 @@ def test_a_row_a_report_with_links_to_its_faces(tmp_path: Path) -> None:
     write_json(documents.clean(), tmp_path / "clean.json")
     (tmp_path / "other.json").write_text('{"weight_map": {}}')
     (tmp_path / "cut.json").write_text('{"schema": ')
+    (tmp_path / "later.json").write_text('{"schema": "llmtrap.report/2"}')
+    (tmp_path / "run.json").write_text('{"schema": "llmtrap.calibration/1"}')
+    (tmp_path / "run.html").write_text("")
 
     text = write_index(tmp_path).read_text(encoding="utf-8")
 
@@ -33,9 +36,17 @@ def test_a_row_a_report_with_links_to_its_faces(tmp_path: Path) -> None:
     ]
     assert "Traps found" in rows[1]
     assert "No traps found" in rows[0]
+    assert "<code>llmtrap audit org/clean-0.5b --revision 0123456789abcdef0123456789abcdef01234567</code>" in rows[0]
+    assert re.findall(r"<li>(run \(calibration\): .*?)</li>", text) == [
+        'run (calibration): <a href="run.html">page</a>, <a href="run.json">JSON</a>'
+    ]
     unread = re.findall(r"<li><code>(.*?)</code>: (.*?)</li>", text)
     assert unread == [
         ("cut.json", "the file is cut short: the document does not end by byte 11"),
+        (
+            "later.json",
+            "the report has the schema &#39;llmtrap.report/2&#39;, and this llmtrap reads &#39;llmtrap.report/1&#39;",
+        ),
         ("other.json", "this is JSON, but not a report of llmtrap"),
     ]
     assert "script-src &#39;none&#39;" in text

@@ -53,6 +53,32 @@ def test_every_map_value_paints_signs_as_well_as_colours(open_report: Any) -> No
     assert page.locator("#map td.c-change-gone").all_inner_texts() == ["−"]
 
 
+def test_against_a_base_new_and_gone_traps_come_first(open_report: Any) -> None:
+    report = documents.trapped()
+    page = open_report(report, compare(report, documents.trapped_base()))
+    assert "New traps in 2 matrices and traps gone in 1" in page.locator(".ruling").inner_text()
+    assert page.locator("#map-value button[aria-pressed=true]").inner_text() == "New traps"
+    assert list(zip(cells(page, "id"), cells(page, "change"), strict=True))[:5] == [
+        ("layers.0.mlp.down", "new trap"),
+        ("layers.5.mlp.gate", "new trap"),
+        ("layers.6.mlp.up", "trap gone"),
+        ("layers.3.attention.k", "as in the base"),
+        ("layers.11.attention.v", "traps as in the base, α fell below 2"),
+    ]
+    page.locator("#against a", has_text="layers.6.mlp.up").click()
+    assert page.locator("#matrix-name").inner_text() == "layers.6.mlp.up"
+    assert page.locator("#matrix-numbers dd").first.inner_text().startswith("trap gone\ntraps 1 → 0 (entry at row")
+
+
+def test_where_nothing_is_new_the_page_says_so_and_maps_the_traps(open_report: Any) -> None:
+    report = documents.trapped()
+    page = open_report(report, compare(report, report))
+    assert "No trap is new, stronger or gone" in page.locator(".ruling").inner_text()
+    assert page.locator("#map-value button[aria-pressed=true]").inner_text() == "Traps"
+    page.get_by_role("button", name="Shift of α").click()
+    assert set(page.locator("#map td[data-row]").all_inner_texts()) == {"0.0"}
+
+
 def test_filtering_and_choosing(open_report: Any) -> None:
     page = open_report(documents.trapped())
     assert page.locator("#table-count").inner_text() == "86 matrices"
@@ -92,6 +118,7 @@ def test_the_table_by_keyboard(open_report: Any) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     assert page.locator("#matrix-name").inner_text() == "layers.3.attention.k"
+    assert page.evaluate("document.activeElement.id") == "matrix-name"
     page.keyboard.press("ArrowRight")
     assert page.locator("#matrix-name").inner_text() == "layers.11.attention.v"
     page.keyboard.press("Escape")
@@ -218,6 +245,35 @@ def test_paper_shows_no_controls(open_report: Any) -> None:
     assert not page.locator("#map-value").is_visible()
     assert page.locator("#map td.c-trap-2").is_visible()
     assert page.locator(".first-look").is_visible()
+
+
+def test_an_open_matrix_is_printed_alone_and_light(open_report: Any, tmp_path: Any) -> None:
+    page = open_report(documents.trapped(), color_scheme="dark")
+    page.get_by_role("link", name="layers.0.mlp.down").first.click()
+    page.wait_for_selector("#plot-shuffled .scatterlayer .trace")
+    colour = "getComputedStyle(document.querySelector('#plot-shuffled .xtick text')).fill"
+    dark = page.evaluate(colour)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.locator("#matrix .trap-list").is_visible()
+    assert not page.locator("#verdict").is_visible()
+    assert not page.locator("#matrix-close").is_visible()
+    assert page.evaluate(colour) != dark
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert page.evaluate(colour) == dark
+
+
+@pytest.mark.parametrize("width", [320, 390, 860])
+def test_nothing_is_wider_than_a_narrow_screen(open_report: Any, width: int) -> None:
+    report = documents.trapped()
+    base = compare(report, documents.trapped_base())
+    page = open_report(report, base, viewport={"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator("[data-open]").first.click()
+    page.wait_for_selector("#plot-shuffled .scatterlayer .trace")
+    assert page.evaluate("document.getElementById('matrix').scrollWidth") <= width
 
 
 def test_fourteen_thousand_rows_stay_light(open_report: Any) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from llmtrap.report.document import Matrix, Report, Traps
-from llmtrap.report.facts import is_decided, strongest
-from llmtrap.report.wording import fixed, join, number, plural
+from llmtrap.report.facts import badness, is_decided, strongest
+from llmtrap.report.wording import join, number, plural
 
 Change = Literal["new", "worse", "gone", "same", "unknown"]
+CHANGED: tuple[Change, ...] = ("new", "worse", "gone")
 
 # A trap is worse when its strength grew by more than this share; smaller moves come from the shuffle.
 STRENGTH_TOLERANCE = 0.10
@@ -43,6 +45,11 @@ class Shift:
     stable_rank: float | None
     why: str
 
+    @property
+    def fell(self) -> bool:
+        """Whether the matrix came into the over-trained band (α below 2)."""
+        return self.alpha is not None and _band(self.matrix) == "over" != _band(self.base)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -68,8 +75,7 @@ class Comparison:
     @property
     def fell(self) -> list[Shift]:
         """The matrices that came into the over-trained band (α below 2), lowest first."""
-        chosen = [s for s in self.shifts.values() if s.alpha is not None and _band(s.matrix) == "over" != _band(s.base)]
-        return sorted(chosen, key=lambda shift: _value(shift.matrix))
+        return sorted((shift for shift in self.shifts.values() if shift.fell), key=lambda shift: _value(shift.matrix))
 
 
 def compare(report: Report, base: Report) -> Comparison:
@@ -169,23 +175,13 @@ def _notes(report: Report, base: Report) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def against_words(comparison: Comparison) -> str:
-    """The comparison in one sentence or two."""
-    if not comparison.shifts:
-        return "No matrix of this report is in the base, so nothing can be compared."
-    counts = {change: len(comparison.of(change)) for change in ("new", "worse", "gone", "unknown")}
-    parts = [f"{counts['new']:,} with new traps", f"{counts['worse']:,} with stronger ones"]
-    parts.append(f"{counts['gone']:,} whose traps are gone")
-    text = f"Of {plural(len(comparison.shifts), 'matrix')} in both: {join(parts)}"
-    text += f"; α moved beyond its error in {len(comparison.moved):,} and fell below 2 in {len(comparison.fell):,}."
-    if counts["unknown"]:
-        text += f" {plural(counts['unknown'], 'matrix')} could not be compared for traps."
-    if comparison.added or comparison.missing:
-        text += f" Only here: {len(comparison.added):,}; only in the base: {len(comparison.missing):,}."
-    return text
+def changed_first(matrices: Sequence[Matrix], comparison: Comparison | None) -> list[int]:
+    """The order of a table, as indices: worst first; against a base new, stronger and gone traps before the rest."""
 
+    def key(index: int) -> tuple[float, ...]:
+        matrix = matrices[index]
+        shift = comparison.shifts.get(matrix.id) if comparison is not None else None
+        rank = CHANGED.index(shift.traps) if shift is not None and shift.traps in CHANGED else len(CHANGED)
+        return (matrix.non_finite is None, rank, *badness(matrix))
 
-def alpha_shift_words(shift: Shift) -> str:
-    """`3.10 → 2.40 (−0.70)`."""
-    plus = "+" if (shift.alpha or 0) > 0 else ""
-    return f"{fixed(_value(shift.base))} → {fixed(_value(shift.matrix))} ({plus}{fixed(shift.alpha)})"
+    return sorted(range(len(matrices)), key=key)

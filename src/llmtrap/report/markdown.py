@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from llmtrap.report.against import Comparison, against_words, alpha_shift_words
+from llmtrap.report.against import CHANGED, Comparison
+from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words
+from llmtrap.report.calibrated import calibrated
 from llmtrap.report.document import Report
 from llmtrap.report.facts import is_notable
 from llmtrap.report.verdict import MEAN_SHIFTS_ARE_USUAL, NO_PROOF, WHAT_IT_IS, finding, judge
@@ -55,7 +57,7 @@ def to_markdown(report: Report, comparison: Comparison | None = None, limit: int
         parts += ["## Not measured", "\n".join(lines + more)]
     tool = report.tool
     written = f"Written by {code(tool.name)} {code(tool.version)}, target {code(report.target.name)}{revision}."
-    parts += ["## What this means", f"{WHAT_IT_IS} {NO_PROOF}", written]
+    parts += ["## What this means", f"{WHAT_IT_IS} {NO_PROOF}", calibrated(), written]
     return "\n\n".join(parts) + "\n"
 
 
@@ -82,9 +84,9 @@ def _facts(report: Report, comparison: Comparison | None) -> str:
 
 def _against(comparison: Comparison, limit: int) -> list[str]:
     lines = []
-    for change in ("new", "worse", "gone"):
+    for change in CHANGED:
         for shift in comparison.of(change)[:limit]:
-            lines.append(f"| {code(shift.matrix.id)} | {change} | {_cell(shift.why)} |")
+            lines.append(f"| {code(shift.matrix.id)} | {CHANGE_WORDS[change]} | {_cell(shift.why)} |")
     for shift in comparison.fell[:limit]:
         lines.append(f"| {code(shift.matrix.id)} | α fell below 2 | {alpha_shift_words(shift)} |")
     for shift in comparison.moved[:limit]:

@@ -8,7 +8,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llmtrap.report.against import Comparison, against_words, alpha_shift_words
+from llmtrap.report.against import CHANGED, Comparison
+from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words
 from llmtrap.report.document import Report
 from llmtrap.report.facts import is_notable
 from llmtrap.report.verdict import NO_PROOF, Level, Verdict, judge
@@ -57,8 +58,8 @@ def renderable(
     rows = notable_rows(report.matrices, limit)
     if rows:
         parts += [Text(), _table(rows, longest), Text(_more(report, len(rows)), style="dim")]
-    if comparison is not None and comparison.of("new"):
-        parts += [Text(), Text("New against the base", style="bold"), _changes(comparison, limit, longest)]
+    if comparison is not None and any(comparison.of(change) for change in CHANGED):
+        parts += [Text(), Text("Against the base", style="bold"), _changes(comparison, limit, longest)]
     return Group(*parts)
 
 
@@ -77,9 +78,11 @@ def _table(rows: list[Row], longest: int) -> Table:
 def _changes(comparison: Comparison, limit: int, longest: int) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for shift in comparison.of("new")[:limit]:
-        table.add_row(Text(printable(shift.matrix.id, longest)), shift.why)
+    for change in CHANGED:
+        for shift in comparison.of(change)[:limit]:
+            table.add_row(Text(printable(shift.matrix.id, longest)), CHANGE_WORDS[change], shift.why)
     return table
 
 
@@ -119,7 +122,7 @@ def plain(report: Report, comparison: Comparison | None = None, limit: int = 10)
         name = printable(row.name, 400)
         text += f"matrix\t{name}\tα {row.alpha}\ttraps {row.traps}\t× edge {row.strength}\t{row.why}\n"
     if comparison is not None:
-        for change in ("new", "worse", "gone"):
+        for change in CHANGED:
             for shift in comparison.of(change)[:limit]:
                 text += f"{change}\t{printable(shift.matrix.id, 400)}\t{shift.why}\n"
         for shift in comparison.fell[:limit]:

@@ -145,7 +145,7 @@ def findings(counts: Tally) -> list[str]:
     if counts.trapped:
         parts.append(
             f"{counts.trapped:,} of {plural(counts.matrices, 'matrix')} "
-            f"{'has' if counts.trapped == 1 else 'have'} Correlation Traps: {_causes(counts)}."
+            f"{'has' if counts.trapped == 1 else 'have'} Correlation Traps{_causes(counts)}."
         )
     elif counts.decided:
         among = f"the {counts.decided:,} matrices that were decided" if undecided else plural(counts.decided, "matrix")
@@ -170,8 +170,8 @@ def _causes(counts: Tally) -> str:
     }
     kinds = [kind for kind in said if counts.causes[kind]]
     if len(kinds) == 1:
-        return said[kinds[0]]
-    return join([f"{counts.causes[kind]:,} {said[kind]}" for kind in kinds])
+        return f", {'all ' if counts.trapped > 1 else ''}{said[kinds[0]]}"
+    return ": " + join([f"{counts.causes[kind]:,} {said[kind]}" for kind in kinds])
 
 
 def alpha_words(counts: Tally) -> str:

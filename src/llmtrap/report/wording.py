@@ -62,7 +62,10 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def fixed(value: float | None, decimals: int = 2) -> str:
     """A number with so many decimals, as a column of a table wants it; `–` for None."""
-    return "–" if value is None else f"{value:.{decimals}f}".replace("-", "−")
+    if value is None:
+        return "–"
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def size(count: int) -> str:

@@ -80,11 +80,11 @@ def why_cell(matrix: Matrix) -> str:
 
 
 def short_cause(trap: Trap, matrix: Matrix) -> str:
-    """`entry [11, 308] 175 s`, `heavy tail κ 46`, `mean shift`."""
+    """`entry [11, 308] 175 s.d.`, `heavy tail κ 46`, `mean shift`."""
     cause = trap.cause
     if cause.kind == "entry":
         place = f" [{cause.row}, {cause.column}]" if cause.row is not None and cause.column is not None else ""
-        return f"entry{place}" + (f" {number(abs(cause.sigmas))} s" if cause.sigmas is not None else "")
+        return f"entry{place}" + (f" {number(abs(cause.sigmas))} s.d." if cause.sigmas is not None else "")
     if cause.kind == "mean_shift":
         return "mean shift"
     kurtosis = matrix.traps.kurtosis if matrix.traps is not None else None

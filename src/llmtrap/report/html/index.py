@@ -1,16 +1,18 @@
-"""The index page: one table over the reports of a folder, each linked with its other faces."""
+"""The index page: one table over the reports of a folder, each linked with its other faces; calibrations under it."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from llmtrap.errors import LlmtrapError, TargetError
+from llmtrap.report.command import audit_command
 from llmtrap.report.document import Summary, Target, Tool
 from llmtrap.report.html.assets import style
 from llmtrap.report.html.page import content_security_policy, environment
-from llmtrap.report.read import read_report
+from llmtrap.report.read import LIMIT_BYTES, read_report
 from llmtrap.report.verdict import Verdict, judge
 from llmtrap.report.write import write_whole
 
@@ -28,6 +30,7 @@ class Entry:
         tool: what wrote it.
         seed: the audit's seed.
         rule: the trap rule.
+        command: what measures the target again.
         links: name and address of each face that lies beside it, the best to read first.
     """
 
@@ -37,13 +40,23 @@ class Entry:
     tool: Tool
     seed: int
     rule: str
+    command: str
+    links: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another document of llmtrap in the folder: `what` is its schema without version, such as calibration."""
+
+    name: str
+    what: str
     links: tuple[tuple[str, str], ...]
 
 
 def write_index(folder: Path) -> Path:
     """Write `index.html` over all reports in a folder and its subfolders.
 
-    Files that are no reports are named on the page, with what is wrong with them.
+    Other documents of llmtrap are listed apart. Files that are neither are named on the page, with what is wrong.
 
     Args:
         folder: where the reports are; the page goes there too.
@@ -58,12 +71,18 @@ def write_index(folder: Path) -> Path:
     if not folder.is_dir():
         raise TargetError("there is no such folder", file=str(folder), remedy="Name a folder of reports.")
     entries: list[Entry] = []
+    others: list[Other] = []
     unread: list[tuple[str, str]] = []
     for path in sorted(folder.rglob("*.json")):
+        name = str(path.relative_to(folder))
         try:
             entries.append(_entry(path, folder))
         except LlmtrapError as error:
-            unread.append((str(path.relative_to(folder)), error.problem))
+            what = _kind(path)
+            if what is None:
+                unread.append((name, error.problem))
+            else:
+                others.append(Other(name.removesuffix(".json"), what, _links(path, folder)))
     if not entries:
         raise TargetError(
             "no report in this folder", file=str(folder), remedy="Put `llmtrap audit --json` files there."
@@ -74,6 +93,7 @@ def write_index(folder: Path) -> Path:
         .get_template("index.html.j2")
         .render(
             entries=sorted(entries, key=lambda entry: entry.target.name.lower()),
+            others=others,
             unread=unread,
             style=style(),
             csp=content_security_policy(),
@@ -85,11 +105,6 @@ def write_index(folder: Path) -> Path:
 
 def _entry(path: Path, folder: Path) -> Entry:
     report = read_report(path)
-    links = []
-    for name, suffix in _FACES:
-        face = path.with_suffix(suffix)
-        if face.is_file():
-            links.append((name, quote(str(face.relative_to(folder)))))
     return Entry(
         target=report.target,
         summary=report.summary,
@@ -97,5 +112,25 @@ def _entry(path: Path, folder: Path) -> Entry:
         tool=report.tool,
         seed=report.settings.seed,
         rule=report.settings.trap_rule,
-        links=tuple(links),
+        command=audit_command(report),
+        links=_links(path, folder),
     )
+
+
+def _links(path: Path, folder: Path) -> tuple[tuple[str, str], ...]:
+    faces = [(name, path.with_suffix(suffix)) for name, suffix in _FACES]
+    return tuple((name, quote(face.relative_to(folder).as_posix())) for name, face in faces if face.is_file())
+
+
+def _kind(path: Path) -> str | None:
+    """What another document of llmtrap is, by its schema; None where it is none, or a report that cannot be read."""
+    try:
+        if path.stat().st_size > LIMIT_BYTES:
+            return None
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(schema, str) or not schema.startswith("llmtrap.") or schema.startswith("llmtrap.report/"):
+        return None
+    return schema.removeprefix("llmtrap.").partition("/")[0]

@@ -12,7 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from llmtrap.report import verdict, wording, worst_rows
-from llmtrap.report.against import Change, Comparison, against_words, alpha_shift_words
+from llmtrap.report.against import CHANGED, Comparison, changed_first
+from llmtrap.report.against_words import against_words, alpha_shift_words, shift_words, trap_change_words
+from llmtrap.report.calibrated import calibrated
+from llmtrap.report.command import audit_command
 from llmtrap.report.document import Coverage, Matrix, Report
 from llmtrap.report.facts import is_notable, tally, worst
 from llmtrap.report.html import assets
@@ -23,14 +26,6 @@ from llmtrap.report.write import write_whole
 # How many matrices are listed where they cannot be scrolled: under the verdict, and without scripts.
 FIRST_LOOK = 8
 WITHOUT_SCRIPTS = 2000
-
-_CHANGES: dict[Change, str] = {
-    "new": "new trap",
-    "worse": "stronger trap",
-    "gone": "trap gone",
-    "same": "as in the base",
-    "unknown": "cannot be compared",
-}
 
 
 @cache
@@ -63,6 +58,7 @@ def to_html(report: Report, comparison: Comparison | None = None, ahead: Ahead |
         comparison: the same report against its base, if there is one.
         ahead: a section to stand first.
     """
+    order = changed_first(report.matrices, comparison)
     scripts = {"theme": assets.theme_script(), "plotly": assets.plotly_script(), "page": assets.page_script()}
     return (
         environment()
@@ -72,12 +68,14 @@ def to_html(report: Report, comparison: Comparison | None = None, ahead: Ahead |
             ahead=ahead,
             answers=verdict.judge(report),
             words=verdict,
+            calibrated=calibrated(),
             counts=tally(report.matrices),
             against=_against(comparison),
-            places={m.id: place for place, m in enumerate(worst(report.matrices))},
+            places={report.matrices[index].id: place for place, index in enumerate(order)},
+            command=audit_command(report),
             first_look=_rows([m for m in worst(report.matrices, FIRST_LOOK) if is_notable(m)], comparison),
             notable=sum(is_notable(m) for m in report.matrices),
-            static_rows=_rows(worst(report.matrices, WITHOUT_SCRIPTS), comparison),
+            static_rows=_rows([report.matrices[index] for index in order[:WITHOUT_SCRIPTS]], comparison),
             skipped=_by_reason(report.coverage),
             held=sum(file.bytes for file in report.target.files),
             csp=content_security_policy(*(script.digest for script in scripts.values())),
@@ -113,18 +111,17 @@ def _rows(matrices: list[Matrix], comparison: Comparison | None) -> list[dict[st
     rows = []
     for matrix in matrices:
         shift = comparison.shifts.get(matrix.id) if comparison is not None else None
-        change = "not in the base" if shift is None else _CHANGES[shift.traps]
-        rows.append(
-            {"cells": worst_rows.row(matrix), "sentence": verdict.finding(matrix), "matrix": matrix, "change": change}
-        )
+        cells, sentence = worst_rows.row(matrix), verdict.finding(matrix)
+        rows.append({"cells": cells, "sentence": sentence, "matrix": matrix, "change": shift_words(shift)})
     return rows
 
 
 def _against(comparison: Comparison | None) -> dict[str, Any] | None:
     if comparison is None:
         return None
-    changes = {change: comparison.of(change) for change in ("new", "worse", "gone")}
-    return {"it": comparison, "words": against_words(comparison), "changes": changes, "fell": comparison.fell}
+    changes = {change: comparison.of(change) for change in CHANGED}
+    words = {"lead": trap_change_words(comparison), "words": against_words(comparison)}
+    return {"it": comparison, **words, "changes": changes, "fell": comparison.fell}
 
 
 def _by_reason(coverage: Coverage) -> list[tuple[str, list[str]]]:

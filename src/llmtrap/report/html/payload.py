@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from llmtrap.report.against import Comparison, alpha_shift_words
+from llmtrap.report.against import Comparison, changed_first
+from llmtrap.report.against_words import alpha_shift_words, shift_words
 from llmtrap.report.document import Histogram, Matrix, Report
-from llmtrap.report.facts import badness, is_at_edge, kind, state, strongest
+from llmtrap.report.facts import is_at_edge, kind, state, strongest
 from llmtrap.report.verdict import cause_words, finding
 from llmtrap.report.wording import printable
 from llmtrap.report.worst_rows import why_cell
@@ -28,11 +29,10 @@ def payload(report: Report, comparison: Comparison | None = None) -> dict[str, A
     Returns:
         `columns`: one array a quantity, one element a matrix (`None` where there is none); a column of repeated
         strings is `{"values", "index"}`. `esd` and `shuffled`: histograms (`_histograms`). `traps`, `broken` and
-        `aliases`: of the few matrices that have them, by index. `worst`: indices, worst first. `against`: columns of
-        the comparison with a base, or None.
+        `aliases`: of the few matrices that have them, by index. `worst`: indices in the table's order.
+        `against`: columns of the comparison with a base, or None.
     """
     matrices = report.matrices
-    order = sorted(range(len(matrices)), key=lambda index: badness(matrices[index]))
     return {
         "matrices": len(matrices),
         "rule": report.settings.trap_rule,
@@ -52,7 +52,7 @@ def payload(report: Report, comparison: Comparison | None = None) -> dict[str, A
         },
         "broken": {index: finding(m) for index, m in enumerate(matrices) if m.non_finite is not None},
         "aliases": {index: [_name(a) for a in m.aliases] for index, m in enumerate(matrices) if m.aliases},
-        "worst": order,
+        "worst": changed_first(matrices, comparison),
         "against": None if comparison is None else _against(matrices, comparison),
     }
 
@@ -144,6 +144,7 @@ def _against(matrices: Sequence[Matrix], comparison: Comparison) -> dict[str, An
     return {
         "base": _name(comparison.base.target.name),
         "change": _coded("added" if s is None else s.traps for s in shifts),
+        "words": _coded(shift_words(s) for s in shifts),
         "why": _coded("" if s is None else s.why for s in shifts),
         "alphaShift": [None if s is None else _short(s.alpha) for s in shifts],
         "alphaWords": _coded("" if s is None or s.alpha is None else alpha_shift_words(s) for s in shifts),

@@ -36,7 +36,9 @@ function number(value, digits = 3) {
 }
 
 function fixed(value, decimals = 2) {
-  return value === null || value === undefined ? "–" : value.toFixed(decimals).replace("-", "−");
+  if (value === null || value === undefined) return "–";
+  const text = value.toFixed(decimals);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
 }
 
 function matrices(count) {
@@ -96,7 +98,10 @@ function summaryOf(index) {
   parts.push(state === "trapped" ? `${centred} ${centred === 1 ? "trap" : "traps"}, strongest ${number(column("strength")[index])} × the edge` : STATES[state]);
   if (column("why")[index]) parts.push(column("why")[index]);
   if (column("alpha")[index] !== null) parts.push(`α ${alphaText(index)}`);
-  if (data.against && against("why")[index]) parts.push(`${against("change")[index]}: ${against("why")[index]}`);
+  if (data.against && against("change")[index] !== "same") {
+    const why = against("why")[index];
+    parts.push(against("words")[index] + (why ? `: ${why}` : ""));
+  }
   return parts.join(" · ");
 }
 

@@ -20,7 +20,26 @@ function startTheme() {
 }
 
 
+/** On paper the scheme is light, and so must the plots be. */
+function startPrinting() {
+  const root = document.documentElement;
+  let before = null;
+  addEventListener("beforeprint", () => {
+    if (root.dataset.theme === "light") return;
+    before = root.dataset.theme;
+    root.dataset.theme = "light";
+    if (shownMatrix !== null) drawPlots(shownMatrix);
+  });
+  addEventListener("afterprint", () => {
+    if (before === null) return;
+    root.dataset.theme = before;
+    before = null;
+    if (shownMatrix !== null) drawPlots(shownMatrix);
+  });
+}
+
 startTheme();
+startPrinting();
 if (total > 0) {
   startTable();
   startMatrix();

@@ -59,7 +59,7 @@ function stateLegend() {
 const TRAP_COUNT = {
   key: "traps",
   label: "Traps",
-  note: "Centred traps in each matrix. A cell of many experts shows their sum.",
+  note: "How many traps each matrix has; a mean shift is marked apart. A cell of many experts shows their sum.",
   cell(indices) {
     const state = worstState(indices);
     if (state !== "trapped") return stateCell(state, indices);
@@ -145,7 +145,7 @@ const CHANGE_SIGNS = { new: "+", worse: "↑", gone: "−", unknown: "?", added:
 const CHANGE = {
   key: "change",
   label: "New traps",
-  note: "What changed against the base.",
+  note: "Where traps are new, stronger or gone against the base. A cell of many experts shows the gravest change.",
   cell(indices) {
     const changes = against("change");
     const present = new Set(indices.map((index) => changes[index]));

@@ -118,12 +118,12 @@ function numbers(index) {
     ["Stable rank", number(of("stableRank"), 4), of("hardRank") === null ? "" : `hard rank ${of("hardRank").toLocaleString("en-US")}`],
     ["Entropy", number(of("entropy"), 4)],
     ["α · log₁₀ λ₁", number(of("alphaWeighted"), 4)],
-    ["Largest entry", of("maxSigmas") === null ? null : `${number(of("maxSigmas"))} s from the mean`],
+    ["Largest entry", of("maxSigmas") === null ? null : `${number(of("maxSigmas"))} standard deviations from the mean`],
     ["Top of the shuffle", of("topZ") === null ? null : `z = ${number(of("topZ"))}`, of("topZLow") === null || of("shuffles") < 2 ? "" : `${number(of("topZLow"))} to ${number(of("topZHigh"))} in ${of("shuffles")} shuffles`],
     ["Shuffled bulk", of("shuffledKs") === null ? null : `KS ${number(of("shuffledKs"))}, p = ${number(of("shuffledP"))}`, "against Marchenko–Pastur"],
   ];
   if (data.against) {
-    rows.unshift(["Against the base", against("why")[index] || against("change")[index], against("alphaWords")[index] && `α ${against("alphaWords")[index]}${against("moved")[index] ? ", beyond its error" : ""}`]);
+    rows.unshift(["Against the base", against("words")[index], [against("why")[index], against("alphaWords")[index] && `α ${against("alphaWords")[index]}${against("moved")[index] ? ", beyond its error" : ""}`].filter(Boolean).join("; ")]);
   }
   return [heading("In numbers"), facts(rows)];
 }
@@ -145,7 +145,7 @@ function badges(index) {
   const made = [make("span", { className: `badge ${stateTone(index)}`, text: column("state")[index] === "trapped" ? `${column("centred")[index]} ${column("centred")[index] === 1 ? "trap" : "traps"}` : STATES[column("state")[index]] })];
   const band = { over: "over-trained", well: "well trained", under: "under-trained" }[column("band")[index]];
   if (band) made.push(make("span", { className: `badge ${alphaTone(index)}`, text: band }));
-  if (data.against && ["new", "worse", "gone"].includes(against("change")[index])) made.push(make("span", { className: "badge bad", text: `${against("change")[index]} against the base` }));
+  if (data.against && ["new", "worse", "gone"].includes(against("change")[index])) made.push(make("span", { className: "badge bad", text: `${against("words")[index]}, against the base` }));
   return made;
 }
 
@@ -176,9 +176,10 @@ function shuffledWords(index) {
   const bins = data.shuffled.counts[index];
   const drawn = bins ? "The hill is the shuffled spectrum, the curve what chance gives." : "The curve is what chance gives; the whole shuffled spectrum was not computed.";
   const beyond = data.rule === "tracy-widom" ? "only one matrix in a million comes by chance" : "the rule calls an eigenvalue a trap";
-  if (traps) return `${drawn} Beyond the dashed edge ${beyond}: there ${traps === 1 ? "stands 1 trap" : `stand ${traps} traps`}.`;
+  const band = "The shaded band ends at the edge: there the greatest eigenvalue lies when chance alone is at work.";
+  if (traps) return `${drawn} ${band} Beyond the dashed edge ${beyond}: there ${traps === 1 ? "stands 1 trap" : `stand ${traps} traps`}.`;
   if (column("method")[index] === "certified") return "The curve is what chance gives. No shuffle was needed: the sizes of the entries rule a trap out.";
-  return drawn;
+  return `${drawn} ${band}`;
 }
 
 function openMatrix(index) {
@@ -196,6 +197,8 @@ function openMatrix(index) {
     dialog.showModal();
     document.documentElement.classList.add("held");
   }
+  // A button that has just been switched off would keep the focus and swallow the keys.
+  if (document.activeElement?.disabled) document.getElementById("matrix-name").focus();
   dialog.scrollTop = 0;
   history.replaceState(null, "", `#matrix=${encodeURIComponent(column("id")[index])}`);
   return drawPlots(index);

@@ -8,16 +8,16 @@ const HEADINGS = [
   { key: "shape", label: "Shape", get: (i) => column("rows")[i] * column("columns")[i], text: (i) => `${column("rows")[i]} × ${column("columns")[i]}`, className: "t-num t-shape" },
   { key: "alpha", label: "α", get: byColumn("alpha"), text: alphaText, className: "t-num", tone: alphaTone },
   { key: "traps", label: "Traps", get: byColumn("centred"), text: trapsText, className: "t-num", tone: stateTone },
-  { key: "strength", label: "Strongest", get: byColumn("strength"), text: (i) => (column("strength")[i] === null ? "–" : `${number(column("strength")[i])} ×`), className: "t-num" },
+  { key: "strength", label: "× edge", get: byColumn("strength"), text: (i) => number(column("strength")[i]), className: "t-num" },
   { key: "why", label: "Why", get: byColumn("why"), text: byColumn("why"), className: "t-why" },
   { key: "stableRank", label: "Stable rank", get: byColumn("stableRank"), text: (i) => number(column("stableRank")[i]), className: "t-num" },
   { key: "kurtosis", label: "Kurtosis", get: byColumn("kurtosis"), text: (i) => number(column("kurtosis")[i]), className: "t-num" },
-  { key: "maxSigmas", label: "Max |w|/s", get: byColumn("maxSigmas"), text: (i) => number(column("maxSigmas")[i]), className: "t-num" },
+  { key: "maxSigmas", label: "Max, s.d.", get: byColumn("maxSigmas"), text: (i) => number(column("maxSigmas")[i]), className: "t-num" },
   { key: "method", label: "How", get: byColumn("method"), text: (i) => METHODS[column("method")[i]] ?? "–", className: "t-how" },
 ];
 if (data.against) {
   HEADINGS.splice(2, 0,
-    { key: "change", label: "Change", get: (i) => CHANGES.indexOf(against("change")[i]), text: (i) => against("change")[i], className: "t-how", tone: (i) => (["new", "worse"].includes(against("change")[i]) ? "bad" : "") });
+    { key: "change", label: "Change", get: (i) => CHANGES.indexOf(against("change")[i]), text: (i) => against("words")[i], className: "t-change", tone: (i) => (["new", "worse"].includes(against("change")[i]) ? "bad" : "") });
   HEADINGS.splice(4, 0,
     { key: "alphaShift", label: "Δα", get: (i) => against("alphaShift")[i], text: (i) => fixed(against("alphaShift")[i]) + (against("moved")[i] ? " *" : ""), className: "t-num" });
 }
@@ -103,6 +103,7 @@ function startTable() {
     }
     document.getElementById("table").setAttribute("aria-rowcount", view.length + 1);
     document.getElementById("table-count").textContent = view.length === total ? matrices(total) : `${view.length.toLocaleString("en-US")} of ${matrices(total)}`;
+    document.getElementById("table-order").textContent = heading ? "" : data.against ? "New, stronger and gone traps first, then worst first." : "Worst first.";
     port.scrollTop = 0;
     draw();
   }

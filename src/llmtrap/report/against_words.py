@@ -1,0 +1,69 @@
+"""A report against its base, in words; every face takes its words from here."""
+
+from __future__ import annotations
+
+from llmtrap.report.against import CHANGED, Change, Comparison, Shift
+from llmtrap.report.document import Matrix
+from llmtrap.report.wording import fixed, join, plural
+
+CHANGE_WORDS: dict[Change, str] = {
+    "new": "new trap",
+    "worse": "stronger trap",
+    "gone": "trap gone",
+    "same": "as in the base",
+    "unknown": "cannot be compared",
+}
+NOT_IN_BASE = "not in the base"
+_MORE: dict[Change, str] = {"worse": "stronger ones", "gone": "traps gone"}
+
+
+def trap_change_words(comparison: Comparison) -> str:
+    """Whether the traps are new against the base, in one sentence."""
+    if not comparison.shifts:
+        return "No matrix of this report is in the base, so nothing can be compared."
+    counts = {change: len(comparison.of(change)) for change in CHANGE_WORDS}
+    compared = len(comparison.shifts) - counts["unknown"]
+    if not compared:
+        return "No matrix could be compared for traps."
+    if not any(counts[change] for change in CHANGED):
+        return f"No trap is new, stronger or gone: all as in the base ({plural(compared, 'matrix')} compared)."
+    first = f"New traps in {plural(counts['new'], 'matrix')}" if counts["new"] else "No new traps"
+    more = [f"{words} in {counts[change]:,}" for change, words in _MORE.items() if counts[change]]
+    return f"{join([first, *more])}, of {compared:,} compared."
+
+
+def against_words(comparison: Comparison) -> str:
+    """The comparison in a few sentences: traps, α, and what could not be compared."""
+    text = trap_change_words(comparison)
+    if not comparison.shifts:
+        return text
+    if comparison.moved or comparison.fell:
+        text += f" α moved beyond its error in {len(comparison.moved):,} and fell below 2 in {len(comparison.fell):,}."
+    elif any(shift.alpha is not None for shift in comparison.shifts.values()):
+        text += " α moved beyond its error nowhere."
+    unknown = len(comparison.of("unknown"))
+    if unknown:
+        text += f" {plural(unknown, 'matrix')} could not be compared for traps."
+    if comparison.added or comparison.missing:
+        text += f" Only here: {len(comparison.added):,}; only in the base: {len(comparison.missing):,}."
+    return text
+
+
+def shift_words(shift: Shift | None) -> str:
+    """One matrix against the base in a few words: `new trap`, `traps as in the base, α fell below 2`."""
+    if shift is None:
+        return NOT_IN_BASE
+    moved = "α fell below 2" if shift.fell else "α moved" if shift.moved else ""
+    if shift.traps == "same" and moved:
+        return f"traps {CHANGE_WORDS['same']}, {moved}"
+    return CHANGE_WORDS[shift.traps] + (f", {moved}" if moved else "")
+
+
+def alpha_shift_words(shift: Shift) -> str:
+    """`3.10 → 2.40 (−0.70)`."""
+    plus = "+" if (shift.alpha or 0) > 0 else ""
+    return f"{fixed(_alpha(shift.base))} → {fixed(_alpha(shift.matrix))} ({plus}{fixed(shift.alpha)})"
+
+
+def _alpha(matrix: Matrix) -> float | None:
+    return matrix.alpha.value if matrix.alpha is not None else None
