@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.resources import as_file
+from pathlib import Path
 
+import pytest
 from safetensors import safe_open
+from typer.testing import CliRunner
 
 from llmtrap.calibrate import grokking_demo_checkpoints, load_profile
 from llmtrap.calibrate.demo import DEMO_PHASES
+from llmtrap.cli import app
 from llmtrap.spectra import AnalysisSettings, analyse
 
 
@@ -42,6 +47,19 @@ def test_the_demo_shows_traps_in_the_collapsed_network_alone() -> None:
     assert counts[2] >= 5
     assert all(train >= 0.85 for train, _ in accuracies)
     assert accuracies[1][1] > max(accuracies[0][1], accuracies[2][1]) + 0.1
+
+
+def test_the_demo_is_audited_as_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["audit", "--demo", "grokking", "--workers", "1", "--json", "a.json", "--markdown", "a.md"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "pre-grok train 1.00 test 0.34, grok train 1.00 test 0.85, anti-grok train 0.99 test 0.63" in done.output
+    matrices = {item["id"]: item["traps"] for item in json.loads(Path("a.json").read_text())["matrices"]}
+    assert {name for name, traps in matrices.items() if traps["centred"] and traps["reliable"]} == {"anti-grok.fc1"}
+    assert matrices["grok.fc1"]["mean_shift"] == 1
+    assert sum(file.stat().st_size for file in Path("llmtrap-demo").rglob("*.safetensors")) < 3_000_000
+    assert load_profile().sentence in Path("a.md").read_text()
 
 
 def test_reading_the_profile_needs_no_torch() -> None:

@@ -1,4 +1,4 @@
-"""The demo's checkpoint: written once, where the user can look at it and delete it."""
+"""The demos' checkpoints: written once, where the user can look at them and delete them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,35 @@ from llmtrap.demo import write_demo_checkpoint
 from llmtrap.demo.manifest import MANIFEST_NAME
 from llmtrap.errors import UsageError
 
-DEMOS = ("gpt-oss",)
+DEMOS = ("gpt-oss", "grokking")
 
 
 def demo_target(name: str | None, console: Console, *, quiet: bool) -> str:
-    """Write the demo checkpoint of this name and return its folder.
+    """Write the demo checkpoint of this name, gpt-oss where there is none, and return its folder.
 
     Raises:
         UsageError: there is no demo of this name.
+        OutputError: the folder cannot be written.
     """
     if name not in (None, *DEMOS):
         raise UsageError(f"there is no demo '{name}'", remedy=f"Demos: {', '.join(DEMOS)}")
-    folder = Path("llmtrap-demo") / "gpt-oss"
-    if (folder / MANIFEST_NAME).is_file():
-        return str(folder)
-    manifest = write_demo_checkpoint(folder)
-    if not quiet:
-        console.print(f"made {folder}: a small GPT-OSS with {len(manifest.traps)} planted traps", soft_wrap=True)
+    folder = Path("llmtrap-demo") / (name or DEMOS[0])
+    told = _grokking(folder) if name == "grokking" else _gpt_oss(folder)
+    if told and not quiet:
+        console.print(f"made {folder}: {told}", markup=False, highlight=False, soft_wrap=True)
     return str(folder)
+
+
+def _gpt_oss(folder: Path) -> str | None:
+    if (folder / MANIFEST_NAME).is_file():
+        return None
+    manifest = write_demo_checkpoint(folder)
+    return f"a small GPT-OSS with {len(manifest.traps)} planted traps"
+
+
+def _grokking(folder: Path) -> str | None:
+    from llmtrap.calibrate.demo import DEMO_FILE, write_grokking_demo  # noqa: PLC0415 - slow to load
+
+    if (folder / DEMO_FILE).is_file():
+        return None
+    return f"one small network in three phases of its training ({write_grokking_demo(folder)})"

@@ -56,7 +56,7 @@ TARGET_HELP = "A folder, one weights file, or a hub repository org/name[@revisio
 Target = Annotated[str, typer.Argument(help=TARGET_HELP, show_default=False)]
 OptionalTarget = Annotated[str | None, typer.Argument(help=TARGET_HELP, show_default=False)]
 
-Demo = Annotated[bool, _option("demo", "Make a small checkpoint with known traps and audit it.")]
+Demo = Annotated[bool, _option("demo", "Audit a small checkpoint with known traps; TARGET may be grokking.")]
 
 JsonFile = Annotated[Path | None, _option("json", "Write the report as JSON.", "FILE", plain=False)]
 HtmlFile = Annotated[Path | None, _option("html", "Write the report as one HTML page.", "FILE", plain=False)]
