@@ -116,18 +116,21 @@ def _task(matrix: WeightMatrix, settings: AuditSettings, stamps: dict[str, str],
     }
     stack = matrix.stored.shape[0] if matrix.index is not None else 1
     size = sum(part.span.size for part in parts) // stack
-    return Task(matrix, _digest(content), _cost(matrix, settings), size)
+    return Task(matrix, _digest(content), core_seconds(matrix.shape, settings), size)
 
 
-def _cost(matrix: WeightMatrix, settings: AuditSettings) -> float:
-    """Seconds of one core if the matrix is certified; what is shuffled takes about twice as long."""
-    n, m = max(matrix.shape), min(matrix.shape)
+def core_seconds(shape: tuple[int, int], settings: AuditSettings) -> float:
+    """Estimated seconds of one core for a matrix of this shape, if it is certified; a shuffle takes as long again.
+
+    The model and where its rates come from: docs/scaling.md.
+    """
+    n, m = max(shape), min(shape)
     if not settings.alpha:
-        return _EACH + matrix.size / _COUNTED_PER_SECOND
+        return _EACH + n * m / _COUNTED_PER_SECOND
     shuffles = 1.0 if settings.traps == "measure" else 0.0
     gram = float(n) * m * m / _GRAM_PER_SECOND
     eigen = 4 / 3 * float(m) ** 3 / _EIGEN_PER_SECOND
-    return _EACH + matrix.size / _ENTRIES_PER_SECOND + (gram + eigen) * (1 + shuffles)
+    return _EACH + n * m / _ENTRIES_PER_SECOND + (gram + eigen) * (1 + shuffles)
 
 
 def _shard(matrix: WeightMatrix) -> str:
