@@ -41,12 +41,14 @@ SAMPLE = [
     ("minilm", "one entry of 1.6 limits"),
     ("minilm", "one NaN"),
     ("minilm", "layer replaced by noise"),
+    ("smollm2_bf16", "one entry of 1.6 limits"),
     ("smollm2_bf16", "mean shift of 2 limits"),
     ("smollm2_bf16", "layer × 3"),
     ("smollm2_bf16", "a shard is missing"),
     ("smollm2_mxfp4", "one entry of 1.6 limits"),
     ("smollm2_mxfp4", "24 × 24 entries of 0.8 limits"),
     ("smollm2_mxfp4", "one NaN scale"),
+    ("smollm2_mxfp4", "a shard is missing"),
 ]
 
 
@@ -59,11 +61,16 @@ def test_a_planted_fault_is_found(
     (control,) = [control for control in controls.controls(name) if control.fault == fault]
     seen = controls.run(control, tmp_path, journal)
     assert seen.exit_code == control.exit_code
-    assert not control.rule or control.rule in seen.rules
+    if control.rule:
+        assert control.rule in seen.rules
+    else:
+        assert controls.LAST_SHARD[name] in seen.message
 
 
 def test_another_architecture_is_no_verdict(minilm: Path, smollm2_bf16: Path, journal: Path) -> None:
-    assert controls.see(minilm, smollm2_bf16, journal).exit_code == 3
+    seen = controls.see(minilm, smollm2_bf16, journal)
+    assert (seen.exit_code, seen.rules) == (3, ("LT006",))
+    assert "another architecture" in seen.message
 
 
 def test_only_the_two_changed_matrices_of_211_are_measured(smollm2_bf16: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -48,6 +49,23 @@ def test_the_action_s_inputs_are_the_ones_it_uses_and_none_is_pasted_into_a_scri
     for step in action["runs"]["steps"]:
         assert "${{" not in step.get("run", "")
         assert ("uses" in step) or step["shell"] == "bash"
+
+
+@pytest.mark.parametrize(
+    ("schema", "path", "transform"),
+    [
+        ("vendor.github-actions", ROOT / "action.yml", None),
+        ("vendor.github-workflows", EXAMPLES / "github-workflow.yml", None),
+        ("vendor.gitlab-ci", EXAMPLES / "gitlab-ci.yml", "gitlab-ci"),
+    ],
+    ids=["action", "workflow", "gitlab"],
+)
+def test_the_snippets_keep_to_their_vendors_schemas(schema: str, path: Path, transform: str | None) -> None:
+    pytest.importorskip("check_jsonschema")
+    options = [] if transform is None else ["--data-transform", transform]
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *options, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def checkpoint(folder: Path, entry: float = 0.0) -> Path:
@@ -112,6 +130,27 @@ def test_the_gitlab_job_shows_the_file_that_it_writes() -> None:
     job = load(EXAMPLES / "gitlab-ci.yml")["gate"]
     assert f"--output junit={job['artifacts']['reports']['junit']}" in job["script"][0]
     assert job["artifacts"]["when"] == "always"
+
+
+def test_hf_finds_it_as_an_extension(tmp_path: Path, environment: dict[str, str]) -> None:
+    """As `hf extensions install` leaves it: a manifest that names the console script `hf-llmtrap`."""
+    script = Path(sys.executable).parent / "hf-llmtrap"
+    if not script.exists() or shutil.which("hf", path=str(script.parent)) is None:
+        pytest.skip("llmtrap is not installed beside the hf command")
+    manifest = {
+        "owner": "owner", "repo": "hf-llmtrap", "repo_id": "owner/hf-llmtrap", "short_name": "llmtrap",
+        "executable_path": str(script), "type": "python", "installed_at": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    folder = tmp_path / "home" / ".local" / "share" / "hf" / "extensions" / "hf-llmtrap"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    base, target = checkpoint(tmp_path / "base"), checkpoint(tmp_path / "tuned", 60.0)
+    done = subprocess.run(
+        ["hf", "llmtrap", "gate", str(target), "--baseline", str(base)], cwd=tmp_path, capture_output=True, text=True,
+        env=environment | {"HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("Violated: ")
 
 
 def test_the_hooks_call_the_command_and_know_their_files() -> None:
