@@ -9,7 +9,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: demo test check format bench fuzz study clean help
+.PHONY: demo test check format docs audit bench fuzz study lock clean help
 
 help:  ## Show the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -22,9 +22,18 @@ $(VENV)/.core: $(BIN)/python pyproject.toml
 	$(BIN)/pip install --quiet -e .
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/python pyproject.toml
-	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet -e '.[dev]'
+$(VENV)/.dev: $(BIN)/python pyproject.toml requirements/dev.txt
+	$(BIN)/pip install --quiet -c requirements/dev.txt "$(TORCH)"
+	$(BIN)/pip install --quiet -c requirements/dev.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(BIN)/pip install --quiet -c requirements/dev.txt -e '.[fuzz]'
+	@touch $@
+
+$(VENV)/.audit: requirements/audit.txt
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet -r requirements/audit.txt
 	@touch $@
 
 demo: $(VENV)/.core  ## Audit a small made checkpoint with known traps; writes llmtrap-reports/.
@@ -42,8 +51,23 @@ format: $(VENV)/.dev  ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.dev  ## Write the reference of the Python API to build/api/.
+	$(BIN)/python -W error -m pdoc --docformat google --output-directory build/api llmtrap llmtrap.errors llmtrap.report.document
+
+audit: $(VENV)/.audit  ## Hold the locked dependencies against the published advisories.
+	$(PYTHON) .ci/audit.py $(VENV)/audit/bin/pip-audit requirements/dev.txt
+
 bench: $(VENV)/.dev  ## Measure speed and memory as ratios; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks
 
+fuzz: $(VENV)/.fuzz  ## Fuzz the readers of headers, indexes and configurations with over a million inputs.
+	$(BIN)/python tests/hostile/fuzz_all.py
+
+study: $(VENV)/.dev  ## Repeat the validity study and rewrite docs/validity.md; takes hours.
+	$(BIN)/python -m studies.validity
+
+lock:  ## Write requirements/dev.txt anew, from the newest releases within pyproject's ranges.
+	PYTHON=$(PYTHON) .ci/lock.sh "$(TORCH)"
+
 clean:  ## Remove what was made here.
-	rm -rf $(VENV) llmtrap-reports llmtrap-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build llmtrap-reports llmtrap-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,50 @@
+"""`make fuzz`: every reader fuzzed from several seeds, over a million inputs in all, counted by the fuzzer itself.
+
+Each run starts from the same few sound documents and keeps what it learns in a folder that is dropped afterwards. An
+input that crashes, hangs or takes too much memory ends its run, and stays in `build/fuzz/` with the way to repeat it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PLAN = {"header": 150_000, "index": 100_000, "config": 100_000}
+SEEDS = (1, 2, 3)
+FINDINGS = Path("build/fuzz")
+
+
+def main() -> int:
+    """Run them one after the other; the exit code is the number of runs that found something."""
+    FINDINGS.mkdir(parents=True, exist_ok=True)
+    counted = found = 0
+    for target, runs in PLAN.items():
+        for seed in SEEDS:
+            start = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, Path(__file__).with_name("fuzz_readers.py"), target, f"-runs={runs}", f"-seed={seed}",
+                 "-max_len=2048", f"-artifact_prefix={FINDINGS}/{target}-{seed}-"],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+            )  # fmt: skip
+            units, memory = _stat(done.stdout, "number_of_executed_units"), _stat(done.stdout, "peak_rss_mb")
+            counted += units
+            seconds = time.perf_counter() - start
+            print(f"{target} seed {seed}: {units:,} inputs in {seconds:.0f} s, at most {memory} MB", flush=True)
+            if done.returncode:
+                found += 1
+                print(done.stdout[-4000:], flush=True)
+    print(f"{counted:,} inputs, {found} runs with a finding", flush=True)
+    return found
+
+
+def _stat(output: str, name: str) -> int:
+    """A number of libFuzzer's closing statistics; 0 where it did not come to print them."""
+    found = re.search(rf"stat::{name}:\s+(\d+)", output)
+    return int(found[1]) if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
