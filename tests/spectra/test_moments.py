@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from llmtrap.spectra.moments import (
+    PIECE,
     MomentPass,
     Moments,
     NonFiniteError,
@@ -100,6 +101,31 @@ def test_no_number_is_told_at_once(rng: np.random.Generator, bad: float) -> None
         in_one_pass(matrix)
     with pytest.raises(NonFiniteError):
         moments_of_histogram(np.array([0.0, bad]), np.array([5, 1]))
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["<f4", "<f8"]),
+    st.floats(-3, 3),
+    st.lists(st.floats(0.1, 10), min_size=5, max_size=5),
+)
+def test_extremes_are_exact_whatever_the_order_of_the_pieces(
+    seed: int, kind: str, mean: float, sizes: list[float]
+) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = ((rng.standard_normal((5, PIECE)) + mean) * np.array(sizes)[:, None]).astype(kind)
+    found = in_one_pass(matrix, rows=2)
+    assert (found.minimum, found.maximum) == (matrix.min(), matrix.max())
+
+
+@given(st.integers(0, 4), st.integers(0, PIECE - 1), st.sampled_from([np.nan, np.inf, -np.inf]), st.booleans())
+def test_no_number_hides_beside_larger_entries(row: int, column: int, bad: float, beside_larger: bool) -> None:
+    matrix = np.random.default_rng(0).standard_normal((5, PIECE)).astype(np.float32)
+    if beside_larger:
+        matrix[:, ::7] *= 1e6
+    matrix[row, column] = bad
+    with pytest.raises(NonFiniteError):
+        in_one_pass(matrix, rows=2)
 
 
 def test_values_that_do_not_occur_do_not_count() -> None:

@@ -193,26 +193,37 @@ class HostSums(Sums):
 
     def _add_piece(self, raw: Floats) -> None:
         size = raw.size
-        low, high = float(np.minimum.reduce(raw)), float(np.maximum.reduce(raw))
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise NonFiniteError
-        self._minimum = min(self._minimum, low)
-        self._maximum = max(self._maximum, high)
+        narrow = raw.dtype == np.float32
+        farthest = abs(float(raw[(blas.isamax if narrow else blas.idamax)(raw)]))
+        # One pass finds the largest |w|; only where that could move an extreme are both looked for.
+        if not farthest <= min(-self._minimum, self._maximum):
+            self._take_extremes(raw)
         moved, squares, ones = self._buffers_for(raw.dtype)
         x = raw
         if self._shift != 0.0 or self._scale != 1.0:
             x = moved[:size]
             # In float64 first: the shift and a float32 entry may agree in all their leading digits.
             np.multiply(raw.astype(np.float64) - self._shift, self._scale, out=x, casting="same_kind")
-        square = np.multiply(x, x, out=squares[:size])
-        dot = blas.sdot if x.dtype == np.float32 else blas.ddot
+        square = np.square(x, out=squares[:size])
+        dot = blas.sdot if narrow else blas.ddot
+        fourth_here = dot(square, square)
+        if not math.isfinite(fourth_here):
+            # BLAS may pass over a NaN as it looks for the largest entry; a sum never does.
+            self._take_extremes(raw)
         first, second, third, fourth = self._sums
         self._sums = (
             first + dot(x, ones[:size]),
             second + dot(x, x),
             third + dot(square, x),
-            fourth + dot(square, square),
+            fourth + fourth_here,
         )
+
+    def _take_extremes(self, raw: Floats) -> None:
+        low, high = float(np.minimum.reduce(raw)), float(np.maximum.reduce(raw))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise NonFiniteError
+        self._minimum = min(self._minimum, low)
+        self._maximum = max(self._maximum, high)
 
     def _buffers_for(self, kind: np.dtype[np.floating]) -> tuple[Floats, Floats, Floats]:
         if kind not in self._buffers:
