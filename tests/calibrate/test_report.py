@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from studies.grokking.report_again import again
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -24,7 +25,7 @@ from llmtrap.calibrate.paper import beside_the_paper
 from llmtrap.calibrate.presets import PRESETS, preset
 from llmtrap.calibrate.profile import history_of, profile_of
 from llmtrap.calibrate.recipe import TASKS
-from llmtrap.calibrate.run import report_of
+from llmtrap.calibrate.run import report_of, to_json
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.settings import CalibrationSettings, FailedRun, plan
 from llmtrap.cli.calibrate import calibrate_command
@@ -129,6 +130,17 @@ def test_the_true_negative_has_its_own_rules_and_the_hard_case_none() -> None:
     assert check(history(STUBBORN, "wd0.1"), "quick") == ()
 
 
+def test_a_run_under_way_is_not_held_to_its_end() -> None:
+    whole = history(COLLAPSE[:5])
+    stopped = replace(whole, recipe=replace(whole.recipe, steps=40_000))
+    assert not stopped.complete
+    rules = [row.rule for row in check(stopped, "quick")]
+    assert len(rules) == 3
+    assert rules == [row.rule for row in check(whole, "quick")][:3]
+    healthy = history(HEALTHY, "decay")
+    assert check(replace(healthy, recipe=replace(healthy.recipe, steps=40_000)), "quick") == ()
+
+
 def test_phase_table_is_mean_and_deviation_over_runs() -> None:
     second = tuple((s, tr, te - 0.04 if s == 4000 else te, c, m) for s, tr, te, c, m in COLLAPSE)
     rows = {row.measure: row.cells for row in phase_rows([history(COLLAPSE), history(second, seed=1)])}
@@ -197,10 +209,22 @@ def test_conclusions_can_come_out_either_way() -> None:
     assert "3 show none" in against
 
 
+def test_a_counter_example_that_does_not_show_is_named_too() -> None:
+    words = words_of([history(STUBBORN, "wd0.1"), history(HEALTHY, "wd0.1", 1)])
+    assert "Counter-example, traps without collapse: mnist wd0.1 seed 0" in words
+    assert "Arm wd0.1 seed 0 is there" not in words
+    assert (
+        "Arm wd0.1 seed 1 is there for traps without collapse and did not show it: 0 centred traps, test 0.840 after "
+        "a peak of 0.850, train 1.000."
+    ) in words
+
+
 def test_the_paper_s_numbers_stand_beside_ours() -> None:
     rows = {(row.source, row.quantity, row.phase): row for row in beside_the_paper("mnist", phase_rows(runs()))}
     here = rows["2602.02859, table 2", "traps of FC1", "anti-grok"]
     assert (here.paper, here.here) == ("7.5 ± 5.6", "10 ± 0 (3 runs)")
+    assert rows["2602.02859, table 1", "α, mean of both", "grok"].here == "4 ± 0 (3 runs)"
+    assert rows["2602.02859, appendix I: initialisation × 4", "traps of the head", "anti-grok"].paper == "5.5"
     assert ("2602.02859, table 2", "traps of FC1, weight decay 0.01", "grok") not in rows
 
 
@@ -229,7 +253,7 @@ def test_a_plan_refuses_what_is_not_there(tmp_path: Path) -> None:
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> CalibrationReport:
     """A report of made-up runs, through the same code as real ones; no run is looked at closely."""
     out = tmp_path_factory.mktemp("calibration")
-    settings = CalibrationSettings(out=out, task="mnist", seeds=3, arms=("decay", "wd0.1"), workers=1)
+    settings = CalibrationSettings(out=out, task="mnist", seeds=3, arms=("decay", "wd0.1"), steps=4000, workers=1)
     curves = {"decay": COLLAPSE, "wd0.1": STUBBORN}
     planned = [run for run in plan(settings) if run.seed > 0]
     for run in planned:
@@ -243,11 +267,13 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> CalibrationReport:
 
 
 def test_the_document_survives_json_and_the_profile_reads_its_runs(made_up: CalibrationReport) -> None:
-    again = CalibrationReport.model_validate_json(json.dumps(made_up.to_json_dict()))
+    text = to_json(made_up)
+    again = CalibrationReport.model_validate_json(text)
     assert again == made_up
+    assert sum(line.startswith("  {") and '"checkpoints":' in line for line in text.splitlines()) == 4
     assert [(run.arm, run.seed, run.complete) for run in again.runs] == [
-        ("decay", 1, False),
-        ("decay", 2, False),
+        ("decay", 1, True),
+        ("decay", 2, True),
         ("wd0.1", 1, False),
         ("wd0.1", 2, False),
     ]
@@ -270,6 +296,22 @@ def test_the_page_is_whole_and_escapes_what_it_is_told(made_up: CalibrationRepor
     assert "not met" in page
     assert 'src="http' not in page
     assert page.count("data-figure=") == 2
+
+
+def test_a_run_under_way_says_how_far_and_how_fast(made_up: CalibrationReport) -> None:
+    # 1,000 steps in 10 seconds, 3,000 left; the last tenth of the steps is the last checkpoint alone.
+    assert [sentence for sentence in made_up.conclusions if "stands at" in sentence] == [
+        f"Arm wd0.1 seed {seed} stands at step 1,000 of 4,000: 100 steps a CPU second in the mean, 10 s so far; at the "
+        "pace of its last tenth the rest takes about 30 s."
+        for seed in (1, 2)
+    ]
+    assert made_up.conclusions[-1].startswith("These are small networks")
+
+
+def test_a_report_is_written_again_from_its_own_json(made_up: CalibrationReport, tmp_path: Path) -> None:
+    old = made_up.model_copy(update={"conclusions": ("stale",), "versions": {"llmtrap": "0.0.1"}})
+    new = again(CalibrationReport.model_validate_json(to_json(old)), tmp_path)
+    assert new == made_up.model_copy(update={"versions": {"llmtrap": "0.0.1"}})
 
 
 @pytest.mark.browser

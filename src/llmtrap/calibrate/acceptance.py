@@ -10,6 +10,7 @@ MOST_TRAPS_BEFORE = 1
 LEAST_TRAPS_AFTER = 5
 DECAYED_LOSS = 0.06
 GROKKED_SUMS = 0.99
+_AT_THE_END = ("at the end", "ends ")
 
 
 def least_drop(task: str, preset: str) -> float:
@@ -20,13 +21,18 @@ def least_drop(task: str, preset: str) -> float:
 
 
 def check(history: History, preset: str) -> tuple[Check, ...]:
-    """The rules that apply to a run; none for the arms that are there as hard cases, which are reported only."""
+    """The rules that apply to a run; none for the arms that are there as hard cases, which are reported only.
+
+    A run that is still under way is not held to what must be so at the end.
+    """
     recipe = history.recipe
     if recipe.task == "modular-addition":
         return _sums(history)
     if recipe.arm == "wd0":
-        return _collapse(history, least_drop(recipe.task, preset))
-    return _true_negative(history) if recipe.arm == "decay" else ()
+        rows = _collapse(history, least_drop(recipe.task, preset))
+    else:
+        rows = _true_negative(history) if recipe.arm == "decay" else ()
+    return rows if history.complete else tuple(row for row in rows if not row.rule.startswith(_AT_THE_END))
 
 
 def _check(history: History, rule: str, found: str, passed: bool) -> Check:

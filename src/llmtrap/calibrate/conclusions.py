@@ -7,10 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.calibrate.document import Check, CounterExample, Interval, Onset, RateRow, SeparationRow
+from llmtrap.calibrate.document import Check, CounterExample, Interval, Onset, RateRow, Run, SeparationRow
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.phases import PHASES
+from llmtrap.report.wording import duration
 
+SMALL_NETWORKS = (
+    "These are small networks on small data: the rates are theirs, and say nothing of the rates on language models."
+)
 _WITHOUT = "without weight decay"
 _WITH = "with weight decay"
 
@@ -24,18 +28,26 @@ def conclude(
     onsets: Sequence[Onset],
 ) -> tuple[str, ...]:
     """The conclusions of a calibration, most important first."""
-    sentences = [
+    return (
         *_phases(histories),
         *_acceptance(checks),
         *_detector(rates),
         *_rivals(separation),
         *_lag(onsets),
         *_exceptions(exceptions),
-    ]
-    sentences.append(
-        "These are small networks on small data: the rates are theirs, and say nothing of the rates on language models."
+        *_unseen(histories, exceptions),
     )
-    return tuple(sentences)
+
+
+def unfinished(runs: Sequence[Run]) -> tuple[str, ...]:
+    """How far each run that is still under way has come, how fast it was, and what the rest would take."""
+    return tuple(
+        f"Arm {run.arm} seed {run.seed} stands at step {run.steps:,} of {run.planned_steps:,}: "
+        f"{run.steps_per_second:,.0f} steps a CPU second in the mean, {duration(run.seconds)} so far; at the pace of "
+        f"its last tenth the rest takes about {duration(run.remaining_seconds)}."
+        for run in runs
+        if not run.complete
+    )
 
 
 def _phases(histories: Sequence[History]) -> list[str]:
@@ -46,11 +58,12 @@ def _phases(histories: Sequence[History]) -> list[str]:
         peaks = np.array([run.peak.test_accuracy for run in runs])
         ends = np.array([run.last.test_accuracy for run in runs])
         fits = np.array([run.last.train_accuracy for run in runs])
+        when = "at the end" if all(run.complete for run in runs) else "where it stands"
         found.append(
             f"Arm {arm} ({len(runs)} {'run' if len(runs) == 1 else 'runs'}): pre-grokking seen in {seen['pre-grok']}, "
             f"grokking in {seen['grok']}, anti-grokking in {seen['anti-grok']}; test accuracy "
-            f"{_range(peaks)} at its peak and {_range(ends)} at the end (step {max(r.last.step for r in runs):,}), "
-            f"training accuracy {_range(fits)} at the end."
+            f"{_range(peaks)} at its peak and {_range(ends)} {when} (step {max(r.last.step for r in runs):,}), "
+            f"training accuracy {_range(fits)} {when}."
         )
     return found
 
@@ -146,6 +159,23 @@ def _lag(onsets: Sequence[Onset]) -> list[str]:
             + (": traps follow the collapse, they do not foretell it" if middle >= 1 else "")
         )
     return [text + (f"; {never} show none." if never else ".")]
+
+
+_HARD_CASES = {"wd0.1": "traps without collapse", "eps1e-5": "collapse without traps"}
+
+
+def _unseen(histories: Sequence[History], exceptions: Sequence[CounterExample]) -> list[str]:
+    """The arms that are there as counter-examples and were none: that speaks for the detector, and is said too."""
+    seen = {(item.arm, item.seed, item.kind) for item in exceptions}
+    return [
+        f"Arm {run.recipe.arm} seed {run.seed} is there for {kind} and did not show it: "
+        f"{run.centred(run.last)} centred traps, test {run.last.test_accuracy:.3f} after a peak of "
+        f"{run.peak.test_accuracy:.3f}, train {run.last.train_accuracy:.3f}."
+        for run in histories
+        if run.complete
+        and (kind := _HARD_CASES.get(run.recipe.arm)) is not None
+        and (run.recipe.arm, run.seed, kind) not in seen
+    ]
 
 
 def _exceptions(exceptions: Sequence[CounterExample]) -> list[str]:

@@ -87,6 +87,7 @@ def _columns(history: History) -> dict[str, Callable[[History, Measurement], flo
             ("entropy", "absolute weight entropy"),
         ):
             columns[f"{short}: {words}"] = _field(index, field)
+    columns["mean α"] = _mean_alpha
     columns |= {
         "l2 norm": lambda _, m: m.l2,
         "local circuit complexity": lambda _, m: m.circuit_complexity,
@@ -95,6 +96,12 @@ def _columns(history: History) -> dict[str, Callable[[History, Measurement], flo
         "largest class share on Gaussian probes": lambda _, m: m.class_share[min(1, len(m.class_share) - 1)],
     }
     return columns
+
+
+def _mean_alpha(history: History, measured: Measurement) -> float:
+    """Over the layers that count."""
+    alphas = [layer.alpha for layer in history.layers(measured) if layer.alpha is not None]
+    return float(np.mean(alphas)) if alphas else float("nan")
 
 
 def _field(index: int, field: str) -> Callable[[History, Measurement], float]:

@@ -56,6 +56,11 @@ class History:
         """The end of the run."""
         return self.measurements[-1]
 
+    @property
+    def complete(self) -> bool:
+        """Whether the run has reached the step it was to reach."""
+        return self.last.step >= self.recipe.steps
+
     def phase(self, phase: Phase) -> tuple[Measurement, ...]:
         """The checkpoints in a phase."""
         return tuple(self.measurements[index] for index in self.labelled.members(phase))

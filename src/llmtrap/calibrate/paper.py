@@ -26,6 +26,7 @@ _IMAGES = (
     _Published("2602.02859, figure 1 (read off)", "test accuracy", "test accuracy", ("≈ 0.4", "≈ 0.85", "≈ 0.5")),
     _Published("2602.02859, table 1", "α of FC1", "fc1: α", ("5.0 ± 0.7", "3.6 ± 0.5", "0.9 ± 0.4")),
     _Published("2602.02859, table 1", "α of FC2", "fc2: α", ("2.9 ± 0.7", "2.3 ± 0.2", "1.3 ± 0.3")),
+    _Published("2602.02859, table 1", "α, mean of both", "mean α", ("4.0 ± 0.6", "2.9 ± 0.2", "1.1 ± 0.3")),
     _Published("2602.02859, table 2", "traps of FC1", "fc1: traps", ("0", "0", "7.5 ± 5.6")),
     _Published("2602.02859, table 2", "traps of FC2", "fc2: traps", ("0", "0", "1 ± 0")),
     _Published("2506.04434, table 2", "traps of FC1", "fc1: traps", ("0", "1 ± 0", "-")),
@@ -39,12 +40,26 @@ _IMAGES = (
         ("0.0120", "0.0212", "0.3044"),
     ),
     _Published("2602.02859, table 4", "its p-value", "fc1: its p-value", ("≈ 1", "≈ 1", "1.9e-5")),
+    *(
+        _Published("2602.02859, appendix I: initialisation × 4", quantity, measure, values)
+        for quantity, measure, values in (
+            ("test accuracy", "test accuracy", ("0.493", "0.888", "0.618 ± 0.109")),
+            ("train accuracy", "train accuracy", ("0.73", "1.0", "1.0")),
+            ("l2 norm", "l2 norm", ("17.5", "16.8", "27.6")),
+            ("α of FC1", "fc1: α", ("8.88", "2.59", "1.23")),
+            ("α of FC2", "fc2: α", ("3.84", "2.77", "1.49")),
+            ("traps of FC1", "fc1: traps", ("0", "0", "7")),
+            ("traps of FC2", "fc2: traps", ("0", "0", "1.17")),
+            ("traps of the head", "fc3: traps", ("0", "0", "5.5")),
+        )
+    ),
 )
 
 _SUMS = (
     _Published(
         "2602.02859, appendix H", "test accuracy", "test accuracy", ("0.40 ± 0.28", "0.97 ± 0.02", "0.68 ± 0.11"), "any"
     ),
+    _Published("2602.02859, appendix H", "mean α", "mean α", ("4.10 ± 0.83", "2.02 ± 0.44", "3.89 ± 0.68"), "any"),
     *(
         _Published("2602.02859, appendix H", f"traps of {name}", f"{name}: traps", ("0", "0", count), "any")
         for name, count in (

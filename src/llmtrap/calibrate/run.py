@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtrap.calibrate.acceptance import check
-from llmtrap.calibrate.conclusions import conclude
+from llmtrap.calibrate.conclusions import SMALL_NETWORKS, conclude, unfinished
 from llmtrap.calibrate.data import check_data
 from llmtrap.calibrate.document import CalibrationReport, CaseStudy, Checkpoint, FailedRunRow, Run
 from llmtrap.calibrate.findings import counter_examples, onsets, phase_rows, rate_rows, separation_rows
@@ -70,6 +70,7 @@ def report_of(
     separation, rates = separation_rows(histories), rate_rows(histories)
     exceptions, lags = counter_examples(histories), onsets(histories)
     phases = phase_rows(histories)
+    rows = tuple(_run(run, history) for run, history in followed)
     task = settings.resolved_task()
     shown = {key: value for key, value in asdict(settings).items() if key not in ("out", "data", "workers")}
     return CalibrationReport(
@@ -79,9 +80,13 @@ def report_of(
         preset=settings.preset,
         settings=_json_types(shown),
         data=tuple(dict.fromkeys(history.source for history in histories)),
-        conclusions=conclude(histories, checks, separation, rates, exceptions, lags),
+        conclusions=(
+            *conclude(histories, checks, separation, rates, exceptions, lags),
+            *unfinished(rows),
+            SMALL_NETWORKS,
+        ),
         checks=checks,
-        runs=tuple(_run(run, history) for run, history in followed),
+        runs=rows,
         phases=phases,
         separation=separation,
         rates=rates,
@@ -118,7 +123,7 @@ def _run(run: PlannedRun, history: History) -> Run:
         source=history.source,
         recipe=_json_types(asdict(recipe)),
         scored=history.scored,
-        complete=last.step >= recipe.steps,
+        complete=history.complete,
         steps=last.step,
         planned_steps=recipe.steps,
         seconds=last.seconds,
@@ -149,6 +154,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def to_json(report: CalibrationReport) -> str:
+    """The report as JSON text, one line a key and one a run, so that its size stays near its content's."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+    lines = []
+    for key, value in report.to_json_dict().items():
+        rows = ",\n".join("  " + text(row) for row in value) if isinstance(value, list) else ""
+        lines.append(f" {text(key)}: " + (f"[\n{rows}\n ]" if rows else text(value)))
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def write(report: CalibrationReport, folder: Path) -> None:
     """Write the report's faces and the profile.
 
@@ -161,7 +179,7 @@ def write(report: CalibrationReport, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot be made: {error}", file=str(folder)) from error
-    write_whole(folder / "report.json", json.dumps(report.to_json_dict(), indent=1, allow_nan=False).encode() + b"\n")
+    write_whole(folder / "report.json", to_json(report).encode())
     write_whole(folder / "report.html", to_html(report).encode())
     if report.runs:
         profile = profile_of([report]).to_json_dict()
