@@ -3,7 +3,7 @@
     python -m benchmarks.hub_link [--megabytes 400] [--speed 50]
 
 A hub on loopback, in a process of its own, serves one file; each case reads it through the real client in slices of
-the size of one expert's `gate_up` in GPT-OSS, in a fresh process, and computes for so long on each slice (here: sleeps).
+the size of one expert's `gate_up` in GPT-OSS, in a fresh process, and computes on each slice (here: sleeps).
 """
 
 from __future__ import annotations
