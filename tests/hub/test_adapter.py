@@ -161,6 +161,17 @@ def test_a_base_that_cannot_be_had(
         open_checkpoint("org/lora")
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_factors_without_their_configuration_are_no_matrices(models: Models, tmp_path: Path, whole: bool) -> None:
+    files = models.adapter() if whole else {"adapter_model.safetensors": models.adapter()["adapter_model.safetensors"]}
+    folder = written(tmp_path / "lora", files)
+    target = folder / "adapter_model.safetensors" if whole else folder
+    with pytest.raises(
+        UnsupportedError, match=r"adapter's factors .* without its adapter_config\.json. Give the folder"
+    ):
+        open_checkpoint(str(target))
+
+
 def test_another_models_base(hub: LoopbackHub, both: str, models: Models) -> None:
     hub.add("org/base", {"model.safetensors": save({"other.weight": np.eye(4, dtype=np.float32)})})
     with pytest.raises(LlmtrapError, match="the base model has no such module"):

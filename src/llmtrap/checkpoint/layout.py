@@ -102,7 +102,7 @@ def _shard(name: str, index: str, files: dict[str, FileEntry], refused: dict[str
 def _without_index(source: Source, files: dict[str, FileEntry], refused: dict[str, str]) -> list[str]:
     if source.identity.kind == "file":
         name = next(name for name in files if posixpath.basename(source.identity.name) == name)
-        if name.endswith(".safetensors"):
+        if name.endswith(".safetensors") and not fnmatchcase(name, "adapter_model*"):
             return [name]
         refuse_target(source_name=source.identity.name, names=[name])
     if SINGLE in files:

@@ -53,7 +53,7 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
         names: the files found there.
 
     Raises:
-        UnsupportedError: a format that is not read, or an adapter without its base.
+        UnsupportedError: a format that is not read, or an adapter without its configuration.
         UnsafeFileError: only pickles.
         TargetError: no weights at all, or only in a subfolder.
     """
@@ -62,8 +62,11 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
     if any(name.endswith((".distcp", ".metadata")) for name in names):
         root = [name for name in names if name.endswith((".distcp", ".metadata"))]
     if any(fnmatchcase(name, "adapter_model*.safetensors") for name in root):
-        problem = "this is an adapter (LoRA), not a checkpoint"
-        remedy = "Merge it into its base model (peft: merge_and_unload, then save_pretrained) and audit that"
+        problem = "these are an adapter's factors (LoRA), which say nothing without its adapter_config.json"
+        remedy = (
+            "Give the folder or repository that holds both, "
+            "or merge it into its base model (peft: merge_and_unload, then save_pretrained) and audit that"
+        )
         raise UnsupportedError(problem, file=source_name, remedy=remedy)
     for pattern, what, remedy in _OTHER_FORMATS:
         found = next((name for name in root if fnmatchcase(name, pattern)), None)
