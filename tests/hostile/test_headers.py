@@ -104,8 +104,8 @@ def test_a_field_that_lies_is_named(
         (b'{"a":' * 100 + b"1" + b"}" * 100, "nested over 64 deep"),
         (b'{"a":' + b"[" * 100_000, "nested too deeply"),
         (b'{"a":' + b"9" * 10_000 + b"}", "not valid JSON"),
-        (b'{"a":{},' * 1_000_001, "more entries than any checkpoint"),
-        (b'{"a":[' + b"0," * 20_000_001, "more entries than any checkpoint"),
+        (b'{"a":{},' * 1_000_001, "MiB to read, more than any checkpoint"),
+        (b'{"a":[' + b"0," * 20_000_001, "MiB to read, more than any checkpoint"),
     ],
 )
 def test_a_header_that_is_no_plain_object_is_refused(
@@ -160,7 +160,7 @@ def test_empty_tensors_of_absurd_shapes_take_nothing(tmp_path: Path) -> None:
 
 def test_names_full_of_control_characters_are_shown_escaped(tmp_path: Path) -> None:
     name = "\x1b]0;owned\x07\n\u202eevil\u0000.weight"
-    sparse(tmp_path / FILE, {name: ("F32", (2, 2)), name + ".bias": ("F32", (2,)), "x" * 100_000: ("F32", (2, 2))})
+    sparse(tmp_path / FILE, {name: ("F32", (2, 2)), name + ".bias": ("F32", (2,)), "x" * 900: ("F32", (2, 2))})
     checkpoint = open_checkpoint(str(tmp_path))
     shown = [text for matrix in checkpoint.matrices for text in (matrix.id, matrix.role)]
     shown += [item.tensor for item in checkpoint.skipped]
@@ -183,6 +183,11 @@ class Planted:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.path,)
+
+
+def test_a_name_longer_than_any_real_one_is_refused(tmp_path: Path, refused: Refused) -> None:
+    sparse(tmp_path / FILE, {"x" * 1001: ("F32", (2, 2))})
+    assert "longer than the 1000 characters" in refused(CheckpointError).problem
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from llmtrap.checkpoint.config import read_config
-from llmtrap.checkpoint.headers import read_header
+from llmtrap.checkpoint.headers import HeaderReader
 from llmtrap.checkpoint.layout import Layout, find_layout
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.sources.base import Source
-from llmtrap.checkpoint.strict_json import MAX_OBJECTS
 from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
 from llmtrap.errors import CheckpointError
 
@@ -35,14 +34,12 @@ def read_catalogue(source: Source) -> Catalogue:
     layout = find_layout(source)
     config = read_config(source)
     with ThreadPoolExecutor(min(_READERS, len(layout.shards))) as readers:
-        headers = list(readers.map(lambda shard: read_header(source, shard), layout.shards))
+        headers = list(readers.map(HeaderReader(source).read, layout.shards))
     tensors: dict[str, TensorEntry] = {}
     skipped = list(layout.skipped)
     for entries in headers:
         for entry in entries:
             _add(entry, layout, tensors, skipped)
-        if len(tensors) > MAX_OBJECTS:
-            raise CheckpointError(f"over {MAX_OBJECTS} tensors", file=source.identity.name, remedy=_CONTRADICTION)
     if layout.weight_map is not None:
         for name, file in layout.weight_map.items():
             if name not in tensors:

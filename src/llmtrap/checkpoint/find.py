@@ -16,8 +16,10 @@ from llmtrap.checkpoint.matrices import Stripes, WeightMatrix
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.splits import split_stripes
 from llmtrap.checkpoint.tensors import Catalogue, Skipped
+from llmtrap.errors import CheckpointError
 
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])\d{1,9}(?![0-9])")
+MAX_MATRICES = 160_000
 _OUTPUT_MODELS = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "ForPreTraining")
 
 Values = dict[str, str]
@@ -43,7 +45,7 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
         split_fused: give gate and up, or q, k and v, of a fused tensor apart where its family says how.
 
     Raises:
-        CheckpointError: an encoding's tensors contradict one another.
+        CheckpointError: an encoding's tensors contradict one another, or there are more than MAX_MATRICES.
         UnsupportedError: a quantisation that is not read.
     """
     taken, free = claim_all(catalogue)
@@ -59,6 +61,7 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
             skipped += [Skipped(printable(part.name), reason) for part in stored.parts]
             continue
         named = list(_name(stored, rule, values, family, catalogue.config, split_fused=split_fused))
+        _check_count(len(matrices) + len(named), stored)
         if any(matrix.id in matrices for matrix in named):
             named = list(_name(stored, replace(rule, id="", split=None), {}, family, catalogue.config))
         for matrix in named:
@@ -69,6 +72,14 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
     order = {name: position for position, name in enumerate(map(printable, catalogue.tensors))}
     skipped.sort(key=lambda item: order[item.tensor])
     return Found(tuple(matrices.values()), (*skipped, *catalogue.skipped), family.name)
+
+
+def _check_count(count: int, stored: StoredTensor) -> None:
+    """Refuse a stack that claims more experts than memory has room for their names."""
+    if count > MAX_MATRICES:
+        problem = f"with this tensor there are {count} weight matrices, more than any checkpoint has ({MAX_MATRICES})"
+        file = stored.parts[0].span.file
+        raise CheckpointError(problem, file=file, tensor=printable(stored.name), remedy="Audit the original checkpoint")
 
 
 _GENERIC_RULE = Rule(pattern=re.compile(".*"), id="")
@@ -129,6 +140,7 @@ def _slices(
 ) -> Iterator[tuple[int | None, int | None, Stripes | None]]:
     """(index on axis 0, expert, rows) of every matrix of a stored tensor."""
     if len(stored.shape) == 3:
+        _check_count(stored.shape[0], stored)
         for expert in range(stored.shape[0]):
             yield expert, expert, None
         return
@@ -136,6 +148,7 @@ def _slices(
     if experts is None or stored.rows % experts:
         yield None, None, None
         return
+    _check_count(experts, stored)
     height = stored.rows // experts
     for expert in range(experts):
         yield None, expert, Stripes(expert * height, height, height, height)

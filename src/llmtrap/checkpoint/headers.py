@@ -8,10 +8,12 @@ cover the data exactly, without a hole or an overlap.
 from __future__ import annotations
 
 import math
+import threading
+from contextlib import nullcontext
 from typing import Any
 
-from llmtrap.checkpoint.names import encodable, printable
-from llmtrap.checkpoint.sources.base import ByteRange, FileEntry, Source
+from llmtrap.checkpoint.names import MAX_NAME, encodable, printable
+from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, Source
 from llmtrap.checkpoint.strict_json import read_object
 from llmtrap.checkpoint.tensors import TensorEntry
 from llmtrap.errors import CheckpointError, UnsafeFileError
@@ -26,9 +28,44 @@ BITS = {
 }  # fmt: skip
 """Size of one element in bits, by the name a header gives the dtype."""
 
+MAX_TENSORS = 160_000
+"""Tensors of one checkpoint: enough for a mixture of 60 layers and 384 experts with a tensor of scales each."""
+
 _FIRST_READ = 1 << 16
+_LARGE = 4 << 20
 _DAMAGED = "The file is damaged or was cut short: fetch it again"
 _WRONG = "The file is not a valid safetensors file: save it again with the safetensors library"
+
+
+class HeaderReader:
+    """Reads the headers of one checkpoint, several at once, within limits that hold for all of them together.
+
+    Small headers are fetched side by side; a large one is alone, and so is every one while it is parsed: many files
+    may not take together what one may not.
+    """
+
+    def __init__(self, source: Source):
+        self._source = source
+        self._turn = threading.Lock()
+        self._read = 0
+
+    def read(self, file: FileEntry) -> list[TensorEntry]:
+        """One file's tensors, as `read_header` gives them.
+
+        Raises:
+            CheckpointError: as there, or the checkpoint has more than MAX_TENSORS.
+        """
+        head, length = _read_head(self._source, file)
+        with self._turn if length > _LARGE else nullcontext():
+            header = _read_rest(self._source, file, head, length)
+            with nullcontext() if length > _LARGE else self._turn:
+                if self._read <= MAX_TENSORS:
+                    entries = _parse(header, file, length)
+                    self._read += len(entries)
+        if self._read > MAX_TENSORS:
+            remedy = "Give the folder of one checkpoint"
+            raise CheckpointError(f"over {MAX_TENSORS} tensors", file=self._source.identity.name, remedy=remedy)
+        return entries
 
 
 def read_header(source: Source, file: FileEntry) -> list[TensorEntry]:
@@ -38,6 +75,12 @@ def read_header(source: Source, file: FileEntry) -> list[TensorEntry]:
         CheckpointError: the header lies about lengths, offsets, shapes or dtypes, or names a tensor twice.
         UnsafeFileError: the file is a pickle or an archive under a safetensors name.
     """
+    head, length = _read_head(source, file)
+    return _parse(_read_rest(source, file, head, length), file, length)
+
+
+def _read_head(source: Source, file: FileEntry) -> tuple[Bytes, int]:
+    """The file's first bytes, and the length of its header."""
     head = source.read(ByteRange(file.name, 0, min(file.size, _FIRST_READ)))
     if file.size < 8:
         raise CheckpointError(f"{file.size} bytes are too few for a header", file=file.name, remedy=_DAMAGED)
@@ -50,8 +93,15 @@ def read_header(source: Source, file: FileEntry) -> list[TensorEntry]:
     if 8 + length > file.size:
         problem = f"the header claims {length} bytes, and the file has {file.size} in all"
         raise CheckpointError(problem, file=file.name, remedy=_DAMAGED)
+    return head, length
+
+
+def _read_rest(source: Source, file: FileEntry, head: Bytes, length: int) -> Bytes:
     complete = 8 + length <= head.size
-    header = head[8 : 8 + length] if complete else source.read(ByteRange(file.name, 8, 8 + length))
+    return head[8 : 8 + length] if complete else source.read(ByteRange(file.name, 8, 8 + length))
+
+
+def _parse(header: Bytes, file: FileEntry, length: int) -> list[TensorEntry]:
     return parse_header(read_object(header, file=file.name, what="header"), file, data_start=8 + length)
 
 
@@ -87,6 +137,8 @@ def _entry(name: str, fields: Any, file: str, data_start: int) -> TensorEntry:
     def wrong(problem: str) -> CheckpointError:
         return CheckpointError(problem, file=file, tensor=printable(name), remedy=_WRONG)
 
+    if len(name) > MAX_NAME:
+        raise wrong(f"its name is longer than the {MAX_NAME} characters that llmtrap reads")
     if not encodable(name):
         raise wrong("its name is not valid Unicode")
     if not isinstance(fields, dict) or set(fields) != {"dtype", "shape", "data_offsets"}:

@@ -6,7 +6,7 @@ import posixpath
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from llmtrap.checkpoint.names import natural_key, printable
+from llmtrap.checkpoint.names import MAX_NAME, natural_key, printable
 from llmtrap.checkpoint.refusals import WEIGHT_SUFFIXES, left_aside, refuse_target
 from llmtrap.checkpoint.sources.base import ByteRange, FileEntry, Source
 from llmtrap.checkpoint.strict_json import read_object
@@ -49,8 +49,8 @@ def find_layout(source: Source) -> Layout:
     index = _index_name(files, refused)
     weight_map = _read_index(source, files[index]) if index else None
     if weight_map is not None and index is not None:
-        names = sorted(set(weight_map.values()), key=natural_key)
-        shards = tuple(_shard(name, index, files, refused) for name in names)
+        shards = tuple(_shard(name, index, files, refused) for name in set(weight_map.values()))
+        shards = tuple(sorted(shards, key=lambda shard: natural_key(shard.name)))
     else:
         shards = tuple(files[name] for name in _without_index(source, files, refused))
     chosen = {shard.name for shard in shards}
@@ -86,7 +86,13 @@ def _read_index(source: Source, file: FileEntry) -> dict[str, str]:
 
 def _shard(name: str, index: str, files: dict[str, FileEntry], refused: dict[str, str]) -> FileEntry:
     shown = printable(name)
-    if name.startswith(("/", "\\")) or ":" in name[:3] or posixpath.normpath(name) != name or name.startswith(".."):
+    if (
+        len(name) > MAX_NAME
+        or name.startswith(("/", "\\"))
+        or ":" in name[:3]
+        or posixpath.normpath(name) != name
+        or name.startswith("..")
+    ):
         problem = f"the index names the shard {shown!r}, which is not a plain path inside the folder"
         raise UnsafeFileError(problem, file=index, remedy="Do not use this checkpoint: its index was tampered with")
     if name in refused:

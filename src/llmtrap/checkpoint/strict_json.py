@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+import numpy as np
+
 from llmtrap.checkpoint.sources.base import Bytes
 from llmtrap.errors import CheckpointError
 
 MAX_DEPTH = 64
-MAX_OBJECTS = 1_000_000
-MAX_ITEMS = 20_000_000
+MAX_MEMORY = 320_000_000
+"""What parsing one document may take, in bytes: with the interpreter and its libraries that stays under 500 MB."""
+
+# Bytes of one object or one list item at the most, beside the characters of its strings: measured on CPython 3.11.
+_OBJECT = 300
+_ITEM = 80
+_COUNTED = 1 << 20
 
 
 def read_object(data: Bytes, *, file: str, what: str) -> dict[str, Any]:
     """Parse bytes that must hold one JSON object.
 
-    The structure is counted in the raw bytes first, so that a small file cannot grow into gigabytes of objects.
+    The structure is counted in the raw bytes first, so that a small file cannot grow into gigabytes of objects, nor a
+    single wide character make a long text four times as large.
 
     Args:
         data: the bytes, already bounded in length by the caller.
@@ -26,12 +34,14 @@ def read_object(data: Bytes, *, file: str, what: str) -> dict[str, Any]:
     Raises:
         CheckpointError: not UTF-8, not JSON, not an object, too large or too deep, or with a key given twice.
     """
-    raw = data.tobytes()
-    if raw.count(b"{") > MAX_OBJECTS or raw.count(b",") > MAX_ITEMS:
-        problem = f"the {what} has more entries than any checkpoint ({MAX_OBJECTS} objects are the limit)"
+    if (memory := _memory(data)) > MAX_MEMORY:
+        problem = (
+            f"the {what} would take {memory >> 20} MiB to read, more than any checkpoint's ({MAX_MEMORY >> 20} MiB)"
+        )
         raise CheckpointError(problem, file=file, remedy=_REMEDY)
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        text = str(data.data, "utf-8")
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except RecursionError as error:
         raise CheckpointError(f"the {what} is nested too deeply", file=file, remedy=_REMEDY) from error
     except (UnicodeDecodeError, ValueError) as error:
@@ -45,6 +55,19 @@ def read_object(data: Bytes, *, file: str, what: str) -> dict[str, Any]:
 
 
 _REMEDY = "The file is damaged or not what its name says: fetch it again"
+
+
+def _memory(data: Bytes) -> int:
+    """What the bytes, their text and the objects parsed from it can take at the most, from the bytes alone."""
+    objects = items = widest = 0
+    for start in range(0, data.size, _COUNTED):
+        piece = data[start : start + _COUNTED]
+        objects += int(np.count_nonzero(piece == ord("{")))
+        items += int(np.count_nonzero((piece == ord(",")) | (piece == ord("["))))
+        widest = max(widest, int(piece.max()))
+    # CPython keeps a text in one, two or four bytes a character, as its widest character needs.
+    width = 4 if widest >= 0xF0 else 2 if widest >= 0xC4 else 1
+    return data.size * (1 + 2 * width) + objects * _OBJECT + items * _ITEM
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

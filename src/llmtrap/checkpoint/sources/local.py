@@ -8,6 +8,7 @@ bounded by what is lent at one time, and no file page ever counts as the process
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -169,7 +170,9 @@ class LocalSource:
                 descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError as error:
                 problem = f"cannot be opened ({error.strerror})"
-                raise CheckpointError(problem, file=name, remedy="Check its permissions") from error
+                too_many = error.errno in (errno.EMFILE, errno.ENFILE)
+                remedy = "Raise the limit of open files (ulimit -n)" if too_many else "Check its permissions"
+                raise CheckpointError(problem, file=name, remedy=remedy) from error
             try:
                 self._check_unchanged(name, descriptor)
             except CheckpointError:
