@@ -11,6 +11,7 @@ import numpy as np
 
 from llmtrap.report.document import (
     Alpha,
+    Band,
     Cause,
     Coverage,
     FailedMatrix,
@@ -78,7 +79,7 @@ def edge_of(rows: int, columns: int, variance: float, z: float = 6.2086) -> floa
     """The eigenvalue at z on the Tracy-Widom scale (definitions of the report's `edge`)."""
     long, short = max(rows, columns), min(rows, columns)
     root = math.sqrt(long - 1) + math.sqrt(short)
-    scale = root * (1 / math.sqrt(long - 1) + 1 / math.sqrt(short)) ** (1 / 3)
+    scale: float = root * (1 / math.sqrt(long - 1) + 1 / math.sqrt(short)) ** (1 / 3)
     return variance * (root**2 + z * scale)
 
 
@@ -119,7 +120,7 @@ def matrix(
     power = xmin * (1 - rng.random(tail)) ** (-1 / (alpha - 1))
     esd = np.sort(np.concatenate([drawn[drawn <= xmin], np.minimum(power, xmin * 4000)])) * scale
     reliable = short >= 50 and tail >= 8
-    band = "over" if alpha < 2 else "under" if alpha > 6 else "well"
+    band: Band = "over" if alpha < 2 else "under" if alpha > 6 else "well"
     return Matrix(
         **common,
         alpha=Alpha(
@@ -336,7 +337,7 @@ def trapped_base() -> Report:
 def over_trained() -> Report:
     """No trap, yet a third of the layers below 2."""
     low = {f"layers__{layer}__mlp__down": {"alpha": 1.4 + 0.1 * layer} for layer in range(4)}
-    return report(dense(4, **low), name="org/over-trained")  # type: ignore[arg-type]
+    return report(dense(4, **low), name="org/over-trained")
 
 
 @cache
@@ -346,7 +347,7 @@ def partial() -> Report:
         id="layers.2.mlp.down", tensor="model.layers.2.mlp.down.weight", error="the file is cut short: 12 of 4096 bytes"
     )
     undecided = {"layers__1__mlp__up": {"method": "undecided"}}
-    matrices = [m for m in dense(3, **undecided) if m.id != failed.id]  # type: ignore[arg-type]
+    matrices = [m for m in dense(3, **undecided) if m.id != failed.id]
     settings = SETTINGS.model_copy(update={"traps": "certify"})
     return report(matrices, name="/data/checkpoints/run 7/step-1000", revision=None, failed=[failed], settings=settings)
 

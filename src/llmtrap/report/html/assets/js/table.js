@@ -6,7 +6,7 @@ const byColumn = (name) => (index) => column(name)[index];
 const HEADINGS = [
   { key: "id", label: "Matrix", get: byColumn("id"), text: byColumn("id"), className: "t-id" },
   { key: "shape", label: "Shape", get: (i) => column("rows")[i] * column("columns")[i], text: (i) => `${column("rows")[i]} × ${column("columns")[i]}`, className: "t-num t-shape" },
-  { key: "alpha", label: "α", get: byColumn("alpha"), text: alphaText, className: "t-num", tone: alphaTone },
+  { key: "alpha", label: "α", get: byColumn("alpha"), text: alphaText, className: "t-num t-alpha", tone: alphaTone },
   { key: "traps", label: "Traps", get: byColumn("centred"), text: trapsText, className: "t-num", tone: stateTone },
   { key: "strength", label: "× edge", get: byColumn("strength"), text: (i) => number(column("strength")[i]), className: "t-num" },
   { key: "why", label: "Why", get: byColumn("why"), text: byColumn("why"), className: "t-why" },
@@ -103,7 +103,7 @@ function startTable() {
     }
     document.getElementById("table").setAttribute("aria-rowcount", view.length + 1);
     document.getElementById("table-count").textContent = view.length === total ? matrices(total) : `${view.length.toLocaleString("en-US")} of ${matrices(total)}`;
-    document.getElementById("table-order").textContent = heading ? "" : data.against ? "New, stronger and gone traps first, then worst first." : "Worst first.";
+    document.getElementById("table-order").textContent = heading ? "" : data.against ? "· new, stronger and gone traps first, then worst first" : "· worst first";
     port.scrollTop = 0;
     draw();
   }
