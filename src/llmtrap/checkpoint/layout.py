@@ -49,7 +49,7 @@ def find_layout(source: Source) -> Layout:
     index = _index_name(files, refused)
     weight_map = _read_index(source, files[index]) if index else None
     if weight_map is not None and index is not None:
-        shards = tuple(_shard(name, index, files, refused) for name in set(weight_map.values()))
+        shards = tuple(_shard(name, index, files, refused) for name in dict.fromkeys(weight_map.values()))
         shards = tuple(sorted(shards, key=lambda shard: natural_key(shard.name)))
     else:
         shards = tuple(files[name] for name in _without_index(source, files, refused))
