@@ -6,6 +6,7 @@ python -m studies.gate.short_tunes [RUNS]
 from __future__ import annotations
 
 import copy
+import math
 import sys
 import tempfile
 from collections import Counter
@@ -28,7 +29,7 @@ def main() -> None:
     for _ in train(base, data.base, BASE_STEPS, 1e-3, seed=1):
         pass
     before = loss_on(base, data.held_out)
-    failed, worst, rules, warned = 0, 0.0, Counter[str](), Counter[str]()
+    failed, with_warning, worst, rules, warned = 0, 0, -math.inf, Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as scratch:
         where = save(base, Path(scratch) / "base")
         options = GateOptions(workers=1, journal=Path(scratch) / "journal")
@@ -40,10 +41,15 @@ def main() -> None:
             target = save(model, Path(scratch) / f"run-{seed}")
             found = gate(str(target), str(where), LoadedPolicy(Policy()), options).judgement
             failed += found.exit_code != 0
+            with_warning += bool(found.warnings)
             rules.update(f"{f.rule} {f.id}" for f in found.errors)
             warned.update(f.rule for f in found.warnings)
+            for finding in (*found.errors, *found.warnings):
+                print(f"    run {seed}: {finding.rule} {finding.id}: {finding.message}", flush=True)
     print(f"held-out loss of the base {before:.3f}, worst change {worst:+.3f}")
-    print(f"| {STEPS} steps of Adam, tiny GPT-2 | {runs} | {failed} | {dict(rules) or '–'} | {dict(warned) or '–'} |")
+    print("| change | runs | failed the gate | errors | runs with warnings |\n|---|---|---|---|---|")
+    said = f"{with_warning} {dict(warned)}"
+    print(f"| {STEPS} steps of Adam, tiny GPT-2 | {runs} | {failed} | {dict(rules) or '–'} | {said} |")
 
 
 if __name__ == "__main__":
