@@ -5,6 +5,7 @@ from __future__ import annotations
 from llmtrap.calibrate.document import Check
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.phases import FITTED, GAP, STILL_FITTED
+from llmtrap.calibrate.words import signed
 
 MOST_TRAPS_BEFORE = 1
 LEAST_TRAPS_AFTER = 5
@@ -69,7 +70,7 @@ def _collapse(history: History, drop: float) -> tuple[Check, ...]:
         _check(
             history,
             f"at the end test ≤ peak − {drop:.2f}",
-            f"{peak.test_accuracy:.3f} → {last.test_accuracy:.3f}, {-fallen:+.3f}",
+            f"{peak.test_accuracy:.3f} → {last.test_accuracy:.3f}, {signed(-fallen)}",
             fallen >= drop,
         ),
         _check(
@@ -94,7 +95,7 @@ def _true_negative(history: History) -> tuple[Check, ...]:
         _check(
             history,
             f"ends within {DECAYED_LOSS:.2f} of its peak",
-            f"{peak.test_accuracy:.3f} → {last.test_accuracy:.3f}, {-lost:+.3f}",
+            f"{peak.test_accuracy:.3f} → {last.test_accuracy:.3f}, {signed(-lost)}",
             lost <= DECAYED_LOSS,
         ),
         _check(

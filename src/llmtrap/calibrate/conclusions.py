@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.calibrate.document import Check, CounterExample, Interval, Onset, RateRow, Run, SeparationRow
+from llmtrap.calibrate.document import Check, CounterExample, Onset, RateRow, Run, SeparationRow
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.phases import PHASES
+from llmtrap.calibrate.words import percent, spread
 from llmtrap.report.wording import duration
 
 SMALL_NETWORKS = (
@@ -34,7 +35,7 @@ def conclude(
         *_detector(rates),
         *_rivals(separation),
         *_lag(onsets),
-        *_exceptions(exceptions),
+        *_exceptions(histories, exceptions),
         *_unseen(histories, exceptions),
     )
 
@@ -85,18 +86,6 @@ def _acceptance(checks: Sequence[Check]) -> list[str]:
 
 def _rate(rates: Sequence[RateRow], arms: str, measure: str, limit: str) -> RateRow | None:
     return next((r for r in rates if r.arms == arms and r.measure == measure and r.threshold.endswith(limit)), None)
-
-
-def percent(interval: Interval | None) -> str:
-    """A rate with its interval, in words."""
-    if interval is None:
-        return "no checkpoints"
-    text = f"{100 * interval.value:.0f} %"
-    return (
-        text
-        if interval.low is None or interval.high is None
-        else f"{text} ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)"
-    )
 
 
 def _detector(rates: Sequence[RateRow]) -> list[str]:
@@ -178,7 +167,18 @@ def _unseen(histories: Sequence[History], exceptions: Sequence[CounterExample]) 
     ]
 
 
-def _exceptions(exceptions: Sequence[CounterExample]) -> list[str]:
-    return [
-        f"Counter-example, {item.kind}: {item.task} {item.arm} seed {item.seed}, {item.words}." for item in exceptions
-    ]
+def _exceptions(histories: Sequence[History], exceptions: Sequence[CounterExample]) -> list[str]:
+    """The counter-examples by name, the seeds of one arm together."""
+    found = []
+    for kind, arm in dict.fromkeys((item.kind, item.arm) for item in exceptions):
+        seeds = [item.seed for item in exceptions if (item.kind, item.arm) == (kind, arm)]
+        runs = [run for run in histories if run.recipe.arm == arm and run.seed in seeds]
+        traps = spread([float(run.centred(run.last)) for run in runs], ".0f")
+        lost = [run.peak.test_accuracy - run.last.test_accuracy for run in runs]
+        fitted = spread([run.last.train_accuracy for run in runs])
+        found.append(
+            f"Counter-example, {kind}: arm {arm}, {'seed' if len(seeds) == 1 else 'seeds'} "
+            f"{', '.join(map(str, seeds))}: {traps} centred traps at the end, test accuracy {spread(lost)} below its "
+            f"peak, train {fitted}."
+        )
+    return found

@@ -14,6 +14,7 @@ from llmtrap.calibrate.measurement import Layer, Measurement
 from llmtrap.calibrate.phases import PHASES, Phase
 from llmtrap.calibrate.scores import SCORES, Score
 from llmtrap.calibrate.separation import Estimate, RunScores, clustered_area, clustered_rate, threshold_at
+from llmtrap.calibrate.words import signed
 
 Groups = dict[str, list[History]]
 
@@ -214,7 +215,7 @@ def counter_examples(histories: Sequence[History]) -> tuple[CounterExample, ...]
             words=(
                 f"at step {history.last.step:,}: {history.centred(history.last)} centred traps, "
                 f"test {history.last.test_accuracy:.3f} after a peak of {history.peak.test_accuracy:.3f} "
-                f"({history.last.test_accuracy - history.peak.test_accuracy:+.3f}), "
+                f"({signed(history.last.test_accuracy - history.peak.test_accuracy)}), "
                 f"train {history.last.train_accuracy:.3f}"
             ),
         )

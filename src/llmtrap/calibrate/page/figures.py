@@ -19,7 +19,7 @@ PHASE_COLOURS = {"pre-grok": BLUE, "grok": GREEN, "anti-grok": RED}
 _ARMS_A_ROW = 3
 # Nothing happens in the first steps of a run.
 _FIRST_SHOWN = 30
-_PANELS = ("accuracy", "traps by cause", "α", "rivals, as a share of their largest")
+_PANELS = ("accuracy", "traps by cause", "α", "rivals / their largest")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def curves(report: CalibrationReport) -> list[Figure]:
         figure.update_yaxes(range=[0, 1.03], row=1)
         figure.update_xaxes(type="log", exponentformat="power", dtick=1)
         figure.update_xaxes(title_text="step", row=len(_PANELS))
-        figure.update_layout(legend={"orientation": "h", "y": -0.06}, hovermode="x")
+        figure.update_layout(legend={"orientation": "h", "y": -0.08}, hovermode="x")
         caption = (
             f"Arms {', '.join(shown)}. Thick: seed {_first_seed(report, shown[0])}; thin: the other seeds. Shaded, "
             "from the accuracies of the thick run alone: blue pre-grokking, green grokking, red anti-grokking."

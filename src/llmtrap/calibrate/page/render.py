@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from llmtrap.calibrate.conclusions import percent
 from llmtrap.calibrate.document import Ablation, CalibrationReport, Check, Interval
 from llmtrap.calibrate.page.figures import Figure, all_figures
 from llmtrap.calibrate.phases import DROP, FITTED, GAP, NEAR_PEAK, PHASES, STILL_FITTED
+from llmtrap.calibrate.words import percent, signed
 from llmtrap.report.html.assets import plotly_script, theme_script
 from llmtrap.report.html.page import content_security_policy
 from llmtrap.report.html.payload import script_json
@@ -32,7 +32,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"percent": percent, "auc": _auc, "cell": _cell, "seconds": _seconds, "signed": _signed}
+    made.filters |= {"percent": percent, "auc": _auc, "cell": _cell, "seconds": _seconds, "signed": signed}
     return made
 
 
@@ -52,6 +52,8 @@ def to_html(report: CalibrationReport) -> str:
             phases=PHASES,
             rules={"fitted": FITTED, "gap": GAP, "near": NEAR_PEAK, "drop": DROP, "still": STILL_FITTED},
             checks=_by_rule(report.checks),
+            purposes={run.arm: run.purpose for run in report.runs},
+            rates=[(arms, list(rows)) for arms, rows in groupby(report.rates, key=lambda row: row.arms)],
             arms=list(dict.fromkeys(run.arm for run in report.runs)),
             ablations={study.arm: _ablation_groups(study.ablations) for study in report.studies},
             style=Markup(_ASSETS.joinpath("calibration.css").read_text(encoding="utf-8")),  # noqa: S704 - own file
@@ -105,14 +107,10 @@ def _cell(cell: tuple[float, float, int] | None) -> str:
         return "-"
     mean, spread, runs = cell
     shown = f"{mean:,.0f}" if abs(mean) >= 1000 else f"{mean:.3g}"
-    return shown if runs < 2 else f"{shown} ± {spread:.2g}"
+    return shown if runs < 2 else f"{shown} ± " + (f"{spread:,.0f}" if spread >= 100 else f"{spread:.2g}")
 
 
 def _seconds(value: float) -> str:
     if value < 120:
         return f"{value:.0f} s"
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}"
