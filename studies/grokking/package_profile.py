@@ -1,16 +1,16 @@
 """Build what ships with the package from calibrations that were run: the profile, and the demo's three checkpoints.
 
-    python -m studies.grokking.package_profile FOLDER [FOLDER…]
+    python -m studies.grokking.package_profile REPORT.json [REPORT.json…] [--demo FOLDER]
 
-Each FOLDER is the --out of an `llmtrap calibrate`. The profile pools the runs of all of them; the demo takes seed 0 of
-arm wd0 of the last, at the checkpoints that the report shows for the phases.
+The profile pools the runs of all reports. FOLDER is the --out of an `llmtrap calibrate`: the demo takes seed 0 of its
+arm wd0, at the checkpoints that its report shows for the phases. Without it the demo stays as it is.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -22,15 +22,24 @@ from llmtrap.calibrate.rundir import RunFolder
 PACKAGE = Path(__file__).parents[2] / "src" / "llmtrap" / "calibrate"
 
 
-def main(folders: list[Path]) -> None:
-    """Write calibration.json and the folder grokking/ into the package."""
-    reports = [CalibrationReport.model_validate_json((folder / "report.json").read_text()) for folder in folders]
-    profile = profile_of(reports)
+def read(file: Path) -> CalibrationReport:
+    """One report."""
+    return CalibrationReport.model_validate_json(file.read_text(encoding="utf-8"))
+
+
+def write_profile(reports: list[Path]) -> None:
+    """Write calibration.json into the package."""
+    profile = profile_of([read(file) for file in reports])
     (PACKAGE / "calibration.json").write_text(json.dumps(profile.to_json_dict(), indent=1) + "\n")
     print(profile.sentence)
-    run = next(run for run in reports[-1].runs if run.arm == "wd0" and run.seed == 0)
+
+
+def write_demo(folder: Path) -> None:
+    """Write the folder grokking/ into the package."""
+    report = read(folder / "report.json")
+    run = next(run for run in report.runs if run.arm == "wd0" and run.seed == 0)
     history = history_of(run)
-    saved = RunFolder(folders[-1] / "runs" / f"{run.task}-wd0-seed0")
+    saved = RunFolder(folder / "runs" / f"{run.task}-wd0-seed0")
     for phase in ("pre-grok", "grok", "anti-grok"):
         measured = history.representative(phase)  # type: ignore[arg-type]
         if measured is None:
@@ -52,5 +61,16 @@ def main(folders: list[Path]) -> None:
         print(f"{phase}: step {measured.step:,}, test {measured.test_accuracy:.3f}, {size:,} bytes")
 
 
+def main() -> None:
+    """Write what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("reports", type=Path, nargs="+")
+    parser.add_argument("--demo", type=Path)
+    arguments = parser.parse_args()
+    write_profile(arguments.reports)
+    if arguments.demo is not None:
+        write_demo(arguments.demo)
+
+
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]])
+    main()
