@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +92,33 @@ class KillingSource(LocalSource):
             if deaths < self.times:
                 (self.marks / f"{deaths}").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+class WaitingSource(LocalSource):
+    """Does not read on from the start of `victim` before the file `go` is there, or a minute has passed."""
+
+    def __init__(self, path: Path, victim: ByteRange, go: Path):
+        super().__init__(path)
+        self.victim, self.go = victim, go
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "victim": self.victim, "go": self.go}
+
+    def read_into(self, span: ByteRange, out: Bytes) -> None:
+        self._wait_at(span)
+        super().read_into(span, out)
+
+    @contextmanager
+    def open(self, span: ByteRange) -> Iterator[Bytes]:
+        self._wait_at(span)
+        with super().open(span) as data:
+            yield data
+
+    def _wait_at(self, span: ByteRange) -> None:
+        if (span.file, span.start) == (self.victim.file, self.victim.start):
+            last = time.monotonic() + 60
+            while not self.go.exists() and time.monotonic() < last:
+                time.sleep(0.05)
 
 
 class DyingAtStartSource(LocalSource):

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.small_checkpoint import DyingAtStartSource, KillingSource, ids
+from tests.support.small_checkpoint import DyingAtStartSource, KillingSource, WaitingSource, ids, write_small
 
 from llmtrap.audit import AuditRun, AuditSettings, Failed, Finished, Measured, RunOptions, journal_for
+from llmtrap.audit.executors import local
 from llmtrap.checkpoint import Checkpoint, LocalSource, open_checkpoint
 from llmtrap.errors import DeviceError
 from llmtrap.report.document import Report
@@ -84,6 +85,25 @@ def test_workers_that_die_before_their_first_task(small: Path, tmp_path: Path, t
     else:
         assert failed.keys() == {VICTIM}
         assert "the worker died twice" in failed[VICTIM]
+
+
+def test_what_waits_behind_a_long_task_is_done_by_another_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "LONG_SECONDS", 0.5)
+    folder = write_small(tmp_path / "model", layers=4)
+    plan = AuditRun(open_checkpoint(str(folder)), CERTIFY).plan
+    first, go = plan.tasks[plan.order[0]].matrix, tmp_path / "go"
+    checkpoint = with_source(folder, lambda _: WaitingSource(folder, first.stored.parts[0].span, go))
+    done = []
+    for event in AuditRun(checkpoint, CERTIFY, RunOptions(workers=2)).events():
+        if isinstance(event, Measured):
+            done.append(event.task.matrix.id)
+            if len(done) == len(plan.tasks) - 1:
+                go.touch()
+
+    assert done[-1] == first.id
+    assert set(done) == ids(layers=4)
 
 
 def test_a_device_that_is_not_there_ends_the_run_with_its_reason(small: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -25,6 +26,9 @@ from llmtrap.checkpoint.sources.base import ByteRange
 
 READ_AHEAD = 2
 ATTEMPTS = 2
+# A worker that has nothing left takes over what waits behind a task of at least so many seconds: its bytes may have
+# been fetched for the other worker already, so not for less.
+LONG_SECONDS = 5.0
 
 
 @dataclass
@@ -35,6 +39,7 @@ class _Lane:
     pool: ProcessPool = field(init=False)
     queue: deque[Task] = field(default_factory=deque)
     running: Task | None = None
+    since: float = 0.0
 
     def __post_init__(self) -> None:
         self.pool = self._new_pool()
@@ -45,7 +50,7 @@ class _Lane:
 
     def start(self, task: Task, upcoming: tuple[ByteRange, ...]) -> Future[Outcome]:
         """Give the worker a task; where it died while idle, a new one."""
-        self.running = task
+        self.running, self.since = task, time.monotonic()
         with _interrupts_held():
             try:
                 return self.pool.schedule(measure_in_worker, args=[task, upcoming])
@@ -95,7 +100,10 @@ class LocalExecutor:
                 _feed(lane, waiting, running)
             if not running:
                 return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for lane in lanes:
+                _take_over(lane, lanes, running)
+            someone_waits = any(lane.running is None for lane in lanes) and any(lane.queue for lane in lanes)
+            done, _ = wait(running, LONG_SECONDS / 5 if someone_waits else None, FIRST_COMPLETED)
             for future in done:
                 lane = running.pop(future)
                 task = lane.running
@@ -125,6 +133,16 @@ def _feed(lane: _Lane, waiting: deque[Task], running: dict[Future[Outcome], _Lan
     task = lane.queue.popleft()
     upcoming = tuple(chain.from_iterable(t.matrix.spans() for t in lane.queue))
     running[lane.start(task, upcoming)] = lane
+
+
+def _take_over(lane: _Lane, lanes: list[_Lane], running: dict[Future[Outcome], _Lane]) -> None:
+    """Give an idle lane the last task of a queue that has long not moved."""
+    if lane.running is not None or lane.queue:
+        return
+    behind = [other for other in lanes if other.queue and time.monotonic() - other.since >= LONG_SECONDS]
+    if behind:
+        task = max(behind, key=lambda other: len(other.queue)).queue.pop()
+        running[lane.start(task, ())] = lane
 
 
 @contextmanager
