@@ -142,6 +142,7 @@ def measure_group(spec: WorkerSpec, tasks: Sequence[Task]) -> Iterator[Outcome]:
             upcoming = tuple(chain.from_iterable(t.matrix.spans() for t in tasks[k + 1 : k + 1 + READ_AHEAD]))
             yield replace(worker.measure(task, upcoming), worker=name)
     finally:
+        worker.close()
         spec.source.close()
 
 

@@ -22,6 +22,9 @@ class SerialExecutor:
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Yield an outcome for every task, in order."""
         worker = Worker(self._spec)
-        for k, task in enumerate(tasks):
-            ahead = tasks[k + 1 : k + 1 + READ_AHEAD]
-            yield worker.measure(task, tuple(chain.from_iterable(t.matrix.spans() for t in ahead)))
+        try:
+            for k, task in enumerate(tasks):
+                ahead = tasks[k + 1 : k + 1 + READ_AHEAD]
+                yield worker.measure(task, tuple(chain.from_iterable(t.matrix.spans() for t in ahead)))
+        finally:
+            worker.close()

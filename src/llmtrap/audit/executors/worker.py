@@ -15,11 +15,12 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from llmtrap.audit.executors.ahead import ReadAhead
 from llmtrap.audit.executors.base import Outcome
 from llmtrap.audit.measure import measure_matrix
 from llmtrap.audit.plan import Task
 from llmtrap.audit.timing import Stages, TimedBackend
-from llmtrap.checkpoint import Source
+from llmtrap.checkpoint import LocalSource, Source
 from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.errors import AccessError, CheckpointError, LlmtrapError
 from llmtrap.spectra import AnalysisSettings
@@ -42,6 +43,11 @@ class Worker:
     def __init__(self, spec: WorkerSpec):
         self._spec = spec
         self._backend = select_backend(spec.backend, spec.device)
+        self._ahead: ReadAhead | None = None
+        # The kernel reads ahead for the CPU, and a hub repository by itself.
+        if self._backend.decoder is not None and isinstance(spec.source, LocalSource):
+            self._ahead = ReadAhead(spec.source)
+        self._source = self._ahead or spec.source
 
     def measure(self, task: Task, upcoming: Iterable[ByteRange] = ()) -> Outcome:
         """Measure one matrix. A matrix that cannot be measured is an outcome, not an exception.
@@ -55,14 +61,14 @@ class Worker:
         """
         # A file that changed or vanished fails the matrices that lie in it, when they are read.
         with suppress(CheckpointError):
-            self._spec.source.prefetch(chain(task.matrix.spans(), upcoming))
+            self._source.prefetch(chain(task.matrix.spans(), upcoming))
         matrix, error = None, None
         stages, start = Stages(), time.perf_counter()
         # Two-threaded BLAS on busy cores is ten times slower than one thread a worker.
         with threadpool_limits(1):
             try:
                 matrix = measure_matrix(
-                    task.matrix, self._spec.source, self._spec.analysis, TimedBackend(self._backend, stages), stages
+                    task.matrix, self._source, self._spec.analysis, TimedBackend(self._backend, stages), stages
                 )
             except AccessError:
                 raise
@@ -74,6 +80,11 @@ class Worker:
                 error = f"{type(failure).__name__}: {failure}"
         spent = stages.finish(time.perf_counter() - start)
         return Outcome(task.key, matrix, error, f"{os.getpid()}", peak_rss_bytes(), spent)
+
+    def close(self) -> None:
+        """End what reads ahead; the source stays open."""
+        if self._ahead is not None:
+            self._ahead.close()
 
 
 def peak_rss_bytes() -> int:

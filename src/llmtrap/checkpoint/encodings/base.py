@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from llmtrap.checkpoint.sources.base import ByteRange, Bytes, Source
+    from llmtrap.checkpoint.sources.base import ByteRange, Source
     from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
     from llmtrap.packed import Packed
 
@@ -107,13 +107,6 @@ def row_span(entry: TensorEntry, row_bytes: int, rows: int, index: int | None, s
     """
     first = (0 if index is None else index * rows) * row_bytes + entry.span.start
     return type(entry.span)(entry.span.file, first + start * row_bytes, first + stop * row_bytes)
-
-
-def fresh(source: Source, span: ByteRange) -> Bytes:
-    """These bytes in an array of their own, from what was fetched ahead where it was."""
-    data = np.empty(span.size, dtype=np.uint8)
-    source.read_into(span, data)
-    return data
 
 
 def merged(values: NDArray[np.float64], counts: NDArray[np.int64]) -> ValueCounts:

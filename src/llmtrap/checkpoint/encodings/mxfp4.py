@@ -18,7 +18,6 @@ from llmtrap.checkpoint.encodings.base import (
     Floats,
     StoredTensor,
     ValueCounts,
-    fresh,
     merged,
     row_pieces,
     row_span,
@@ -78,8 +77,8 @@ class Mxfp4Tensor(StoredTensor):
         """The packed bytes, each two numbers, and the scale bytes over groups of 32 columns."""
         of_blocks, of_scales = self.spans(index, start, stop)
         rows = stop - start
-        scales = Tiles(fresh(source, of_scales).reshape(rows, -1), SCALES, height=1, width=GROUP)
-        return Packed(fresh(source, of_blocks).reshape(rows, -1), PAIRS, scales)
+        scales = Tiles(source.read(of_scales).reshape(rows, -1), SCALES, height=1, width=GROUP)
+        return Packed(source.read(of_blocks).reshape(rows, -1), PAIRS, scales)
 
     def histogram(self, source: Source, index: int | None) -> ValueCounts | None:
         """Count (scale, nibble) pairs over the packed bytes."""

@@ -15,7 +15,6 @@ from llmtrap.checkpoint.encodings.base import (
     Floats,
     StoredTensor,
     ValueCounts,
-    fresh,
     merged,
     row_pieces,
     row_span,
@@ -72,7 +71,7 @@ class PlainTensor(StoredTensor):
         if DTYPES[self.encoding].itemsize > 2:
             return None
         (span,) = self.spans(index, start, stop)
-        return pack(fresh(source, span), self.encoding, stop - start)
+        return pack(source.read(span), self.encoding, stop - start)
 
     def histogram(self, source: Source, index: int | None) -> ValueCounts | None:
         """Count the codes, for formats of at most 16 bits."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra.backends.base import Array, HostFloats
+from llmtrap.spectra.backends.current import on_its_device
 from llmtrap.spectra.backends.decoding import ArrayApiDecoder, to_host
 
 
@@ -20,14 +21,17 @@ class ArrayApiBackend:
         self.name = name
         self.decoder = ArrayApiDecoder(namespace, device)
 
+    @on_its_device
     def from_host(self, block: HostFloats) -> Array:
         """Copy to the device."""
         return self._xp.asarray(np.ascontiguousarray(block), device=self._device)
 
+    @on_its_device
     def gram(self, size: int, dtype: str) -> Array:
         """A zero matrix; both triangles are kept."""
         return self._xp.zeros((size, size), dtype=getattr(self._xp, dtype), device=self._device)
 
+    @on_its_device
     def add_gram(self, gram: Array, block: Array, *, transposed: bool = False, scale: float = 1.0) -> Array:
         """One matrix product."""
         if scale != 1.0:
@@ -37,6 +41,7 @@ class ArrayApiBackend:
         product = self._xp.matmul(block, flipped) if transposed else self._xp.matmul(flipped, block)
         return gram + product
 
+    @on_its_device
     def add_rank_two(self, gram: Array, x: HostFloats, y: HostFloats) -> Array:
         """One outer product and its transpose."""
         left = self._vector(x, gram)
@@ -44,10 +49,12 @@ class ArrayApiBackend:
         outer = left[:, None] * right[None, :]
         return gram + outer + self._xp.matrix_transpose(outer)
 
+    @on_its_device
     def eigenvalues(self, gram: Array) -> NDArray[np.float64]:
         """The standard's values-only symmetric solver."""
         return self._to_host(self._xp.linalg.eigvalsh(gram))
 
+    @on_its_device
     def top_eigenpairs(
         self, gram: Array, count: int, start: HostFloats, *, vectors: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
@@ -59,6 +66,7 @@ class ArrayApiBackend:
         host = self._to_host(values)[::-1][:count].copy()
         return host, self._to_host(columns)[:, ::-1][:, :count].copy()
 
+    @on_its_device
     def column_sums(self, block: Array) -> NDArray[np.float64]:
         """Sums in float64."""
         return self._to_host(self._xp.sum(self._xp.astype(block, self._xp.float64), axis=0))

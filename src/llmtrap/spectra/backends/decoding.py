@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from llmtrap.packed import Array, Packed, Tiles
 from llmtrap.spectra.backends.base import PowerSums
+from llmtrap.spectra.backends.current import on_its_device
 
 
 class ArrayApiDecoder:
@@ -25,6 +26,7 @@ class ArrayApiDecoder:
         self._device = device
         self._tables: dict[int, tuple[NDArray[np.float32], Array]] = {}
 
+    @on_its_device
     def send(self, packed: Packed) -> Packed:
         """The same block with its arrays on the device, as they are stored."""
         tiles = packed.tiles
@@ -35,6 +37,7 @@ class ArrayApiDecoder:
         columns = None if packed.columns is None else self._sent(packed.columns)
         return Packed(self._sent(packed.codes), self._table(packed.table), tiles, rows, columns)
 
+    @on_its_device
     def decode(self, sent: Packed) -> Array:
         """The numbers of a block that was sent, float32 [rows, columns]: bit for bit those that the host decodes."""
         xp = self._xp
@@ -47,14 +50,17 @@ class ArrayApiDecoder:
             block = xp.take(block, sent.rows, axis=0)
         return block if sent.columns is None else xp.take(block, sent.columns, axis=1)
 
+    @on_its_device
     def join(self, blocks: Sequence[Array]) -> Array:
         """Blocks of rows one under the other."""
         return blocks[0] if len(blocks) == 1 else self._xp.concat(list(blocks), axis=0)
 
+    @on_its_device
     def finite(self, block: Array) -> bool:
         """Whether every number is one."""
         return bool(self._xp.all(self._xp.isfinite(block)))
 
+    @on_its_device
     def power_sums(self, block: Array, shift: float, scale: float) -> PowerSums:
         """Extremes of the finite entries w, and sums of the powers of x = (w − shift)·scale, all in float64."""
         xp = self._xp
@@ -67,6 +73,7 @@ class ArrayApiDecoder:
         first, second, third, fourth = powers
         return PowerSums(int(np.prod(block.shape)), low, high, (first, second, third, fourth))
 
+    @on_its_device
     def to_host(self, block: Array) -> NDArray[np.floating]:
         """A copy on the host, in the same float width."""
         return to_host(block)
