@@ -13,7 +13,9 @@ from tests.support.expected import assert_expected
 
 from llmtrap.report.against import compare
 from llmtrap.report.calibrated import calibrated
+from llmtrap.report.html import to_html
 from llmtrap.report.markdown import code, to_markdown, write_markdown
+from llmtrap.report.text import plain
 from llmtrap.report.wording import printable
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -22,6 +24,15 @@ EXPECTED = Path(__file__).parent / "expected"
 @pytest.mark.parametrize("name", ["clean", "trapped", "over_trained", "partial", "empty", "broken", "hostile"])
 def test_the_whole_document(name: str) -> None:
     assert_expected(EXPECTED / f"{name}.md", _without_the_profile(to_markdown(getattr(documents, name)())))
+
+
+def test_memory_that_nobody_knows_is_not_said_to_be_nothing() -> None:
+    """An audit joined from its parts."""
+    report = documents.clean()
+    joined = report.model_copy(update={"summary": report.summary.model_copy(update={"peak_rss_bytes": 0})})
+    for face in (to_markdown, plain, to_html):
+        assert "of memory" in face(report)
+        assert "of memory" not in face(joined)
 
 
 def test_the_whole_document_against_a_base() -> None:

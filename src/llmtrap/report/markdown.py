@@ -78,7 +78,9 @@ def _facts(report: Report, comparison: Comparison | None) -> str:
     chosen = f"traps {settings.traps}, rule {settings.trap_rule}, {settings.shuffles} shuffles, seed {settings.seed}"
     rows.append(("Settings", f"{chosen}, {settings.backend}"))
     used = f"{plural(len(report.target.files), 'file')}, {size(held)}, {duration(summary.seconds)}"
-    rows.append(("Read", f"{used}, {size(summary.peak_rss_bytes)} of memory at most"))
+    # An audit joined from its parts does not know what each of them held.
+    memory = f", {size(summary.peak_rss_bytes)} of memory at most" if summary.peak_rss_bytes else ""
+    rows.append(("Read", f"{used}{memory}"))
     return "\n".join(["| | |", "|---|---|", *(f"| **{label}** | {_cell(words)} |" for label, words in rows)])
 
 

@@ -108,7 +108,8 @@ def _facts(report: Report, answers: Verdict, comparison: Comparison | None) -> l
     read = f"{plural(len(target.files), 'file')}, {size(held)}{revision}"
     if target.base is not None:
         facts.append(("adapter of", printable(target.base, 100)))
-    run = f"seed {report.settings.seed}, {duration(summary.seconds)}, {size(summary.peak_rss_bytes)} of memory"
+    memory = f", {size(summary.peak_rss_bytes)} of memory" if summary.peak_rss_bytes else ""
+    run = f"seed {report.settings.seed}, {duration(summary.seconds)}{memory}"
     return [*facts, ("read", read), ("run", run)]
 
 
