@@ -80,6 +80,11 @@ class TimedBackend:
         with self._stages.of(GRAM):
             return self._backend.add_gram(gram, block, transposed=transposed, scale=scale)
 
+    def subtract_gram(self, gram: Array, block: Array) -> Array:
+        """As the backend, counted."""
+        with self._stages.of(GRAM):
+            return self._backend.subtract_gram(gram, block)
+
     def add_rank_two(self, gram: Array, x: HostFloats, y: HostFloats) -> Array:
         """As the backend, counted."""
         with self._stages.of(GRAM):

@@ -9,7 +9,6 @@ near the limit the overlap alone is too small to tell (docs/definitions.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,15 +17,19 @@ from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import Backend
 from llmtrap.spectra.certificate import Bulk, Exceedances, entry_limit, expected_overlaps
-from llmtrap.spectra.traps import Entries, TrapMeasurement, TrapSearch, eigenvalues_beyond, gram_of, standardise
+from llmtrap.spectra.suspects import Suspects
+from llmtrap.spectra.traps import (
+    SUSPECT_FROM,
+    Entries,
+    TrapMeasurement,
+    TrapSearch,
+    eigenvalues_beyond,
+    gram_of,
+    standardise,
+)
 
-Floats = NDArray[np.floating]
 CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
 
-# Suspects begin a little inside the entry limit: noise can push an entry of 0.9 limits over the edge.
-SUSPECT_FROM = 0.8
-# Rows kept for comparing vectors; beyond this many suspects the smaller ones are cleared but not told apart.
-MOST_SUSPECTS = 256
 # Traps described one by one; beyond that the count says enough.
 MOST_DESCRIBED = 64
 
@@ -50,30 +53,6 @@ class FoundTrap:
     z: float
     strength: float
     cause: TrapCause
-
-
-@dataclass
-class _Suspects:
-    """Entries of one shuffle beyond the threshold, with the rows they lie in, gathered while blocks pass by."""
-
-    threshold: float
-    rows: list[NDArray[np.int64]]
-    columns: list[NDArray[np.int64]]
-    values: list[NDArray[np.float32]]
-    contents: list[NDArray[np.float32]]
-    top: int = 0
-
-    def clear(self, blocks: Iterator[Floats]) -> Iterator[Floats]:
-        """Pass the blocks on with their suspects set to the mean."""
-        for block in blocks:
-            row, column = np.nonzero(np.abs(block) >= self.threshold)
-            self.rows.append(row + self.top)
-            self.columns.append(column)
-            self.values.append(block[row, column].astype(np.float32))
-            self.contents.append(block[row[:MOST_SUSPECTS]].astype(np.float32))
-            block[row, column] = 0
-            self.top += block.shape[0]
-            yield block
 
 
 def suspect_distance(shape: tuple[int, int], bulk: Bulk) -> float:
@@ -131,15 +110,17 @@ def _centred_traps(
     backend: Backend,
 ) -> list[tuple[float, TrapCause]]:
     n, m = entries.shape
-    count = measured.first.count.centred
-    threshold = SUSPECT_FROM * entry_limit(n, m)
-    suspects = _Suspects(threshold, [], [], [], [])
-    cleared, _ = gram_of(suspects.clear(entries.shuffled_blocks(search.generator(0))), m, backend)
+    first = measured.first
+    count, suspects = first.count.centred, first.suspects
+    # A float32 Gram matrix has no entry that a subtraction could leave nothing of; a float64 one may (DOUBLE_BEYOND).
+    cleared = suspects.cleared_gram(first.centred, backend) if first.precision == "float32" else None
+    if cleared is None:
+        cleared, _ = gram_of(suspects.cleared(entries.shuffled_blocks(search.generator(0))), m, backend)
     start = search.start_vector(m)
     left = int((eigenvalues_beyond(backend, cleared, measured.edge, start) > measured.edge).sum())
-    by_entry = min(max(count - left, 0), sum(v.size for v in suspects.values))
+    by_entry = min(max(count - left, 0), suspects.values.size)
     described = min(count, MOST_DESCRIBED)
-    values, vectors = backend.top_eigenpairs(measured.first.centred, described, start, vectors=True)
+    values, vectors = backend.top_eigenpairs(first.centred, described, start, vectors=True)
     assert vectors is not None  # noqa: S101 - asked for just above
     heavy = [(float(value), TrapCause("heavy_tail")) for value in values]
     if by_entry == 0:
@@ -155,12 +136,11 @@ def _centred_traps(
 
 
 def _match(
-    suspects: _Suspects, values: NDArray[np.float64], vectors: NDArray[np.float64], n: int, m: int
+    suspects: Suspects, values: NDArray[np.float64], vectors: NDArray[np.float64], n: int, m: int
 ) -> dict[int, tuple[int, float]]:
     """Give each trap, strongest first, the suspect its singular vectors sit on, with how well they do."""
-    columns = np.concatenate(suspects.columns)
-    size = np.concatenate(suspects.values).astype(np.float64)
-    contents, indices = _kept_rows(suspects)
+    columns, size = suspects.columns, suspects.values.astype(np.float64)
+    contents, indices = suspects.kept_rows()
     # Left vector on the suspect's row, u = R v / √λ, and right vector on its column.
     left = (contents.astype(np.float64) @ vectors) ** 2 / np.maximum(values, 1e-300)
     right = vectors[columns[indices], :] ** 2
@@ -178,27 +158,13 @@ def _match(
     return matched
 
 
-def _kept_rows(suspects: _Suspects) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Rows of the largest suspects among those whose rows were kept, and the suspects' numbers."""
-    numbers, rows, top = [], [], 0
-    for values, contents in zip(suspects.values, suspects.contents, strict=True):
-        numbers.append(np.arange(contents.shape[0]) + top)
-        rows.append(contents)
-        top += values.size
-    indices, contents = np.concatenate(numbers), np.concatenate(rows)
-    sizes = np.abs(np.concatenate(suspects.values)[indices])
-    keep = np.argsort(sizes, kind="stable")[::-1][:MOST_SUSPECTS]
-    return contents[keep], indices[keep]
-
-
 def _original_places(
-    suspects: _Suspects, originals: Exceedances, bulk: Bulk
+    suspects: Suspects, originals: Exceedances, bulk: Bulk
 ) -> dict[int, tuple[int, int, float, float]]:
     """Undo the permutation for the suspects: the shuffle only moved them, so order by value pairs them up.
 
     Entries of one value are exchangeable: which of two equal entries went where is not a fact about the matrix.
     """
-    shuffled_values = np.concatenate(suspects.values)
     standard = standardise(originals.values, bulk)
     inside = np.abs(standard) >= suspects.threshold
     order = np.argsort(standard[inside], kind="stable")
@@ -206,6 +172,6 @@ def _original_places(
     values, sigmas = originals.values[inside][order], standard[inside][order]
     return {
         int(suspect): (int(rows[k]), int(columns[k]), float(values[k]), float(sigmas[k]))
-        for k, suspect in enumerate(np.argsort(shuffled_values, kind="stable").tolist())
+        for k, suspect in enumerate(np.argsort(suspects.values, kind="stable").tolist())
         if k < rows.size
     }

@@ -9,7 +9,6 @@ matrix larger than memory is never held.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,7 +19,7 @@ Floats = NDArray[np.floating]
 # Entries of a bucket: its values and the order they take fit a core's cache.
 BUCKET = 1 << 16
 # Entries dealt at a time: large, so that each bucket receives long runs.
-HAND = 1 << 19
+HAND = 1 << 18
 
 
 def generator_for(audit_seed: int, matrix_id: str, shuffle: int) -> np.random.Generator:
@@ -39,10 +38,16 @@ def shuffled(entries: Floats, rng: np.random.Generator) -> Floats:
     buckets = -(-flat.size // BUCKET)
     if buckets <= 1:
         return rng.permutation(flat)
-    dealt, starts = _deal(flat, buckets, rng)
-    for start, stop in itertools.pairwise(starts.tolist()):
-        dealt[start:stop] = dealt[start:stop][rng.permutation(stop - start)]
-    return dealt
+    dealt = _deal(flat, buckets, rng)
+    result = np.empty_like(flat)
+    start = 0
+    for pieces in dealt:
+        bucket = np.concatenate(pieces)
+        stop = start + bucket.size
+        # The order is within the bucket, so no index is clipped: the mode spares NumPy a buffered copy.
+        np.take(bucket, rng.permutation(bucket.size), out=result[start:stop], mode="clip")
+        start = stop
+    return result
 
 
 def drawn_from_histogram(
@@ -63,24 +68,16 @@ def drawn_from_histogram(
         yield shuffled(np.repeat(values, taken), rng)
 
 
-def _deal(flat: Floats, buckets: int, rng: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
-    """Send each entry to an independent uniformly random bucket; return them bucket by bucket, and the bounds."""
+def _deal(flat: Floats, buckets: int, rng: np.random.Generator) -> Iterator[list[Floats]]:
+    """Send each entry to an independent uniformly random bucket; yield each bucket's entries, hand by hand."""
     kind = np.uint8 if buckets <= 256 else np.uint16
     digits = rng.integers(0, buckets, size=flat.size, dtype=kind)
-    counts = np.bincount(digits, minlength=buckets)
-    starts = np.concatenate(([0], np.cumsum(counts)))
-    dealt = np.empty_like(flat)
-    cursor = starts[:-1].copy()
+    numbers = np.arange(buckets + 1)
+    hands: list[tuple[Floats, list[int]]] = []
     for first in range(0, flat.size, HAND):
         piece = digits[first : first + HAND]
         order = np.argsort(piece, kind="stable")
-        sorted_entries = flat[first : first + HAND][order]
-        ends = np.cumsum(np.bincount(piece, minlength=buckets))
-        begin = 0
-        for bucket, end in enumerate(ends.tolist()):
-            if end > begin:
-                place = cursor[bucket]
-                dealt[place : place + end - begin] = sorted_entries[begin:end]
-                cursor[bucket] = place + end - begin
-                begin = end
-    return dealt, starts
+        bounds = np.searchsorted(piece[order], numbers).tolist()
+        hands.append((flat[first : first + HAND][order], bounds))
+    for bucket in range(buckets):
+        yield [hand[bounds[bucket] : bounds[bucket + 1]] for hand, bounds in hands]

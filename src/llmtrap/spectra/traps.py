@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import Array, Backend
-from llmtrap.spectra.certificate import Bulk
+from llmtrap.spectra.certificate import Bulk, entry_limit
 from llmtrap.spectra.marchenko_pastur import BulkFit, MarchenkoPastur, compare_with_law
 from llmtrap.spectra.shuffle import drawn_from_histogram, generator_for, shuffled
+from llmtrap.spectra.suspects import Suspects
 from llmtrap.spectra.tracy_widom import EdgeLaw, quantile_of_survival
 
 Floats = NDArray[np.floating]
@@ -26,6 +27,8 @@ FALSE_ALARM = 1e-6
 # A matrix this near the edge, in units of the Tracy–Widom scale, is shuffled again: its count may depend on the draw.
 NEAR_EDGE = 4.0
 RELIABLE_FROM_SIDE = 50
+# Suspects begin a little inside the entry limit: noise can push an entry of 0.9 limits over the edge.
+SUSPECT_FROM = 0.8
 # Eigenvalues asked for at first, and then; a matrix with more traps has its whole spectrum computed.
 TOP_COUNTS = (3, 16)
 # Under this mean ratio the mean moves no eigenvalue by a tenth of the Tracy–Widom scale: centring changes no count.
@@ -133,13 +136,18 @@ class ShuffleCount:
 
 @dataclass(frozen=True)
 class ShuffledGram:
-    """Gram matrix of one shuffle without the mean and with it, with the eigenvalues beyond the edge of each."""
+    """Gram matrix of one shuffle without the mean and with it, with the eigenvalues beyond the edge of each.
+
+    `precision` is the Gram matrices' float width; `suspects` are the entries that may have made the eigenvalues.
+    """
 
     centred: Array
     whole: Array
     centred_top: NDArray[np.float64]
     whole_top: NDArray[np.float64]
     count: ShuffleCount
+    precision: str
+    suspects: Suspects
 
 
 @dataclass(frozen=True)
@@ -207,7 +215,9 @@ def shuffle_once(
     precision = "float64" if foremost > DOUBLE_BEYOND * law.scale else "float32"
     # Where even that is too coarse to see the edge beside the foremost eigenvalue, nothing is called from noise.
     edge = max(edge, m * float(np.finfo(precision).eps) * foremost)
-    gram, sums = gram_of(entries.shuffled_blocks(search.generator(shuffle)), m, backend, precision)
+    suspects = Suspects(SUSPECT_FROM * entry_limit(n, m))
+    blocks = suspects.watch(entries.shuffled_blocks(search.generator(shuffle)))
+    gram, sums = gram_of(blocks, m, backend, precision)
     # R = R' + t·11ᵀ with R' centred: the mean comes back as a rank-two change of the Gram matrix.
     ones = np.ones(m)
     whole = backend.add_rank_two(gram, mean * ones, sums + 0.5 * n * mean * ones)
@@ -216,7 +226,7 @@ def shuffle_once(
     negligible = mean**2 * math.sqrt(n * m) < NEGLIGIBLE_MEAN_RATIO
     centred_top = whole_top if negligible else eigenvalues_beyond(backend, gram, edge, start)
     count = ShuffleCount(int((whole_top > edge).sum()), int((centred_top > edge).sum()), law.z(float(whole_top[0])))
-    return ShuffledGram(gram, whole, centred_top, whole_top, count)
+    return ShuffledGram(gram, whole, centred_top, whole_top, count, precision, suspects)
 
 
 def gram_of(

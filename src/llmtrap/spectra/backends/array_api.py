@@ -42,6 +42,12 @@ class ArrayApiBackend:
         return gram + product
 
     @on_its_device
+    def subtract_gram(self, gram: Array, block: Array) -> Array:
+        """One matrix product."""
+        block = self._xp.astype(block, gram.dtype)
+        return gram - self._xp.matmul(self._xp.matrix_transpose(block), block)
+
+    @on_its_device
     def add_rank_two(self, gram: Array, x: HostFloats, y: HostFloats) -> Array:
         """One outer product and its transpose."""
         left = self._vector(x, gram)

@@ -82,6 +82,10 @@ class Backend(Protocol):
         """
         ...
 
+    def subtract_gram(self, gram: Array, block: Array) -> Array:
+        """Return a new gram − blockᵀ·block; the argument is kept."""
+        ...
+
     def add_rank_two(self, gram: Array, x: HostFloats, y: HostFloats) -> Array:
         """Return a new gram + x·yᵀ + y·xᵀ; the argument is kept."""
         ...

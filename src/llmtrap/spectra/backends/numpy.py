@@ -38,11 +38,11 @@ class NumpyBackend:
         """A symmetric rank-k update in place: half the work of a product."""
         if scale != 1.0:
             block = block.astype(np.float64) * scale
-        block = np.ascontiguousarray(block, dtype=gram.dtype)
-        syrk = blas.ssyrk if gram.dtype == np.float32 else blas.dsyrk
-        # BLAS sees a C-ordered block as its transpose, so blockᵀ·block is its plain A·Aᵀ.
-        updated: HostFloats = syrk(1.0, block.T, beta=1.0, c=gram, trans=int(transposed), lower=1, overwrite_c=1)
-        return updated
+        return _updated(gram, block, 1.0, transposed=transposed)
+
+    def subtract_gram(self, gram: HostFloats, block: HostFloats) -> HostFloats:
+        """The same update, of a copy."""
+        return _updated(gram.copy(order="F"), block, -1.0)
 
     def add_rank_two(self, gram: HostFloats, x: HostFloats, y: HostFloats) -> HostFloats:
         """A symmetric rank-2 update of a copy."""
@@ -101,3 +101,12 @@ class NumpyBackend:
     def column_sums(self, block: HostFloats) -> NDArray[np.float64]:
         """Sums in float64."""
         return np.asarray(block.sum(axis=0, dtype=np.float64))
+
+
+def _updated(gram: HostFloats, block: HostFloats, weight: float, *, transposed: bool = False) -> HostFloats:
+    """The lower triangle of gram + weight·blockᵀ·block (or block·blockᵀ), written over gram."""
+    block = np.ascontiguousarray(block, dtype=gram.dtype)
+    syrk = blas.ssyrk if gram.dtype == np.float32 else blas.dsyrk
+    # BLAS sees a C-ordered block as its transpose, so blockᵀ·block is its plain A·Aᵀ.
+    updated: HostFloats = syrk(weight, block.T, beta=1.0, c=gram, trans=int(transposed), lower=1, overwrite_c=1)
+    return updated
