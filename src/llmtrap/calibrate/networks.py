@@ -19,8 +19,9 @@ def initial_weights(recipe: Recipe, seed: int) -> dict[str, Tensor]:
     """Draw the initial parameters on the CPU in float64 and round them to the recipe's dtype.
 
     MLP: PyTorch's default for linear layers, U(−1/√fan_in, 1/√fan_in) for weights and biases, times `init_scale`
-    (arXiv 2602.02859, appendix A). Transformer: N(0, 1/d_model) for embeddings and U(−1/√fan_in, 1/√fan_in) for the
-    rest, without biases in attention.
+    (arXiv 2602.02859, appendix A). Transformer: that of Nanda et al. 2023, which the papers name as their model:
+    N(0, 1/d_model) everywhere, but N(0, 1/p) for the unembedding, and biases of 0. From uniform weights
+    a factor √3 smaller the quick recipe fits its training sums and stays at a third of the others.
     """
     generator = torch_stream(seed, "init")
     dtype = getattr(torch, recipe.dtype)
@@ -29,22 +30,22 @@ def initial_weights(recipe: Recipe, seed: int) -> dict[str, Tensor]:
         bound = recipe.init_scale / math.sqrt(fan_in)
         return torch.empty(shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
 
-    def normal(*shape: int) -> Tensor:
-        scale = recipe.init_scale / math.sqrt(recipe.d_model)
+    def normal(*shape: int, width: int) -> Tensor:
+        scale = recipe.init_scale / math.sqrt(width)
         return torch.empty(shape, dtype=torch.float64).normal_(0.0, scale, generator=generator)
 
     weights: dict[str, Tensor] = {}
     if recipe.task == "modular-addition":
         p, d, hidden = recipe.modulus, recipe.d_model, recipe.d_mlp
-        weights["embed.weight"] = normal(p + 1, d)
-        weights["position.weight"] = normal(3, d)
+        weights["embed.weight"] = normal(p + 1, d, width=d)
+        weights["position.weight"] = normal(3, d, width=d)
         for name in ("attn.q.weight", "attn.k.weight", "attn.v.weight", "attn.out.weight"):
-            weights[name] = uniform(d, d, fan_in=d)
-        weights["fc1.weight"] = uniform(hidden, d, fan_in=d)
-        weights["fc1.bias"] = uniform(hidden, fan_in=d)
-        weights["fc2.weight"] = uniform(d, hidden, fan_in=hidden)
-        weights["fc2.bias"] = uniform(d, fan_in=hidden)
-        weights["unembed.weight"] = uniform(p, d, fan_in=d)
+            weights[name] = normal(d, d, width=d)
+        weights["fc1.weight"] = normal(hidden, d, width=d)
+        weights["fc1.bias"] = torch.zeros(hidden, dtype=torch.float64)
+        weights["fc2.weight"] = normal(d, hidden, width=d)
+        weights["fc2.bias"] = torch.zeros(d, dtype=torch.float64)
+        weights["unembed.weight"] = normal(p, d, width=p)
     else:
         for number, (fan_in, width) in enumerate(zip(recipe.widths, recipe.widths[1:], strict=False), start=1):
             weights[f"fc{number}.weight"] = uniform(width, fan_in, fan_in=fan_in)

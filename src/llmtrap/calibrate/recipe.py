@@ -26,7 +26,7 @@ class Recipe:
         d_model: width of the transformer's residual stream.
         heads: attention heads, each d_model / heads wide.
         d_mlp: hidden width of the transformer's MLP.
-        init_scale: factor on every parameter of PyTorch's default initialisation.
+        init_scale: factor on every parameter of the usual initialisation (see `networks.initial_weights`).
         train_size: training examples, spread evenly over the classes (images).
         train_fraction: share of all p² sums that is trained on (modular addition).
         test_size: test images at most; 0 takes all that are left.
