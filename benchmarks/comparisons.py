@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from safetensors.numpy import save_file
 from benchmarks.bank import ALPHAS, base_matrix
 from benchmarks.make_gptoss import make_checkpoint
 from benchmarks.memory import PeakMemory, run_measured
+from benchmarks.real_size import floor_of
 from benchmarks.timing import Ratio, compare
 from llmtrap.audit.measure import measure_matrix
 from llmtrap.checkpoint import Checkpoint, WeightMatrix, open_checkpoint
@@ -29,6 +32,8 @@ from llmtrap.spectra.backends import NumpyBackend
 Floats = NDArray[np.float32]
 
 EXPERTS = GptOssShape(layers=1, experts=4, vocabulary=16_384)
+# One layer of GPT-OSS-20B as it is: two embeddings of 201,088 rows in BF16 and 32 fused experts, 2.8 GB.
+ONE_LAYER = GptOssShape(layers=1)
 SHAPES = ((2880, 2880), (5760, 2880))
 DENSE_MATRICES = 8
 
@@ -144,8 +149,37 @@ def certify_against_reading(folder: Path, rounds: int) -> Ratio:
     return compare("certify only, float32", certify, read, "cat file > /dev/null", rounds, f"{size:,} warm bytes")
 
 
+def command_against_floor(folder: Path, scratch: Path, workers: int, rounds: int) -> Ratio:
+    """The whole command on eight certified matrices, start-up and report included, against their floor in processes."""
+    checkpoint = open_checkpoint(str(folder))
+    names = [matrix.id for matrix in checkpoint.matrices]
+    shares = [names[first::workers] for first in range(workers)]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+
+        def floor() -> None:
+            list(pool.map(floor_of, [str(folder)] * workers, shares))
+
+        return compare(
+            f"llmtrap audit, {len(names)} matrices 5760 × 2880 float32, {_workers(workers)}",
+            lambda: audit_memory(folder, scratch, workers),
+            floor,
+            f"WᵀW and eigvalsh, float32, {_workers(workers)}",
+            rounds,
+        )
+
+
+def make_one_layer(folder: Path) -> Path:
+    """The checkpoint whose audit's memory is measured, planted traps included."""
+    make_checkpoint(folder / "gpt-oss-20b-one-layer", ONE_LAYER)
+    return folder / "gpt-oss-20b-one-layer"
+
+
 def audit_memory(folder: Path, out: Path, workers: int) -> PeakMemory:
     """Peak memory of the command itself on a checkpoint, report and all."""
     program = str(Path(sys.executable).with_name("llmtrap"))
     command = [program, "audit", str(folder), "--json", str(out / "memory.json"), "--quiet"]
     return run_measured([*command, "--workers", str(workers), "--journal", str(out / "journal"), "--fresh"])
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
