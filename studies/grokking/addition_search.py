@@ -4,19 +4,22 @@ The papers report an anti-grokking phase for this task (arXiv 2602.02859, append
 decay, training fraction, batch or length. This tries some, follows each as `llmtrap calibrate` does, and writes what
 was seen, whatever it was.
 
-    python -m studies.grokking.addition_search OUT [--steps 20000] [--only NAME …] [--workers N]
+    python -m studies.grokking.addition_search OUT [--steps 20000] [--only NAME …] [--workers N] [--report-only]
 
-Killed, the same command carries on. OUT gets the runs; `OUT/addition-search.md` the trajectories.
+Killed, the same command carries on, and a larger number of steps makes a run longer. OUT gets the runs, and
+`OUT/addition-search.md` every trajectory; `--report-only` writes that of the runs as far as they have come.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from llmtrap.calibrate.following import Workers, read_history, worker_count
 from llmtrap.calibrate.history import History
+from llmtrap.calibrate.phases import STILL_FITTED
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.settings import FailedRun, PlannedRun
@@ -55,7 +58,7 @@ def lines(history: History) -> list[str]:
         f"p {recipe.modulus}, fraction {recipe.train_fraction}, {recipe.loss}, AdamW lr {recipe.lr:g} "
         f"({recipe.betas[0]}, {recipe.betas[1]}) eps {recipe.eps:g} wd {recipe.weight_decay:g}, batch "
         f"{recipe.batch or 'full'}, warm-up {recipe.warmup}, init × {recipe.init_scale:g}, {recipe.dtype}; "
-        f"{history.last.step:,} of {recipe.steps:,} steps in {history.last.seconds:.0f} CPU seconds.",
+        f"{history.last.step:,} steps in {history.last.seconds:.0f} CPU seconds.",
         "",
         "| step | train | test | l2 | mean α | traps | centred |",
         "|---|---|---|---|---|---|---|",
@@ -76,6 +79,29 @@ def lines(history: History) -> list[str]:
     return [*found, "", f"Phases seen: {', '.join(seen) or 'none'}.", ""]
 
 
+def summary(histories: Sequence[History]) -> list[str]:
+    """All runs in one table: what they reached, and how far test accuracy fell while the data stayed fitted."""
+    rows = [
+        "| recipe | steps | largest gap before the peak | test ≥ 0.95 at | peak | lowest since, train ≥ 0.95 "
+        "| end: train, test | l2 at 0, end | traps, centred at the end |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for history in histories:
+        peak, last, first = history.peak, history.last, history.measurements[0]
+        gap = max((m.train_accuracy - m.test_accuracy for m in history.phase("pre-grok")), default=None)
+        known = next((f"{m.step:,}" for m in history.measurements if m.test_accuracy >= 0.95), "never")
+        since = [m for m in history.measurements if m.step > peak.step and m.train_accuracy >= STILL_FITTED]
+        low = min(since, key=lambda m: m.test_accuracy, default=None)
+        rows.append(
+            f"| {history.recipe.arm} | {last.step:,} | {'none' if gap is None else f'{gap:.2f}'} | {known} "
+            f"| {peak.test_accuracy:.3f} at {peak.step:,} "
+            f"| {'-' if low is None else f'{low.test_accuracy:.3f} at {low.step:,}'} "
+            f"| {last.train_accuracy:.3f}, {last.test_accuracy:.3f} | {first.l2:.0f}, {last.l2:.0f} "
+            f"| {sum(layer.traps for layer in last.layers)}, {history.centred(last)} |"
+        )
+    return [*rows, ""]
+
+
 def report(runs: tuple[PlannedRun, ...], failed: tuple[FailedRun, ...], out: Path) -> None:
     """Write every trajectory, and the claim that they allow."""
     histories = [history for run in runs if (history := read_history(run)) is not None]
@@ -87,6 +113,7 @@ def report(runs: tuple[PlannedRun, ...], failed: tuple[FailedRun, ...], out: Pat
         + (f"Anti-grokking was seen in: {', '.join(collapsed)}." if collapsed else "Anti-grokking was seen in none."),
         *(f"{item.name} diverged: {item.error}." for item in failed),
         "",
+        *summary(histories),
     ]
     text = "\n".join(head + [line for history in histories for line in lines(history)])
     (out / "addition-search.md").write_text(text)
@@ -100,9 +127,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--report-only", action="store_true")
     arguments = parser.parse_args()
     chosen = [recipe for recipe in recipes(arguments.steps) if not arguments.only or recipe.arm in arguments.only]
-    runs = tuple(PlannedRun(recipe, 0, arguments.out / "runs" / recipe.arm, None, "cpu") for recipe in chosen)
+    train = not arguments.report_only
+    runs = tuple(PlannedRun(recipe, 0, arguments.out / "runs" / recipe.arm, None, "cpu", train) for recipe in chosen)
     with Workers(
         worker_count(runs, arguments.workers), lambda event: print(event, flush=True) if event.finished else None
     ) as workers:
