@@ -35,15 +35,17 @@ def recipes(steps: int) -> tuple[Recipe, ...]:
     )
     entropy = replace(squared, loss="cross-entropy")
     return (
-        replace(squared, arm="mse-lr1e-2", lr=1e-2),
-        replace(squared, arm="mse-lr2e-2", lr=2e-2),
+        replace(squared, arm="mse-lr5e-3", lr=5e-3),
+        replace(squared, arm="mse-lr1e-2-b512", lr=1e-2, batch=512),
+        # Adam never stops at a loss of 0 with so small an epsilon: spikes of the loss (slingshots) take its place.
+        replace(entropy, arm="ce-slingshot", lr=3e-3, eps=1e-30, dtype="float64"),
         # PyTorch's own defaults, which a paper that states no optimiser may well have used.
         replace(entropy, arm="ce-defaults", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.999), warmup=0),
-        # Adam never stops at a loss of 0 with so small an epsilon: spikes of the loss (slingshots) take its place.
-        replace(entropy, arm="ce-slingshot", lr=5e-3, eps=1e-30, dtype="float64"),
         replace(entropy, arm="ce-wd0.1", lr=3e-3, weight_decay=0.1, betas=(0.9, 0.98)),
+        replace(entropy, arm="ce-wd0", lr=3e-3),
         replace(squared, arm="mse-lr5e-3-x4", lr=5e-3, init_scale=4.0),
-        replace(squared, arm="mse-lr1e-2-f50", lr=1e-2, train_fraction=0.5),
+        replace(squared, arm="mse-lr5e-3-f50", lr=5e-3, train_fraction=0.5),
+        replace(squared, arm="mse-lr1e-2", lr=1e-2),
         replace(entropy, arm="ce-wd1", lr=1e-3, weight_decay=1.0, betas=(0.9, 0.98), warmup=10, batch=512),
         replace(nanda, arm="nanda-full-batch", steps=steps // 4),
     )
