@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-PLAN = {"header": 150_000, "index": 100_000, "config": 100_000}
+PLAN = {"header": 150_000, "index": 80_000, "config": 80_000, "adapter": 40_000}
 SEEDS = (1, 2, 3)
 FINDINGS = Path("build/fuzz")
 
@@ -25,7 +25,7 @@ def main() -> int:
         for seed in SEEDS:
             start = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, Path(__file__).with_name("fuzz_readers.py"), target, f"-runs={runs}", f"-seed={seed}",
+                [sys.executable, "-m", "tests.hostile.fuzz_readers", target, f"-runs={runs}", f"-seed={seed}",
                  "-max_len=2048", f"-artifact_prefix={FINDINGS}/{target}-{seed}-"],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
             )  # fmt: skip

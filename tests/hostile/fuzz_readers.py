@@ -1,8 +1,7 @@
-"""Coverage-guided fuzzing of what reads a stranger's files first: headers, the index and the configuration.
+"""Coverage-guided fuzzing of what reads a stranger's files first: headers, indexes, configurations and adapters.
 
-    python tests/hostile/fuzz_readers.py header -runs=400000 -seed=1 -max_len=4096
-    python tests/hostile/fuzz_readers.py index -runs=300000 -seed=1 -max_len=2048
-    python tests/hostile/fuzz_readers.py config -runs=300000 -seed=1 -max_len=2048
+    python -m tests.hostile.fuzz_readers header -runs=400000 -seed=1 -max_len=4096
+    python -m tests.hostile.fuzz_readers index|config|adapter -runs=300000 -seed=1 -max_len=2048
 
 Every input must end in a catalogue and its matrices, or in an error of this project with one printable message. Any
 other exception, 10 seconds or 500 MB stop the run with the input that caused it. Needs the extra `fuzz`.
@@ -13,73 +12,26 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import atheris
 import numpy as np
 
 with atheris.instrument_imports(include=["llmtrap.checkpoint"]):
+    from tests.hostile import fuzz_checkpoints as made
+    from tests.hostile.fuzz_checkpoints import MemorySource, shard
+
+    from llmtrap.checkpoint.adapted import adapt
+    from llmtrap.checkpoint.adapters import read_adapter
     from llmtrap.checkpoint.catalogue import read_catalogue
+    from llmtrap.checkpoint.checkpoint import Checkpoint
     from llmtrap.checkpoint.find import find_matrices
     from llmtrap.checkpoint.headers import BITS, read_header
-    from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, SourceIdentity, lend
     from llmtrap.checkpoint.tensors import Catalogue
-    from llmtrap.errors import CheckpointError, LlmtrapError
+    from llmtrap.errors import LlmtrapError
 
 LIMITS = ("-timeout=10", "-rss_limit_mb=500", "-print_final_stats=1", "-verbosity=0")
-
-
-@dataclass(frozen=True)
-class MemorySource:
-    """A checkpoint whose files are bytes in memory."""
-
-    contents: dict[str, bytes]
-
-    @property
-    def identity(self) -> SourceIdentity:
-        return SourceIdentity("fuzzed", "folder")
-
-    def files(self) -> tuple[FileEntry, ...]:
-        return tuple(FileEntry(name, len(self.contents[name])) for name in sorted(self.contents))
-
-    def read(self, span: ByteRange) -> Bytes:
-        data = np.frombuffer(self.contents[span.file], dtype=np.uint8)[span.start : span.stop]
-        if data.size != span.size:
-            raise CheckpointError("the file is shorter than the range", file=span.file)
-        return data.copy()
-
-    def open(self, span: ByteRange) -> AbstractContextManager[Bytes]:
-        return lend(self.read(span))
-
-    def read_into(self, span: ByteRange, out: Bytes) -> None:
-        out[:] = self.read(span)
-
-    def prefetch(self, spans: Iterable[ByteRange]) -> None:
-        """All of it is here."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def shard(header: dict[str, object], data: int) -> bytes:
-    """A safetensors file of zeros."""
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + bytes(data)
-
-
-ATTENTION = "model.layers.0.self_attn.q_proj.weight"
-EXPERTS = "model.layers.0.mlp.experts.down_proj"
-PLAIN = {ATTENTION: {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}}
-PACKED: dict[str, object] = {
-    f"{EXPERTS}_blocks": {"dtype": "U8", "shape": [2, 32, 1, 16], "data_offsets": [0, 1024]},
-    f"{EXPERTS}_scales": {"dtype": "U8", "shape": [2, 32, 1], "data_offsets": [1024, 1088]},
-}
-NAMES = [*PLAIN, *PACKED, f"{EXPERTS}_bias", "lm_head.weight", "model.a.weight_scale_inv", ""]
-CONFIG = {"model_type": "gpt_oss", "num_hidden_layers": 1, "quantization_config": {"quant_method": "mxfp4"}}
-INDEX = {"weight_map": {ATTENTION: "a.safetensors", **dict.fromkeys(PACKED, "b.safetensors")}}
 
 
 def header(data: bytes) -> None:
@@ -95,7 +47,7 @@ def header(data: bytes) -> None:
         content = _nearly_sensible(provider)
     source = MemorySource({"model.safetensors": content})
     entries = read_header(source, source.files()[0])
-    find_matrices(Catalogue(source.identity, {e.name: e for e in entries}, source.files(), CONFIG, ()))
+    find_matrices(Catalogue(source.identity, {e.name: e for e in entries}, source.files(), made.CONFIG, ()))
 
 
 def _nearly_sensible(provider: atheris.FuzzedDataProvider) -> bytes:
@@ -103,9 +55,7 @@ def _nearly_sensible(provider: atheris.FuzzedDataProvider) -> bytes:
     tensors: dict[str, object] = {}
     end = 0
     for _ in range(provider.ConsumeIntInRange(0, 6)):
-        name = provider.PickValueInList(
-            [*PLAIN, *PACKED, f"{EXPERTS}_bias", "lm_head.weight", "a.weight_scale_inv", ""]
-        )
+        name = provider.PickValueInList(made.NAMES)
         name += provider.ConsumeUnicode(provider.ConsumeIntInRange(0, 6))
         dtype = provider.PickValueInList([*BITS, "F99"])
         shape = provider.ConsumeIntListInRange(provider.ConsumeIntInRange(0, 4), 0, 40)
@@ -117,28 +67,85 @@ def _nearly_sensible(provider: atheris.FuzzedDataProvider) -> bytes:
 
 
 def index(data: bytes) -> None:
-    """Bytes as the index of two good shards."""
-    text = _splice(data, json.dumps(INDEX).encode())
-    files = {"a.safetensors": shard(dict(PLAIN), 64), "b.safetensors": shard(PACKED, 1088)}
-    find_matrices(read_catalogue(MemorySource(files | {"model.safetensors.index.json": text})))
+    """Bytes, or an index that nearly makes sense, beside two good shards."""
+
+    def sensible(provider: atheris.FuzzedDataProvider) -> object:
+        places = {
+            provider.PickValueInList(made.NAMES): provider.PickValueInList(made.SHARDS)
+            for _ in range(provider.ConsumeIntInRange(0, 5))
+        }
+        return {"weight_map": places if provider.ConsumeBool() else made.INDEX["weight_map"] | places}
+
+    text = _document(data, made.INDEX, sensible)
+    files = {"a.safetensors": shard(dict(made.PLAIN), 64), "b.safetensors": shard(made.PACKED, 1088)}
+    find_matrices(read_catalogue(MemorySource(files | {made.INDEX_NAME: text})))
 
 
 def config(data: bytes) -> None:
-    """Bytes as the configuration of a good checkpoint."""
-    text = _splice(data, json.dumps(CONFIG).encode())
-    files = {"model.safetensors": shard(PLAIN | PACKED, 1088 + 64) if data[:1] == b"+" else shard(PACKED, 1088)}
-    find_matrices(read_catalogue(MemorySource(files | {"config.json": text})), split_fused=data[-1:] == b"+")
+    """Bytes, or a configuration that nearly makes sense, of a good checkpoint."""
+
+    def sensible(provider: atheris.FuzzedDataProvider) -> object:
+        return {"model_type": provider.PickValueInList(made.FUSING)} | _object(provider, made.CONFIG_KEYS, 3)
+
+    text = _document(data, made.CONFIG, sensible)
+    weights = shard(made.FUSED, 192) if len(data) % 2 else shard(made.PACKED, 1088)
+    files = {"model.safetensors": weights, "config.json": text}
+    for split in (False, True):
+        find_matrices(read_catalogue(MemorySource(files)), split_fused=split)
 
 
-def _splice(data: bytes, sound: bytes) -> bytes:
-    """The bytes alone, or put into a sound document in the place of some of its own."""
-    if len(data) < 4 or data[0] < 128:
+def adapter(data: bytes) -> None:
+    """Bytes, or a configuration that nearly makes sense, of an adapter whose factors fit its base."""
+    text = _document(data, made.ADAPTER, lambda provider: made.ADAPTER | _object(provider, made.ADAPTER_KEYS, 2))
+    source = MemorySource({"adapter_model.safetensors": shard(made.FACTORS, 64), "adapter_config.json": text})
+    base = MemorySource({"model.safetensors": shard(dict(made.PLAIN), 64)})
+    catalogue = read_catalogue(base)
+    found = find_matrices(catalogue)
+    adapted = adapt(
+        Checkpoint(base, catalogue, found.matrices, found.skipped, found.family), read_adapter(source), source
+    )
+    for matrix in adapted.matrices:
+        matrix.read(adapted.source)
+
+
+def _document(
+    data: bytes, sound: Mapping[str, object], sensible: Callable[[atheris.FuzzedDataProvider], object]
+) -> bytes:
+    """The bytes alone, or put into a sound document in the place of some of its own, or turned into a document."""
+    if len(data) < 4 or data[0] < 64:
         return data
-    start, length = data[1] * len(sound) // 256, data[2] % 32
-    return sound[:start] + data[3:] + sound[start + length :]
+    if data[0] < 160:
+        text = json.dumps(sound).encode()
+        start, length = data[1] * len(text) // 256, data[2] % 32
+        return text[:start] + data[3:] + text[start + length :]
+    return json.dumps(sensible(atheris.FuzzedDataProvider(data[1:]))).encode()
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"header": header, "index": index, "config": config}
+def _object(provider: atheris.FuzzedDataProvider, keys: list[str], depth: int) -> dict[str, object]:
+    """Keys that a reader looks for, with values of any kind."""
+    return {
+        provider.PickValueInList(keys): _value(provider, keys, depth) for _ in range(provider.ConsumeIntInRange(0, 6))
+    }
+
+
+def _value(provider: atheris.FuzzedDataProvider, keys: list[str], depth: int) -> object:
+    kind = provider.ConsumeIntInRange(0, 8 if depth else 5)
+    if kind < 2:
+        return provider.ConsumeIntInRange(-1, 16)
+    if kind == 2:
+        return provider.PickValueInList([True, False, None, 1 << 62, 10**400, -1, 0.5, 1e308])
+    if kind == 3:
+        return provider.PickValueInList(made.WORDS)
+    if kind == 4:
+        return provider.ConsumeUnicode(provider.ConsumeIntInRange(0, 12))
+    if kind == 5:
+        return provider.ConsumeFloat()
+    if kind == 6:
+        return [_value(provider, keys, 0) for _ in range(provider.ConsumeIntInRange(0, 3))]
+    return _object(provider, keys, depth - 1)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"header": header, "index": index, "config": config, "adapter": adapter}
 
 
 def checked(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
@@ -159,7 +166,9 @@ def main() -> None:
     """Fuzz the target named first, with libFuzzer's options after it."""
     name, *options = sys.argv[1:]
     with tempfile.TemporaryDirectory() as corpus:
-        for number, seed in enumerate((json.dumps(PLAIN), json.dumps(INDEX), json.dumps(CONFIG), "{}", "\x80\x02")):
+        for number, seed in enumerate(
+            (*map(json.dumps, (made.PLAIN, made.INDEX, made.CONFIG, made.ADAPTER)), "{}", "\x80\x02")
+        ):
             Path(corpus, f"seed{number}").write_text(seed, encoding="utf-8")
         atheris.Setup([sys.argv[0], *LIMITS, *options, corpus], checked(TARGETS[name]))
         atheris.Fuzz()

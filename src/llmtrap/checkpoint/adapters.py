@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from llmtrap.checkpoint.encodings.plain import DTYPES, PlainTensor
 from llmtrap.checkpoint.headers import read_header
 from llmtrap.checkpoint.names import natural_key, printable
+from llmtrap.checkpoint.patterns import Patterns
 from llmtrap.checkpoint.sources.base import ByteRange, FileEntry, Source
 from llmtrap.checkpoint.strict_json import read_object
 from llmtrap.checkpoint.tensors import Skipped, TensorEntry
@@ -26,14 +27,12 @@ from llmtrap.errors import CheckpointError, UnsafeFileError, UnsupportedError
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MAX_CONFIG = 10_000_000
-MAX_PATTERN = 300
 
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
 _MERGE = "Merge it into its base model (peft: merge_and_unload, then save_pretrained) and give that"
 _AGAIN = "Save the adapter again with peft"
-# A quantifier on a group, or many of them, can make matching take for ever: such a pattern is not run.
-_RISKY = re.compile(r"\)\s*[*+?{]|([*+{].*){3}", re.DOTALL)
+_LARGEST = 1e30  # of a rank or an alpha: beyond it the update leaves float64
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,11 @@ def read_adapter(source: Source) -> Adapter:
             saved[name] = entry
         else:
             skipped.append(Skipped(printable(entry.name), "one-dimensional (a bias, a norm or another vector)"))
-    pairs = [_pair(module, embedding, found, config) for (module, embedding), found in factors.items()]
+    ranks, alphas = (
+        Patterns(config.get(key) or {}, key=key, file=CONFIG, remedy=_MERGE)
+        for key in ("rank_pattern", "alpha_pattern")
+    )
+    pairs = [_pair(module, embedding, found, config, ranks, alphas) for (module, embedding), found in factors.items()]
     if not pairs and not saved:
         raise CheckpointError("the adapter changes no weight matrix", file=WEIGHTS, remedy=_AGAIN)
     pairs.sort(key=lambda pair: natural_key(pair.module))
@@ -182,7 +185,10 @@ def _refuse(problem: str, file: str = CONFIG) -> None:
     raise UnsupportedError(problem, file=file, remedy=_MERGE)
 
 
-def _pair(module: str, embedding: bool, found: dict[str, TensorEntry], config: dict[str, Any]) -> LoraPair:
+def _pair(
+    module: str, embedding: bool, found: dict[str, TensorEntry], config: dict[str, Any], ranks: Patterns,
+    alphas: Patterns,
+) -> LoraPair:  # fmt: skip
     shown = printable(module)
     if set(found) != {"A", "B"}:
         raise CheckpointError("a LoRA factor without its partner", file=WEIGHTS, tensor=shown, remedy=_AGAIN)
@@ -195,44 +201,22 @@ def _pair(module: str, embedding: bool, found: dict[str, TensorEntry], config: d
     if rank != b.shape[1] or 0 in (*a.shape, *b.shape):
         problem = f"factors of shapes {list(a.shape)} and {list(b.shape)} do not fit"
         raise CheckpointError(problem, file=WEIGHTS, tensor=shown, remedy=_AGAIN)
-    stated = _by_pattern(config, "rank_pattern", module, config.get("r"))
+    stated = _number(ranks.find(module, config.get("r")), "rank_pattern")
     if stated is not None and stated != rank:
         problem = f"{CONFIG} gives rank {stated:g}, the factors have {rank}"
         raise CheckpointError(problem, file=WEIGHTS, tensor=shown, remedy=_AGAIN)
-    alpha = _by_pattern(config, "alpha_pattern", module, config.get("lora_alpha"))
+    alpha = _number(alphas.find(module, config.get("lora_alpha")), "alpha_pattern")
     if alpha is None:
         raise CheckpointError("there is no lora_alpha", file=CONFIG, tensor=shown, remedy=_AGAIN)
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     return LoraPair(module, a, b, scale, embedding or bool(config.get("fan_in_fan_out")))
 
 
-def _by_pattern(config: dict[str, Any], key: str, module: str, default: object) -> float | None:
-    """The value of the first pattern that fits the end of the module's name, as PEFT reads them; else the default."""
-    patterns = config.get(key) or {}
-    if not isinstance(patterns, dict):
-        raise CheckpointError(f"{key} is not an object", file=CONFIG, remedy=_AGAIN)
-    for pattern, value in patterns.items():
-        if _fits(pattern, module):
-            return _number(value, key)
-    return None if default is None else _number(default, key)
-
-
-def _fits(pattern: str, module: str) -> bool:
-    if module == pattern or module.endswith(f".{pattern}"):
-        return True
-    if not re.search(r"[^\w.]", pattern):
-        return False
-    if len(pattern) > MAX_PATTERN or _RISKY.search(pattern) or len(module) > MAX_PATTERN:
-        problem = f"the pattern {printable(pattern, 80)!r} is not run: it might never end"
-        raise UnsupportedError(problem, file=CONFIG, remedy=_MERGE)
-    try:
-        return re.match(rf"(.*\.)?({pattern})$", module) is not None
-    except re.error as error:
-        problem = f"{printable(pattern, 80)!r} is no pattern: {error}"
-        raise CheckpointError(problem, file=CONFIG, remedy=_AGAIN) from error
-
-
-def _number(value: object, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise CheckpointError(f"{key} holds {printable(repr(value), 40)}, no number", file=CONFIG, remedy=_AGAIN)
+def _number(value: object, key: str) -> float | None:
+    if value is None:
+        return None
+    # Compared before it is converted: an integer of 400 digits is no float.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
+        problem = f"{key} holds {printable(repr(value), 40)}, no number that could be meant"
+        raise CheckpointError(problem, file=CONFIG, remedy=_AGAIN)
     return float(value)
