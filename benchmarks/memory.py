@@ -16,11 +16,13 @@ class PeakMemory:
     """Peaks of a process tree, in bytes.
 
     `high_water` is the sum over processes of VmHWM, mapped file pages included; `anonymous` the greatest sum of RssAnon
-    seen at one moment, which is what cannot be given back; `processes` the greatest number seen.
+    seen at one moment, which is what cannot be given back; `largest` the greatest VmHWM of one process; `processes` the
+    greatest number seen.
     """
 
     high_water: int
     anonymous: int
+    largest: int
     processes: int
     seconds: float
 
@@ -46,7 +48,7 @@ def run_measured(command: Sequence[str]) -> PeakMemory:
         output = process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{output[-2000:]}")
-    return PeakMemory(sum(high_water.values()), anonymous, processes, seconds)
+    return PeakMemory(sum(high_water.values()), anonymous, max(high_water.values(), default=0), processes, seconds)
 
 
 def _tree(root: int) -> list[int]:

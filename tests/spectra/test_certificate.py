@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from llmtrap.spectra.certificate import (
     Bulk,
     bulk_of,
+    bulk_of_histogram,
     certify,
     entry_limit,
     exceedances,
@@ -46,6 +47,23 @@ def test_the_ratios_are_their_formulas() -> None:
     assert found.max_sigmas == pytest.approx((20 - 0.05) / math.sqrt(3.9))
     assert found.kurtosis == 3.5
     assert found == certify((512, 256), moments, bulk)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_bulk_of_counted_values_is_that_of_the_entries(seed: int) -> None:
+    """Gaussian, heavy-tailed, with planted entries that hold most of the variance, one-hot, and constant."""
+    rng = np.random.default_rng(seed)
+    matrix = np.round(rng.standard_t(2.5 if seed % 2 else 30, (120, 80)) * 64).astype(np.float32) / 64 + seed
+    if seed in (2, 3):
+        matrix[::17, ::13] = 4e3
+    if seed == 6:
+        matrix = np.eye(120, 80, dtype=np.float32)
+    if seed == 7:
+        matrix[:] = 2.5
+    values, counts = np.unique(matrix.astype(np.float64), return_counts=True)
+    found, expected = bulk_of_histogram((120, 80), values, counts), bulk_by_blocks(matrix)
+    assert found.mean == pytest.approx(expected.mean, rel=1e-5)
+    assert found.variance == pytest.approx(expected.variance, rel=1e-5)
 
 
 @pytest.mark.parametrize(

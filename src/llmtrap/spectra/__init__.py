@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from llmtrap.spectra.analysis import (
     AnalysisSettings,
-    ArrayReader,
     MatrixAnalysis,
-    MatrixReader,
-    NonFiniteEntries,
     TrapAnalysis,
     analyse,
 )
@@ -20,6 +17,7 @@ from llmtrap.spectra.certificate import Bulk, Certificate
 from llmtrap.spectra.esd import Esd, LogHistogram, compute_esd, log_histogram
 from llmtrap.spectra.moments import Moments
 from llmtrap.spectra.power_law import PowerLawFit, fit_power_law
+from llmtrap.spectra.readers import ArrayReader, MatrixReader, NonFiniteEntries
 from llmtrap.spectra.traps import ShuffleCount
 
 __all__ = [

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from itertools import chain
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.errors import MatrixError
-from llmtrap.packed import Packed
 from llmtrap.spectra.backends import Backend, NumpyBackend
 from llmtrap.spectra.causes import FoundTrap, find_causes, suspect_distance
-from llmtrap.spectra.certificate import Bulk, Certificate, bulk_of, certify, exceedances
+from llmtrap.spectra.certificate import (
+    Bulk,
+    Certificate,
+    Exceedances,
+    bulk_of,
+    bulk_of_histogram,
+    certify,
+    exceedances,
+)
 from llmtrap.spectra.esd import Esd, LogHistogram, compute_esd, esd_of_arrays, log_histogram
 from llmtrap.spectra.marchenko_pastur import BulkFit
 from llmtrap.spectra.moments import (
@@ -25,6 +33,15 @@ from llmtrap.spectra.moments import (
     power_of_two_scale,
 )
 from llmtrap.spectra.on_device import OnDevice
+from llmtrap.spectra.readers import (
+    ArrayReader,
+    Histogram,
+    MatrixReader,
+    NonFiniteEntries,
+    as_floats,
+    locate_non_finite,
+)
+from llmtrap.spectra.single_pass import SinglePass, ValueCounter
 from llmtrap.spectra.tracy_widom import EdgeLaw
 from llmtrap.spectra.traps import (
     RELIABLE_FROM_SIDE,
@@ -41,59 +58,9 @@ from llmtrap.spectra.traps import (
 
 Floats = NDArray[np.floating]
 TrapMethod = Literal["certified", "measured", "undecided"]
-Histogram = tuple[NDArray[np.float64], NDArray[np.int64]]
 
-# Entries held in memory at once; larger matrices are read by blocks as often as needed (200 MB of float32).
+# Entries held in memory at once (200 MB of float32); larger matrices are read by blocks, once where that is enough.
 HELD_ENTRIES = 50_000_000
-
-
-class MatrixReader(Protocol):
-    """A matrix that can be read top to bottom as often as needed.
-
-    `shape` is rows × columns as stored.
-    """
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        ...
-
-    def blocks(self) -> Iterator[Floats]:
-        """Yield blocks of rows, float32 or float64; a block may be overwritten by the next."""
-        ...
-
-    def histogram(self) -> Histogram | None:
-        """Values and how often each occurs, where the storage format makes that cheaper than decoding; else None."""
-        ...
-
-    def packed_blocks(self) -> Iterator[Packed] | None:
-        """The blocks as they are stored, for a device to decode; None where only `blocks` has them."""
-        ...
-
-
-@dataclass(frozen=True)
-class ArrayReader:
-    """A matrix in memory."""
-
-    array: Floats
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        rows, columns = self.array.shape
-        return int(rows), int(columns)
-
-    def blocks(self) -> Iterator[Floats]:
-        """One block."""
-        yield self.array
-
-    def histogram(self) -> Histogram | None:
-        """An array in memory is quickest summed as it is."""
-        return None
-
-    def packed_blocks(self) -> Iterator[Packed] | None:
-        """An array in memory is decoded already."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -108,16 +75,6 @@ class AnalysisSettings:
     rule: str = "tracy-widom"
     shuffles: int = 5
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class NonFiniteEntries:
-    """How many entries are NaN or infinite, and where the first is (row, column of the stored matrix)."""
-
-    nan: int
-    inf: int
-    row: int
-    column: int
 
 
 @dataclass(frozen=True)
@@ -188,7 +145,7 @@ def analyse(
     Raises:
         MatrixError: the squares of the entries leave float64 (the largest is beyond 10^±140).
     """
-    reader = ArrayReader(_as_floats(matrix)) if isinstance(matrix, np.ndarray) else matrix
+    reader = ArrayReader(as_floats(matrix)) if isinstance(matrix, np.ndarray) else matrix
     chosen = settings or AnalysisSettings()
     run = _Analysis(
         reader,
@@ -207,31 +164,6 @@ def analyse(
         ) from None
 
 
-def _as_floats(array: NDArray[np.generic]) -> Floats:
-    """The array in a float width that holds its values: BLAS and the sums know float32 and float64 alone."""
-    if array.dtype in (np.float32, np.float64):
-        return np.asarray(array)
-    return np.asarray(array, dtype=np.float32 if array.dtype.itemsize <= 2 else np.float64)
-
-
-def locate_non_finite(blocks: Iterable[Floats]) -> NonFiniteEntries:
-    """Count the entries that are no numbers and find the first."""
-    nan = inf = 0
-    first: tuple[int, int] | None = None
-    top = 0
-    for block in blocks:
-        bad = ~np.isfinite(block)
-        if bad.any():
-            nans = int(np.isnan(block).sum())
-            nan, inf = nan + nans, inf + int(bad.sum()) - nans
-            if first is None:
-                row, column = (int(k[0]) for k in np.nonzero(bad))
-                first = (top + row, column)
-        top += block.shape[0]
-    row, column = first or (0, 0)
-    return NonFiniteEntries(nan, inf, row, column)
-
-
 class _Analysis:
     """One matrix's way through the measurements; holds its entries where they fit."""
 
@@ -242,6 +174,9 @@ class _Analysis:
         self._backend = backend
         self._shape = reader.shape
         self._held: Floats | None = None
+        self._passed: SinglePass | None = None
+        self._counted: Histogram | None = None
+        self._non_finite: NonFiniteEntries | None = None
         self._borrowed = isinstance(reader, ArrayReader)
         packed = None if backend.decoder is None else reader.packed_blocks()
         self._device: OnDevice | None = None
@@ -255,7 +190,7 @@ class _Analysis:
 
     def non_finite(self) -> NonFiniteEntries:
         """Where the entries are that are no numbers."""
-        return locate_non_finite(self._read())
+        return self._non_finite or locate_non_finite(self._read())
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -270,14 +205,16 @@ class _Analysis:
                 sums.add(array)
             return sums.finish(_Again(self._device.arrays))
         if self._settings.alpha or self._settings.traps == "measure":
-            if self._fits():
-                return self._hold()
-        elif (counted := self._reader.histogram()) is not None:
-            return moments_of_histogram(*counted)
+            return self._hold() if self._fits() else self._pass_once()
+        self._counted = self._reader.histogram()
+        if self._counted is not None:
+            return moments_of_histogram(*self._counted)
+        if not self._fits():
+            return self._pass_once()
         sums = MomentPass()
-        for block in self._reader.blocks():
-            sums.add(block)
-        return sums.finish(_Again(self._reader.blocks))
+        for _ in self._summed(sums):
+            pass
+        return sums.finish(_Again(self._read))
 
     def _fits(self) -> bool:
         # A matrix wider than tall has its Gram matrix formed in one go, so it must be held whatever its size.
@@ -289,8 +226,7 @@ class _Analysis:
         sums = MomentPass()
         held: Floats | None = None
         top = 0
-        for block in self._read():
-            sums.add(block)
+        for block in self._summed(sums):
             if self._borrowed:
                 held = block
                 break
@@ -301,8 +237,31 @@ class _Analysis:
         self._held = held if held is not None else np.zeros(self._shape, dtype=np.float32)
         return sums.finish([self._held])
 
+    def _pass_once(self) -> Moments:
+        """Read a matrix that is not held, and gather what it would be read again for."""
+        sums = MomentPass()
+        self._passed = SinglePass(self._shape, self._backend, gram=self._settings.alpha)
+        for block in self._summed(sums):
+            self._passed.add(block)
+        self._counted = self._passed.histogram
+        return sums.finish(_Again(self._read)) if self._counted is None else moments_of_histogram(*self._counted)
+
+    def _summed(self, sums: MomentPass) -> Iterator[Floats]:
+        """The blocks once they are in the sums. Where one holds NaN the rest is searched too, since it comes anyway."""
+        top = 0
+        blocks = iter(self._read())
+        for block in blocks:
+            try:
+                sums.add(block)
+            except NonFiniteError:
+                self._non_finite = locate_non_finite(chain([block], blocks), top)
+                raise
+            top += block.shape[0]
+            yield block
+
     def _blocks(self) -> Iterator[Floats]:
-        if self._held is None and self._device is not None and self._fits():
+        """The matrix once more: held from now on where it fits, since a shuffle will need it too."""
+        if self._held is None and self._fits() and (self._settings.traps != "certify" or self._device is not None):
             self._hold()
         if self._held is not None:
             yield self._held
@@ -315,11 +274,22 @@ class _Analysis:
         scale = power_of_two_scale(max(abs(moments.minimum), abs(moments.maximum)))
         if self._device is not None:
             return esd_of_arrays(self._device.arrays, self._shape, self._backend, scale=scale)
-        double = self._held is not None and self._held.dtype == np.float64
-        return compute_esd(self._blocks, self._shape, self._backend, scale=scale, double=double)
+        double, gram = self._held is not None and self._held.dtype == np.float64, None
+        if self._passed is not None:
+            double, gram, self._passed.gram = self._passed.double, self._passed.gram, None
+        return compute_esd(self._blocks, self._shape, self._backend, scale=scale, double=double, gram=gram)
+
+    def _bulk(self, moments: Moments) -> Bulk:
+        if self._counted is not None:
+            return bulk_of_histogram(self._shape, *self._counted)
+        return bulk_of(self._shape, moments, self._blocks, self._beyond)
+
+    def _beyond(self, centre: float, distance: float) -> Exceedances:
+        kept = None if self._passed is None else self._passed.farthest.beyond(centre, distance)
+        return exceedances(self._blocks(), centre, distance) if kept is None else kept
 
     def _traps(self, moments: Moments) -> TrapAnalysis:
-        bulk = bulk_of(self._shape, moments, self._blocks)
+        bulk = self._bulk(moments)
         certificate = certify(self._shape, moments, bulk)
         n, m = max(self._shape), min(self._shape)
         rule, reliable = self._settings.rule, m >= RELIABLE_FROM_SIDE
@@ -329,7 +299,7 @@ class _Analysis:
         if bulk.variance == 0 or not shuffling:
             method: TrapMethod = "certified" if certificate.certified else "undecided"
             return TrapAnalysis(method, rule, certificate, bulk, edge, reliable)
-        far = exceedances(self._blocks(), bulk.mean, suspect_distance(self._shape, bulk))
+        far = self._beyond(bulk.mean, suspect_distance(self._shape, bulk))
         entries = self._entries(bulk)
         measured = measure_traps(entries, bulk, self._search, self._backend)
         found: tuple[FoundTrap, ...] = ()
@@ -346,9 +316,10 @@ class _Analysis:
     def _entries(self, bulk: Bulk) -> Entries:
         shape = (max(self._shape), min(self._shape))
         if self._held is None and not self._fits():
-            counted = self._reader.histogram()
-            if counted is not None:
-                values, counts = counted
+            if self._counted is None and self._device is not None:
+                self._counted = self._count()
+            if self._counted is not None:
+                values, counts = self._counted
                 standard = standardise(values.astype(np.float32), bulk)
                 return CountedEntries(standard.astype(np.float64), counts, shape, _largest(standard))
         if self._held is None:
@@ -359,6 +330,13 @@ class _Analysis:
         if not self._borrowed:
             self._held = None
         return HeldEntries(standard, shape, _largest(standard))
+
+    def _count(self) -> Histogram | None:
+        """Count the values of a matrix that is on a device: the checkpoint is not read again for it."""
+        counter = ValueCounter()
+        for block in self._read():
+            counter.add(block)
+        return counter.histogram
 
 
 @dataclass(frozen=True)

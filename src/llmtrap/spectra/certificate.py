@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.spectra.moments import MomentPass, Moments
+from llmtrap.spectra.moments import MomentPass, Moments, moments_of_histogram
 
 Floats = NDArray[np.floating]
 
@@ -131,12 +131,23 @@ def _outside(block: Floats, centre: float, distance: float) -> NDArray[np.bool_]
     return (block > min(centre + distance, greatest)) | (block < max(centre - distance, -greatest))
 
 
-def bulk_of(shape: tuple[int, int], moments: Moments, blocks: Callable[[], Iterable[Floats]]) -> Bulk:
+def bulk_of(
+    shape: tuple[int, int],
+    moments: Moments,
+    blocks: Callable[[], Iterable[Floats]],
+    beyond: Callable[[float, float], Exceedances] | None = None,
+) -> Bulk:
     """Leave out the entries beyond the entry limit, again and again until the limit settles.
 
     The blocks are read again only where the largest entry passes the limit. At most 4√(NM)·(s₀/s)² entries are ever
     held, by Chebyshev's inequality. A bulk never loses its last spread: where leaving entries out would leave a
     constant (a one-hot matrix), they stay.
+
+    Args:
+        shape: rows and columns.
+        moments: of all entries.
+        blocks: gives the matrix top to bottom, as often as called.
+        beyond: `exceedances` given centre and distance, where they come quicker than from the blocks.
     """
     limit = entry_limit(*shape)
     whole = Bulk(moments.mean, moments.variance)
@@ -148,7 +159,8 @@ def bulk_of(shape: tuple[int, int], moments: Moments, blocks: Callable[[], Itera
         if reach == 0.0 or bulk.deviation * limit < reach:
             reach = _COLLECT_FROM * limit * bulk.deviation
             centre = bulk.mean
-            values = exceedances(blocks(), centre, reach).values.astype(np.float64)
+            found = exceedances(blocks(), centre, reach) if beyond is None else beyond(centre, reach)
+            values = found.values.astype(np.float64)
         # The collection is centred on the mean of its own time; entries between the two limits are few and inside.
         gone = values[np.abs(values - bulk.mean) > limit * bulk.deviation]
         settled = _without(moments, gone)
@@ -162,6 +174,24 @@ def bulk_of(shape: tuple[int, int], moments: Moments, blocks: Callable[[], Itera
         if settled == bulk:
             return bulk
         bulk = settled
+    return bulk
+
+
+def bulk_of_histogram(shape: tuple[int, int], values: NDArray[np.float64], counts: NDArray[np.int64]) -> Bulk:
+    """The same for a matrix known by the values it holds and how often: by its own moments in each round."""
+    limit = entry_limit(*shape)
+    inside = counts > 0
+    bulk: Bulk | None = None
+    for _ in range(100):
+        moments = moments_of_histogram(values[inside], counts[inside])
+        found = Bulk(moments.mean, moments.variance)
+        if bulk is not None and (found == bulk or found.variance == 0):
+            return bulk
+        bulk = found
+        inside = (counts > 0) & (np.abs(values - bulk.mean) <= limit * bulk.deviation)
+        if not inside.any():
+            return bulk
+    assert bulk is not None  # noqa: S101 - the loop ran
     return bulk
 
 

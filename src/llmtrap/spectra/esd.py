@@ -79,6 +79,11 @@ class Esd:
         return max(0.0, float(-(p * np.log(p)).sum() / math.log(self.eigenvalues.size)))
 
 
+def first_precision(shape: tuple[int, int], *, double: bool) -> str:
+    """The float width in which a spectrum is computed first; `double` for float64 weights."""
+    return "float64" if double or min(shape) <= DOUBLE_UP_TO else "float32"
+
+
 def compute_esd(
     blocks: Callable[[], Iterable[Floats]],
     shape: tuple[int, int],
@@ -86,6 +91,7 @@ def compute_esd(
     *,
     scale: float = 1.0,
     double: bool = False,
+    gram: Array | None = None,
 ) -> Esd:
     """Eigenvalues of the Gram matrix of the shorter side, of a matrix on the host.
 
@@ -95,8 +101,13 @@ def compute_esd(
         backend: where to compute.
         scale: a power of two that brings the entries near 1 where squares would leave float32.
         double: float64 at once.
+        gram: the Gram matrix in `first_precision` where it is there already, unscaled; it may be destroyed.
     """
-    return esd_of_arrays(lambda: map(backend.from_host, blocks()), shape, backend, scale=scale, double=double)
+
+    def arrays() -> Iterable[Array]:
+        return map(backend.from_host, blocks())
+
+    return esd_of_arrays(arrays, shape, backend, scale=scale, double=double, gram=gram)
 
 
 def esd_of_arrays(
@@ -106,6 +117,7 @@ def esd_of_arrays(
     *,
     scale: float = 1.0,
     double: bool = False,
+    gram: Array | None = None,
 ) -> Esd:
     """The same of a matrix whose blocks are the backend's own arrays.
 
@@ -114,26 +126,25 @@ def esd_of_arrays(
 
     The arguments are those of `compute_esd`.
     """
-    side = min(shape)
-    precision = "float64" if double or side <= DOUBLE_UP_TO else "float32"
+    precision = first_precision(shape, double=double)
+    if gram is None or scale != 1.0:
+        gram = _gram(arrays(), shape, backend, precision, scale)
     while True:
-        eigenvalues = _eigenvalues(arrays(), shape, backend, precision, scale)
+        eigenvalues = np.sort(backend.eigenvalues(gram)) / scale**2
         fit = fit_power_law(eigenvalues)
         if precision == "float64" or not _needs_double(eigenvalues, fit):
             # A Gram matrix has no negative eigenvalues; rounding makes some.
             return Esd(np.clip(eigenvalues, 0.0, None), fit, precision)
         precision = "float64"
+        gram = _gram(arrays(), shape, backend, precision, scale)
 
 
-def _eigenvalues(
-    arrays: Iterable[Array], shape: tuple[int, int], backend: Backend, precision: str, scale: float
-) -> NDArray[np.float64]:
+def _gram(arrays: Iterable[Array], shape: tuple[int, int], backend: Backend, precision: str, scale: float) -> Array:
     gram = backend.gram(min(shape), precision)
     wide = shape[0] < shape[1]
     for array in arrays:
         gram = backend.add_gram(gram, array, transposed=wide, scale=scale)
-    values = np.sort(backend.eigenvalues(gram))
-    return values if scale == 1.0 else values / scale**2
+    return gram
 
 
 def _needs_double(eigenvalues: NDArray[np.float64], fit: PowerLawFit | None) -> bool:

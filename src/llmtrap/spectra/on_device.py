@@ -17,7 +17,7 @@ from llmtrap.spectra.moments import NonFiniteError, Sums
 Floats = NDArray[np.floating]
 
 # Packed bytes of one matrix that stay on the device between two passes; a larger matrix is read and sent again.
-KEPT_BYTES = 1 << 30
+KEPT_BYTES = 2 << 30
 
 
 class OnDevice:

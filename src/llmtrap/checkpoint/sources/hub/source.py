@@ -47,7 +47,7 @@ class HubOptions:
     patience: float = 300.0
     timeout: float = 10.0
     budget: int = 256 << 20
-    keep: int = 2 << 30
+    keep: int = 64 << 20
     piece: int = 8 << 20
     threads: int = 8
 

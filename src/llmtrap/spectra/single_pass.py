@@ -1,0 +1,160 @@
+"""A matrix too large to hold, read once: what later measures ask of its entries is gathered while they pass by.
+
+A checkpoint on a hub would else be fetched once for each measure, or held as it is stored. Three things stand for the
+entries once they are gone: their Gram matrix for the spectrum; how often each value occurs, which is all that the
+moments, the bulk and a shuffle depend on; and the entries farthest out with their places, for naming a trap's cause.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtrap.spectra.backends import Array, Backend
+from llmtrap.spectra.certificate import Exceedances, exceedances
+from llmtrap.spectra.esd import first_precision
+from llmtrap.spectra.readers import Histogram
+
+Floats = NDArray[np.floating]
+
+# Bits that stay 0 at the end of a float32 that was a bfloat16 (or a code of 8 bits and less), and a float16.
+SPARE_BITS = (16, 13)
+# Codes counted at once: large enough to pay for the table, small enough to stay in the cache.
+_COUNTED = 1 << 18
+# Entries compared with the limits at once.
+_SEARCHED = 1 << 20
+# Times √(NM): a bulk with all of the matrix' spread leaves at most 1.6 of them beyond the distance of a suspect.
+_FARTHEST = 4
+
+
+class ValueCounter:
+    """How often each value occurs, of float32 entries whose last bits are 0: formats of 16 bits and less.
+
+    `histogram` is None once an entry had more bits: such a matrix has too many values to count.
+    """
+
+    def __init__(self) -> None:
+        self._spare = SPARE_BITS[0]
+        self._counts: NDArray[np.int64] | None = np.zeros(1 << (32 - self._spare), dtype=np.int64)
+
+    def add(self, block: Floats) -> None:
+        """Count one block."""
+        if self._counts is None:
+            return
+        if block.dtype != np.float32:
+            self._counts = None
+            return
+        bits = np.ascontiguousarray(block).reshape(-1).view(np.uint32)
+        used = int(np.bitwise_or.reduce(bits))
+        spare = next((spare for spare in SPARE_BITS if spare <= self._spare and used % (1 << spare) == 0), None)
+        if spare is None:
+            self._counts = None
+            return
+        if spare < self._spare:
+            finer = np.zeros(1 << (32 - spare), dtype=np.int64)
+            finer[:: 1 << (self._spare - spare)] = self._counts
+            self._counts, self._spare = finer, spare
+        for start in range(0, bits.size, _COUNTED):
+            codes = bits[start : start + _COUNTED] >> np.uint32(spare)
+            self._counts += np.bincount(codes, minlength=self._counts.size)
+
+    @property
+    def histogram(self) -> Histogram | None:
+        """The values that occur, ascending, and how often: the form in which checkpoints count theirs."""
+        if self._counts is None:
+            return None
+        codes = np.flatnonzero(self._counts)
+        values = (codes.astype(np.uint32) << np.uint32(self._spare)).view(np.float32).astype(np.float64)
+        distinct, place = np.unique(values, return_inverse=True)  # 0 and -0 are one value
+        counts = np.zeros(distinct.size, dtype=np.int64)
+        np.add.at(counts, place, self._counts[codes])
+        return distinct, counts
+
+
+class Farthest:
+    """The lowest and the greatest entries with their places.
+
+    Args:
+        shape: rows and columns.
+        most: entries kept on either side; the limits beyond which all are kept move outwards as more come.
+    """
+
+    def __init__(self, shape: tuple[int, int], most: int | None = None):
+        self._columns = shape[1]
+        self._most = most or math.ceil(_FARTHEST * math.sqrt(shape[0] * shape[1]))
+        self._low, self._high = -math.inf, math.inf
+        self._begun = False
+        self._places: list[NDArray[np.int64]] = []
+        self._values: list[Floats] = []
+        self._kept = 0
+
+    def add(self, block: Floats, top: int) -> None:
+        """Take one block of rows, whose first is row `top` of the matrix."""
+        flat = np.ascontiguousarray(block).reshape(-1)
+        for start in range(0, flat.size, _SEARCHED):
+            piece = flat[start : start + _SEARCHED]
+            places = (
+                np.flatnonzero((piece < self._low) | (piece > self._high)) if self._begun else np.arange(piece.size)
+            )
+            self._values.append(piece[places])
+            self._places.append(places + (top * self._columns + start))
+            self._kept += places.size
+            if self._kept > 4 * self._most:
+                self._cut()
+
+    def _cut(self) -> None:
+        """Keep the outermost on either side, and let nothing nearer in from now on."""
+        values, places = np.concatenate(self._values), np.concatenate(self._places)
+        ordered = np.partition(values, (self._most, values.size - self._most - 1))
+        low, high = ordered[self._most], ordered[-self._most - 1]
+        # Of several entries at a limit some would be left out: only what lies beyond it is known to be all there.
+        outside = (values < low) | (values > high)
+        self._low, self._high, self._begun = float(low), float(high), True
+        self._values, self._places, self._kept = [values[outside]], [places[outside]], int(outside.sum())
+
+    def beyond(self, centre: float, distance: float) -> Exceedances | None:
+        """All entries with |w − centre| > distance in the order of the matrix; None where some were not kept."""
+        if self._begun and not (centre - distance <= self._low and centre + distance >= self._high):
+            return None
+        # What was kept is in the order of the matrix: pieces come so, and a cut keeps it.
+        found = exceedances([np.concatenate(self._values).reshape(-1, 1)], centre, distance)
+        rows, columns = np.divmod(np.concatenate(self._places)[found.rows], self._columns)
+        return Exceedances(rows, columns, found.values)
+
+
+class SinglePass:
+    """All three, of blocks of rows that come top to bottom.
+
+    Args:
+        shape: rows and columns, not fewer rows than columns.
+        backend: where the Gram matrix is formed.
+        gram: whether it is wanted.
+    """
+
+    def __init__(self, shape: tuple[int, int], backend: Backend, *, gram: bool):
+        self._shape = shape
+        self._backend = backend
+        self._wanted = gram
+        self._top = 0
+        self._counter = ValueCounter()
+        self.gram: Array | None = None
+        self.double = False
+        self.farthest = Farthest(shape)
+
+    def add(self, block: Floats) -> None:
+        """Take one block, which may be overwritten afterwards."""
+        if self._wanted:
+            if self.gram is None:
+                self.double = block.dtype == np.float64
+                self.gram = self._backend.gram(self._shape[1], first_precision(self._shape, double=self.double))
+            self.gram = self._backend.add_gram(self.gram, self._backend.from_host(block))
+        self._counter.add(block)
+        self.farthest.add(block, self._top)
+        self._top += block.shape[0]
+
+    @property
+    def histogram(self) -> Histogram | None:
+        """Values and counts, where the matrix has few values."""
+        return self._counter.histogram
