@@ -21,6 +21,7 @@ _MARKS = (
     (("weight_format", "weight_zero_point"), "an integer quantisation"),
 )
 _INTEGERS = ("BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64")
+_UNREAD_FLOATS = ("F4", "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 _REMEDY = (
     "llmtrap reads F64, F32, F16, BF16, FP8 (plain, per tensor, per row or in blocks) and MXFP4 as GPT-OSS stores it: "
     "audit the checkpoint before it was quantised, or save a dequantised copy"
@@ -44,7 +45,7 @@ def refuse_unread(catalogue: Catalogue, free: Mapping[str, TensorEntry]) -> None
                 raise _unread(method, entry)
     for name, entry in free.items():
         packed = name.endswith((".weight", "_packed")) and entry.dtype in _INTEGERS and len(entry.shape) >= 2
-        if packed or entry.dtype in ("F4", "F6_E2M3", "F6_E3M2"):
+        if packed or entry.dtype in _UNREAD_FLOATS:
             raise _unread(f"weights packed as {entry.dtype}", entry)
     for key in ("quantization_config", "compression_config"):
         settings = section(catalogue.config, key)
