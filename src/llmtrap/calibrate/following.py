@@ -16,6 +16,7 @@ from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.settings import FailedRun, PlannedRun, RunEvent
 from llmtrap.errors import MissingExtraError
+from llmtrap.orphans import end_with_parent
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +77,7 @@ _events: Any = None
 def _begin(events: Any) -> None:
     """Set up a worker: one thread, and Ctrl-C left to the parent, which ends its workers itself."""
     global _events  # noqa: PLW0603 - a worker process has one parent to tell
+    end_with_parent()
     _events = events
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch

@@ -23,6 +23,7 @@ from llmtrap.audit.timing import Stages, TimedBackend
 from llmtrap.checkpoint import LocalSource, Source
 from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.errors import AccessError, CheckpointError, LlmtrapError
+from llmtrap.orphans import end_with_parent
 from llmtrap.spectra import AnalysisSettings
 from llmtrap.spectra.backends import select_backend
 
@@ -114,6 +115,7 @@ def start_worker(spec: WorkerSpec) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A Python handler would wait for the eigensolver, which may take minutes: end at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()
     _process.spec = spec
 
 
