@@ -1,9 +1,9 @@
 """llmtrap audits LLM checkpoints for signs of overfitting that need no data.
 
-import llmtrap
+    import llmtrap
 
-report = llmtrap.audit("path/to/model")
-print(report.summary.verdict)
+    report = llmtrap.audit("path/to/model")
+    print(report.summary.verdict)
 """
 
 from __future__ import annotations
