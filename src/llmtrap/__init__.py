@@ -1,5 +1,7 @@
 """llmtrap audits LLM checkpoints for signs of overfitting that need no data.
 
+From Python:
+
     import llmtrap
 
     report = llmtrap.audit("path/to/model")
