@@ -126,7 +126,7 @@ def test_stopped_and_started_again_fetches_no_slice_twice(hub: LoopbackHub, demo
 def test_killed_and_started_again_fetches_no_slice_twice(hub: LoopbackHub, demo: Path, tmp_path: Path) -> None:
     """The command itself, in worker processes, killed without a chance to say goodbye."""
     hub.add("org/demo", demo)
-    hub.bandwidth = 1_500_000.0
+    hub.rule = faults.withheld(sorted(path.name for path in demo.glob("*.safetensors"))[-1])
     folder, report = tmp_path / "journals", tmp_path / "report.json"
     command = [str(Path(sys.executable).with_name("llmtrap")), "audit", "org/demo", "--no-alpha", "--traps", "certify"]
     command += ["--quiet", "--journal", str(folder), "--json", str(report)]
@@ -143,7 +143,7 @@ def test_killed_and_started_again_fetches_no_slice_twice(hub: LoopbackHub, demo:
     assert 10 <= len(known) < 80
     time.sleep(0.2)
     hub.served.clear()
-    hub.bandwidth = None
+    hub.rule = faults.never
     subprocess.run([*command, "--workers", "1"], env=environment, cwd=tmp_path, check=True, timeout=120)
     assert stripped(json.loads(report.read_text())) == audit(str(demo), QUICK)
     assert fetched_again(hub, demo, known) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import hub_faults as faults
 from tests.support.hub import LoopbackHub
 from tests.support.processes import LLMTRAP, Terminal, run, wait_for
 from typer.testing import CliRunner
@@ -113,10 +114,10 @@ def test_what_is_no_model_or_not_open_ends_in_one_message(hub: LoopbackHub, comm
 
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_carry_on_and_loses_nothing(
-    hub: LoopbackHub, commit: str, tmp_path: Path, hub_home: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LoopbackHub, commit: str, demo: Path, tmp_path: Path, hub_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(hub_home))
-    hub.bandwidth = 400_000.0
+    hub.rule = faults.withheld(sorted(path.name for path in demo.glob("*.safetensors"))[-1])
     command = ["audit", "org/demo", *QUICK[:-1], str(tmp_path / "r.json"), "--journal", str(tmp_path / "j")]
     terminal = Terminal([LLMTRAP, *command])
 
@@ -128,7 +129,7 @@ def test_ctrl_c_says_how_to_carry_on_and_loses_nothing(
     terminal.press(b"\x03")
     assert terminal.wait() == 130, terminal.output
     assert "The same command carries on: llmtrap audit org/demo" in terminal.output.replace("\r\n", " ")
-    hub.bandwidth = None
+    hub.rule = faults.never
     again = run(*command, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     remembered = re.search(r"(\d+) matrices to measure, .*; (\d+) already in the journal", again.stderr)

@@ -126,6 +126,16 @@ def chosen(choose: Callable[[int], bool], fault: Fault, where: str, method: str)
     return rule
 
 
+def withheld(file: str, seconds: float = 2.0) -> Rule:
+    """Never give out what lies beyond a file's header: an audit reads the others and is then still under way."""
+
+    def rule(asked: Asked) -> Fault | None:
+        beyond = asked.where == "cdn" and asked.file == file and asked.range is not None and asked.range[0] > 0
+        return Stall(0, seconds) if beyond else None
+
+    return rule
+
+
 def at_random(share: float, faults: list[Fault], seed: int) -> Rule:
     """Make one of these faults of a share of all requests, drawn with a fixed seed."""
     draw, lock = random.Random(seed), threading.Lock()
