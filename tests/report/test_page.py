@@ -13,6 +13,8 @@ from llmtrap.report.against import compare
 from llmtrap.report.document import Histogram, Report
 from llmtrap.report.html import to_html
 from llmtrap.report.html.payload import payload
+from llmtrap.report.markdown import to_markdown
+from llmtrap.report.text import plain, to_text
 
 
 @pytest.mark.parametrize(
@@ -99,3 +101,17 @@ def test_nothing_is_left_unsaid() -> None:
         "one in 12,000",
     ):
         assert words in text
+
+
+def test_every_face_says_in_the_same_words_which_model_an_adapter_was_put_on() -> None:
+    merged = documents.clean()
+    base = "org/base-0.5b@" + "ab" * 20
+    report = merged.model_copy(update={"target": merged.target.model_copy(update={"base": base})})
+    page = re.search(r'<p class="meta">.*?</p>', to_html(report), re.DOTALL)
+    assert page is not None
+    assert f"adapter of <code>{base}</code>" in page[0]
+    assert f"| **Adapter of** | <code>{base.replace('@', '&#64;')}</code> |" in to_markdown(report)
+    assert f"adapter of\t{base}\n" in plain(report)
+    assert re.search(r"^adapter of +org/base-0.5b@ab", to_text(report, width=120), re.MULTILINE)
+    for face in (to_html, to_markdown, to_text):
+        assert "dapter of" not in face(merged)
