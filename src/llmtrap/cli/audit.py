@@ -154,5 +154,6 @@ def default_report_folder(name: str, kind: str) -> Path:
 
 
 def _carry_on() -> str:
-    command = shlex.join(["llmtrap", *sys.argv[1:]])
+    # --fresh would begin again.
+    command = shlex.join(["llmtrap", *(word for word in sys.argv[1:] if word != "--fresh")])
     return f"stopped; what was measured is kept. The same command carries on: {command}"

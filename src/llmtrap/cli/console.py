@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,11 @@ EXIT_DONE = 0
 EXIT_COULD_NOT = 2
 EXIT_IN_PART = 3
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler or `timeout` sends it."""
 
 
 class _Output(Console):
@@ -46,15 +53,16 @@ def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterat
         on_interrupt: what to say after Ctrl-C.
     """
     try:
-        yield
+        with _terminable():
+            yield
     except LlmtrapError as error:
         if verbose:
             traceback.print_exc()
         _say(f"llmtrap: {error.message}")
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _say(on_interrupt or "llmtrap: interrupted")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing more can be said, nor needs to be.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,6 +77,27 @@ def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterat
             "please report it with the output of the same command and --verbose"
         )
         raise typer.Exit(EXIT_COULD_NOT) from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: workers are stopped and what they share with it is released.
+
+    Killed outright, the command would leave its workers' semaphores to multiprocessing's tracker, which says so on the
+    terminal. Workers are processes of their own and keep the default, which ends them at once.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _say(message: str) -> None:

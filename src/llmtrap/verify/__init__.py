@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from llmtrap.verify.compare import Comparison, compare, sample, verify
+from llmtrap.verify.compare import Comparison, NotCompared, compare, reference_seconds, sample, verify
 from llmtrap.verify.reference import Reference, run_weightwatcher
 
-__all__ = ["Comparison", "Reference", "compare", "run_weightwatcher", "sample", "verify"]
+__all__ = [
+    "Comparison",
+    "NotCompared",
+    "Reference",
+    "compare",
+    "reference_seconds",
+    "run_weightwatcher",
+    "sample",
+    "verify",
+]

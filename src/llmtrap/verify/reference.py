@@ -6,16 +6,19 @@ import contextlib
 import io
 import math
 import multiprocessing
+import signal
 import warnings
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.errors import MissingExtraError
+from llmtrap.errors import LlmtrapError, MissingExtraError
+from llmtrap.orphans import end_with_parent
 
 Floats = NDArray[np.floating]
 
@@ -25,26 +28,63 @@ ABSOLUTE_FLOOR = 1e-5
 
 @dataclass(frozen=True)
 class Reference:
-    """What WeightWatcher says of one matrix. Its norms are squared; these are not."""
+    """What WeightWatcher says of one matrix; None where it says -1. Its norms are squared; these are not."""
 
-    alpha: float
+    alpha: float | None
     tail: int
     spectral_norm: float
     frobenius_norm: float
     traps: int | None
 
 
-def run_weightwatcher(matrices: Mapping[str, Floats]) -> dict[str, Reference]:
-    """Analyse matrices by name, with its randomised spectrum; it leaves out those with a smaller side under 50.
+def run_weightwatcher(matrices: Iterable[tuple[str, Floats]]) -> Iterator[tuple[str, Floats, Reference | str]]:
+    """Analyse named matrices one after the other, with its randomised spectrum; or why there is no result.
+
+    It draws from a global generator, which is set anew for each matrix, so that it says the same in every run.
 
     Raises:
         MissingExtraError: it is not installed.
+        LlmtrapError: its process was killed.
     """
     if find_spec("weightwatcher") is None or find_spec("torch") is None:
         raise MissingExtraError.of("llmtrap verify", "weightwatcher")
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(_analyse, dict(matrices)).result()
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs,), name="weightwatcher", daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        for name, matrix in matrices:
+            yield name, matrix, _ask(ours, process, name, matrix)
+    finally:
+        ours.close()
+        process.kill()
+        process.join()
+
+
+def _ask(pipe: Connection, process: SpawnProcess, name: str, matrix: Floats) -> Reference | str:
+    try:
+        pipe.send(matrix)
+        answer: Reference | str = pipe.recv()
+    except (EOFError, OSError) as error:
+        process.join()
+        problem = f"WeightWatcher's process ended with exit code {process.exitcode}"
+        remedy = "The system may be out of memory: compare fewer or smaller matrices"
+        raise LlmtrapError(problem, tensor=name, remedy=remedy) from error
+    return answer
+
+
+def _serve(pipe: Connection) -> None:
+    """In a process of its own: one answer for each matrix, until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    with contextlib.suppress(EOFError):
+        while True:
+            matrix = pipe.recv()
+            try:
+                pipe.send(_analyse(matrix))
+            except Exception as error:
+                pipe.send(f"WeightWatcher failed ({type(error).__name__}: {error})")
 
 
 @contextlib.contextmanager
@@ -53,7 +93,7 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _analyse(matrices: dict[str, Floats]) -> dict[str, Reference]:
+def _analyse(matrix: Floats) -> Reference | str:
     # Imported in the child alone: heavy, optional, and setting global state as they load.
     with warnings.catch_warnings(), _silence():
         warnings.simplefilter("ignore")
@@ -64,21 +104,18 @@ def _analyse(matrices: dict[str, Floats]) -> dict[str, Reference]:
         import weightwatcher  # noqa: PLC0415
 
         torch.set_num_threads(1)
-        model = torch.nn.Module()
-        names = list(matrices)
-        for number, name in enumerate(names):
-            rows, columns = matrices[name].shape
-            layer = torch.nn.Linear(columns, rows, bias=False)
-            layer.weight.data = torch.from_numpy(np.ascontiguousarray(matrices[name], dtype=np.float32))
-            model.add_module(f"m{number}", layer)
-        details = weightwatcher.WeightWatcher(model=model).analyze(randomize=True, mp_fit=True, plot=False)
-    return {
-        names[int(str(row.longname).removeprefix("m"))]: Reference(
-            alpha=float(row.alpha),
-            tail=int(row.num_pl_spikes),
-            spectral_norm=math.sqrt(row.spectral_norm),
-            frobenius_norm=math.sqrt(row.norm),
-            traps=None if math.isnan(row.rand_num_spikes) else int(row.rand_num_spikes),
-        )
-        for row in details.itertuples()
-    }
+        np.random.seed(0)
+        layer = torch.nn.Linear(matrix.shape[1], matrix.shape[0], bias=False)
+        layer.weight.data = torch.from_numpy(np.ascontiguousarray(matrix, dtype=np.float32))
+        watcher = weightwatcher.WeightWatcher(model=torch.nn.Sequential(layer))
+        rows = list(watcher.analyze(randomize=True, mp_fit=True, plot=False).itertuples())
+    if not rows:
+        return "WeightWatcher leaves it out"
+    (row,) = rows
+    return Reference(
+        alpha=float(row.alpha) if row.alpha > 0 else None,
+        tail=max(0, int(row.num_pl_spikes)),
+        spectral_norm=math.sqrt(row.spectral_norm),
+        frobenius_norm=math.sqrt(row.norm),
+        traps=int(row.rand_num_spikes) if row.rand_num_spikes >= 0 else None,
+    )
