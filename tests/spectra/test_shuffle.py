@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from llmtrap.spectra import shuffle
-from llmtrap.spectra.shuffle import drawn_from_histogram, generator_for, shuffled
+from llmtrap.spectra.shuffle import drawn_from_histogram, generator_for, shuffled, shuffled_blocks
 
 
 @pytest.fixture(params=["dealt", "permuted"])
@@ -49,6 +49,14 @@ def test_pairs_fall_independently(route: str, rng: np.random.Generator) -> None:
         gaps[abs(places[0] - places[1])] += 1
     expected = 6000 * 2 * (40 - np.arange(1, 40)) / (40 * 39)
     assert stats.chisquare(gaps[1:], expected).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("block", [1, 7, 8, 16, 39, 40, 100])
+def test_blocks_are_the_whole_cut_up(route: str, block: int) -> None:
+    entries = np.arange(40, dtype=np.float32)
+    blocks = [part.copy() for part in shuffled_blocks(entries, block, generator_for(1, "a", 0))]
+    np.testing.assert_array_equal(np.concatenate(blocks), shuffled(entries, generator_for(1, "a", 0)))
+    assert [len(part) for part in blocks[:-1]] == [block] * (len(blocks) - 1)
 
 
 def test_drawing_from_a_histogram_is_uniform(rng: np.random.Generator) -> None:

@@ -1,9 +1,8 @@
 """Uniformly random permutations of all entries of a matrix, drawn fast and by blocks.
 
-Two ways give the same law. Entries in memory are dealt into cache-sized buckets and each bucket is permuted (the
-Rao–Sandelius shuffle: six times as fast here as a permutation of the whole, which misses the cache at every step).
-Entries known only by their histogram are drawn without replacement, a block at a time, so that the shuffle of a
-matrix larger than memory is never held.
+Two ways give the same law, and neither holds the whole shuffle. Entries in memory are dealt into cache-sized buckets
+and each bucket is permuted (the Rao–Sandelius shuffle: six times as fast here as a permutation of the whole, which
+misses the cache at every step). Entries known only by their histogram are drawn without replacement, a block at a time.
 """
 
 from __future__ import annotations
@@ -34,20 +33,28 @@ def generator_for(audit_seed: int, matrix_id: str, shuffle: int) -> np.random.Ge
 
 def shuffled(entries: Floats, rng: np.random.Generator) -> Floats:
     """Return the entries, flat, in uniformly random order. The argument is kept."""
+    (whole,) = shuffled_blocks(entries, entries.size, rng) if entries.size else (entries.reshape(-1),)
+    return whole
+
+
+def shuffled_blocks(entries: Floats, block: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield the entries in uniformly random order, `block` at a time, in an array that the next block overwrites."""
     flat = np.ascontiguousarray(entries).reshape(-1)
     buckets = -(-flat.size // BUCKET)
-    if buckets <= 1:
-        return rng.permutation(flat)
-    dealt = _deal(flat, buckets, rng)
-    result = np.empty_like(flat)
-    start = 0
+    dealt = _deal(flat, buckets, rng) if buckets > 1 else iter([[flat]])
+    out = np.empty(min(block, flat.size), dtype=flat.dtype)
+    filled = 0
     for pieces in dealt:
-        bucket = np.concatenate(pieces)
-        stop = start + bucket.size
-        # The order is within the bucket, so no index is clipped: the mode spares NumPy a buffered copy.
-        np.take(bucket, rng.permutation(bucket.size), out=result[start:stop], mode="clip")
-        start = stop
-    return result
+        bucket = rng.permutation(pieces[0]) if buckets == 1 else _permuted(pieces, rng)
+        while bucket.size:
+            taken, bucket = bucket[: out.size - filled], bucket[out.size - filled :]
+            out[filled : filled + taken.size] = taken
+            filled += taken.size
+            if filled == out.size:
+                yield out
+                filled = 0
+    if filled:
+        yield out[:filled]
 
 
 def drawn_from_histogram(
@@ -81,3 +88,9 @@ def _deal(flat: Floats, buckets: int, rng: np.random.Generator) -> Iterator[list
         hands.append((flat[first : first + HAND][order], bounds))
     for bucket in range(buckets):
         yield [hand[bounds[bucket] : bounds[bucket + 1]] for hand, bounds in hands]
+
+
+def _permuted(pieces: list[Floats], rng: np.random.Generator) -> Floats:
+    bucket = np.concatenate(pieces)
+    # The order is within the bucket, so no index is clipped: the mode spares NumPy a buffered copy.
+    return np.take(bucket, rng.permutation(bucket.size), mode="clip")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from llmtrap.spectra.backends import Array, Backend
 from llmtrap.spectra.certificate import Bulk, entry_limit
 from llmtrap.spectra.marchenko_pastur import BulkFit, MarchenkoPastur, compare_with_law
-from llmtrap.spectra.shuffle import drawn_from_histogram, generator_for, shuffled
+from llmtrap.spectra.shuffle import drawn_from_histogram, generator_for, shuffled_blocks
 from llmtrap.spectra.suspects import Suspects
 from llmtrap.spectra.tracy_widom import EdgeLaw, quantile_of_survival
 
@@ -38,8 +38,8 @@ NEGLIGIBLE_MEAN_RATIO = 0.01
 DOUBLE_BEYOND = 1e6
 # Standardised entries are kept in float32: what is larger counts as this.
 _GREATEST = 1e38
-# Entries of a block of a shuffle that is drawn from a histogram.
-DRAWN_ENTRIES = 1 << 22
+# Entries of a block of a shuffle: enough rows that its Gram matrix is as fast as that of the whole.
+BLOCK_ENTRIES = 1 << 22
 
 
 class Entries(Protocol):
@@ -72,8 +72,9 @@ class HeldEntries:
     largest: float
 
     def shuffled_blocks(self, rng: np.random.Generator) -> Iterator[Floats]:
-        """One block: the whole shuffle."""
-        yield shuffled(self.values, rng).reshape(self.shape)
+        """Blocks of rows, never the whole."""
+        for block in shuffled_blocks(self.values, _block_entries(self.shape[1]), rng):
+            yield block.reshape(-1, self.shape[1])
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,12 @@ class CountedEntries:
 
     def shuffled_blocks(self, rng: np.random.Generator) -> Iterator[Floats]:
         """Blocks of rows, never the whole."""
-        columns = self.shape[1]
-        rows = max(1, DRAWN_ENTRIES // columns)
-        for block in drawn_from_histogram(self.values, self.counts, rows * columns, rng):
-            yield block.reshape(-1, columns)
+        for block in drawn_from_histogram(self.values, self.counts, _block_entries(self.shape[1]), rng):
+            yield block.reshape(-1, self.shape[1])
+
+
+def _block_entries(columns: int) -> int:
+    return max(1, BLOCK_ENTRIES // columns) * columns
 
 
 def standardise(entries: Floats, bulk: Bulk) -> NDArray[np.float32]:
