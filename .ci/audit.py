@@ -22,7 +22,7 @@ def main(command: str, *files: str) -> int:
     )  # fmt: skip
     try:
         packages = json.loads(done.stdout)["dependencies"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:300]
         return _unreachable("no release was checked", reason) if _is_network(done.stderr) else _broken(done.stderr)
     skipped = [package for package in packages if "skip_reason" in package]
@@ -42,7 +42,7 @@ def _is_network(message: str) -> bool:
 
 
 def _unreachable(what: str, reason: str) -> int:
-    print(f"WARNING: the advisory service could not be reached, so {what} ({reason})")
+    print(f"WARNING: {what}: the advisory service could not be reached, or does not know them ({reason})")
     return 0
 
 
