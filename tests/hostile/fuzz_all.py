@@ -32,7 +32,11 @@ def main() -> int:
             units, memory = _stat(done.stdout, "number_of_executed_units"), _stat(done.stdout, "peak_rss_mb")
             counted += units
             seconds = time.perf_counter() - start
-            print(f"{target} seed {seed}: {units:,} inputs in {seconds:.0f} s, at most {memory} MB", flush=True)
+            slowest = _stat(done.stdout, "slowest_unit_time_sec")
+            print(
+                f"{target} seed {seed}: {units:,} inputs in {seconds:.0f} s, the slowest {slowest} s, "
+                f"at most {memory} MB", flush=True,
+            )  # fmt: skip
             if done.returncode:
                 found += 1
                 print(done.stdout[-4000:], flush=True)

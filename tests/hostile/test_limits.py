@@ -126,14 +126,26 @@ def scales_that_do_not_fit(folder: Path) -> None:
     sparse(folder / MODEL, tensors)  # type: ignore[arg-type]
 
 
-def a_rank_that_lies(folder: Path) -> None:
+def adapter_of(folder: Path, **changes: object) -> None:
     factors = {
         "base_model.model.q.lora_A.weight": ("F32", (8, 64)),
         "base_model.model.q.lora_B.weight": ("F32", (64, 8)),
     }
     sparse(folder / "adapter_model.safetensors", factors)  # type: ignore[arg-type]
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": str(folder)}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "base_model_name_or_path": str(folder)}
+    (folder / "adapter_config.json").write_text(json.dumps(config | changes))
+
+
+def a_rank_that_lies(folder: Path) -> None:
+    adapter_of(folder, r=4)
+
+
+def a_pattern_without_an_end(folder: Path) -> None:
+    adapter_of(folder, alpha_pattern={"a?" * 60 + "q?" * 60 + "b": 1})
+
+
+def a_scale_of_400_digits(folder: Path) -> None:
+    adapter_of(folder, lora_alpha=10**400)
 
 
 def offsets_that_overlap(folder: Path) -> None:
@@ -148,6 +160,7 @@ REFUSED = [
     a_shard_name_of_80_megabytes, a_shard_name_of_many_folders, a_configuration_of_a_gigabyte,
     a_configuration_of_millions_of_lists, links_in_a_circle, an_index_that_names_another,
     a_device_in_the_weights_place, a_shard_out_of_the_folder, scales_that_do_not_fit, a_rank_that_lies,
+    a_pattern_without_an_end, a_scale_of_400_digits,
     offsets_that_overlap,
 ]  # fmt: skip
 ACCEPTED = [hundred_megabytes, eight_large_headers]
