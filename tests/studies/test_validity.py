@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from studies.validity import page
+from studies.validity.__main__ import PARTS
 from studies.validity.gaussian_edge import edge_of_gaussian, exceeds
 from studies.validity.planting import allowed_kurtosis
 from studies.validity.soundness import ATOMS, certified, entries_of
@@ -73,6 +75,19 @@ def test_the_page_is_that_of_the_results(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "validity.md").read_text() == committed
     for name in ("null", "power", "soundness", "alpha"):
         assert (Path(page.__file__).parents[2] / "docs" / "figures" / f"validity-{name}.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_results_are_those_of_a_whole_run(name: str) -> None:
+    """One result for each cell of the command, in its order: none of a run that was stopped, none of a quick one."""
+    cells = importlib.import_module(f"studies.validity.{PARTS[name][0]}").cells(quick=False)
+    results = json.loads((RESULTS / f"{name}.json").read_text())
+    assert len(results) == len(cells)
+    for cell, result in zip(cells, results, strict=True):
+        shape = {"shape": [cell["rows"], cell["columns"]]} if "rows" in cell and "shape" in result else {}
+        # What a family or a search adds up over its matrices is no setting of the cell.
+        kept = {key: value for key, value in cell.items() if key in result and key != "shuffles"}
+        assert {key: result[key] for key in (*kept, *shape)} == kept | shape
 
 
 def test_results_hold_what_they_claim() -> None:
