@@ -46,7 +46,7 @@ class HubOptions:
 
     patience: float = 300.0
     timeout: float = 10.0
-    budget: int = 256 << 20
+    budget: int = 128 << 20
     keep: int = 64 << 20
     piece: int = 8 << 20
     threads: int = 8
