@@ -2,8 +2,8 @@
 
 What is named in advance is cut into pieces and fetched in that order, a budget ahead of the readers. A reader takes
 pieces that are there, waits for those under way, and has the others fetched at once, before anything planned and
-whatever the budget: it can never wait for memory that only it could free. What was named is kept after its first use, as
-far as the limit of keeping goes, since a matrix may be read again; it is dropped when it is no longer named.
+whatever the budget: it can never wait for memory that only it could free. What was named is kept after its first use,
+as far as the limit of keeping goes, since a matrix may be read again; it is dropped when it is no longer named.
 """
 
 from __future__ import annotations
