@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from llmtrap.calibrate import mlp_stepper, training
 from llmtrap.calibrate.data import TaskData, task_data
 from llmtrap.calibrate.mlp_stepper import MlpStepper
 from llmtrap.calibrate.networks import forward, initial_weights, loss
@@ -104,7 +105,7 @@ def test_leaving_out_frozen_units_changes_nothing_but_rounding(
     data = task_data(recipe, 0)
     stepper, short = stepped(MlpStepper, recipe, data, 2_200)
     live = int(stepper.state().extra["live"].sum())
-    monkeypatch.setattr("llmtrap.calibrate.mlp_stepper._LOOK_EVERY", 10**9)
+    monkeypatch.setattr(mlp_stepper, "_LOOK_EVERY", 10**9)
     whole, full = stepped(MlpStepper, recipe, data, 2_200)
     assert int(whole.state().extra["live"].sum()) == 60
     assert live < 60, "no unit froze, so nothing was tested"
@@ -130,8 +131,8 @@ def test_a_killed_run_takes_the_same_path(
     broken = RunFolder(tmp_path / "broken")
     broken.claim(tiny, 0, digits)
     # Save between checkpoints too, at every sign of life, and drop the run at the first one past the stop.
-    monkeypatch.setattr("llmtrap.calibrate.training._SAVE_EVERY", 0.0)
-    monkeypatch.setattr("llmtrap.calibrate.training._STRETCH", 97)
+    monkeypatch.setattr(training, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(training, "_STRETCH", 97)
     for reached in train(tiny, 0, digits, broken):
         if reached.step >= stop:
             break

@@ -5,6 +5,6 @@ from __future__ import annotations
 from llmtrap.gate.document import Finding, Judgement
 from llmtrap.gate.policy import Policy
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
-from llmtrap.gate.run import GateOptions, gate
+from llmtrap.gate.run import Gated, GateOptions, gate
 
-__all__ = ["Finding", "GateOptions", "Judgement", "LoadedPolicy", "Policy", "gate", "load_policy"]
+__all__ = ["Finding", "GateOptions", "Gated", "Judgement", "LoadedPolicy", "Policy", "gate", "load_policy"]
