@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from llmtrap.errors import LlmtrapError
-
-if TYPE_CHECKING:
-    from llmtrap.calibrate import CalibrationReport, RunEvent
+from llmtrap.calibrate import CalibrationReport, CalibrationSettings, RunEvent, calibrate
+from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded
 
 TaskName = Literal["mnist", "digits", "modular-addition"]
 PresetName = Literal["quick", "full", "paper"]
@@ -48,10 +46,8 @@ def calibrate_command(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show where an error came from.")] = False,
 ) -> None:
     """Train the grokking tasks, follow them through their three phases, and check the thresholds."""
-    from llmtrap.calibrate import CalibrationSettings, calibrate  # noqa: PLC0415 - its page needs Plotly: slow to load
-
     console = Console(quiet=quiet)
-    try:
+    with guarded(verbose=verbose, on_interrupt="Stopped. The same command carries on where each run stands."):
         settings = CalibrationSettings(
             out=out or Path(),
             task=task,
@@ -69,16 +65,8 @@ def calibrate_command(
         console.print(f"Task {settings.resolved_task()}, preset {preset}, into {settings.out}", markup=False)
         with _Board(console) as board:
             report = calibrate(settings, board.hear)
-    except KeyboardInterrupt:
-        console.print("Stopped. The same command carries on where each run stands.", markup=False)
-        raise typer.Exit(130) from None
-    except LlmtrapError as error:
-        if verbose:
-            raise
-        Console(stderr=True).print(error.message, markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(error.exit_code) from None
-    show(report, settings.out, console)
-    raise typer.Exit(3 if report.failed else 0)
+        show(report, settings.out, console)
+        raise typer.Exit(EXIT_IN_PART if report.failed else EXIT_DONE)
 
 
 class _Board:
