@@ -19,12 +19,15 @@ from pathlib import Path
 
 from llmtrap.calibrate.following import Workers, read_history, worker_count
 from llmtrap.calibrate.history import History
-from llmtrap.calibrate.phases import STILL_FITTED
+from llmtrap.calibrate.phases import PHASES, STILL_FITTED, Phase
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.settings import FailedRun, PlannedRun
 
-_SHOWN = 12
+# Rows of a trajectory, about.
+_SHOWN = 9
+# Test accuracy that a recipe must reach to be said to grok: a peak of 0.6 is no grokking.
+_GROKKED = 0.95
 
 
 def recipes(steps: int) -> tuple[Recipe, ...]:
@@ -65,8 +68,9 @@ def lines(history: History) -> list[str]:
         "| step | train | test | l2 | mean α | traps | centred |",
         "|---|---|---|---|---|---|---|",
     ]
-    points = [m for m in history.measurements if m.train_accuracy >= 0.3] or list(history.measurements[-3:])
-    stride = max(1, len(points) // _SHOWN)
+    learnt = next((i for i, m in enumerate(history.measurements) if m.train_accuracy >= 0.3), -3)
+    points = history.measurements[learnt:]
+    stride = -(-len(points) // _SHOWN)
     chosen = {m.step: m for m in (*points[::stride], points[-1], history.peak)}
     shown = [chosen[step] for step in sorted(chosen)]
     for m in shown:
@@ -77,8 +81,13 @@ def lines(history: History) -> list[str]:
             f"| {m.step:,} | {m.train_accuracy:.3f} | {m.test_accuracy:.3f} | {m.l2:.1f} "
             f"| {mean} | {traps} | {centred} |"
         )
-    seen = [phase for phase in ("pre-grok", "grok", "anti-grok") if history.phase(phase)]
-    return [*found, "", f"Phases seen: {', '.join(seen) or 'none'}.", ""]
+    return [*found, "", f"Phases seen: {', '.join(seen(history)) or 'none'}.", ""]
+
+
+def seen(history: History) -> list[Phase]:
+    """The phases of a run; what comes after a peak that is no grokking is no collapse of it either."""
+    phases = PHASES if history.peak.test_accuracy >= _GROKKED else PHASES[:1]
+    return [phase for phase in phases if history.phase(phase)]
 
 
 def summary(histories: Sequence[History]) -> list[str]:
@@ -91,7 +100,7 @@ def summary(histories: Sequence[History]) -> list[str]:
     for history in histories:
         peak, last, first = history.peak, history.last, history.measurements[0]
         gap = max((m.train_accuracy - m.test_accuracy for m in history.phase("pre-grok")), default=None)
-        known = next((f"{m.step:,}" for m in history.measurements if m.test_accuracy >= 0.95), "never")
+        known = next((f"{m.step:,}" for m in history.measurements if m.test_accuracy >= _GROKKED), "never")
         since = [m for m in history.measurements if m.step > peak.step and m.train_accuracy >= STILL_FITTED]
         low = min(since, key=lambda m: m.test_accuracy, default=None)
         rows.append(
@@ -107,7 +116,7 @@ def summary(histories: Sequence[History]) -> list[str]:
 def report(runs: tuple[PlannedRun, ...], failed: tuple[FailedRun, ...], out: Path) -> None:
     """Write every trajectory, and the claim that they allow."""
     histories = [history for run in runs if (history := read_history(run)) is not None]
-    collapsed = [h.recipe.arm for h in histories if h.phase("anti-grok")]
+    collapsed = [h.recipe.arm for h in histories if "anti-grok" in seen(h)]
     head = [
         "# Modular addition at p = 113: was a collapse found?",
         "",
