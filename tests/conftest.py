@@ -1,4 +1,4 @@
-"""Fixtures every folder may use: the checkpoints of real trained weights, as paths."""
+"""Fixtures every folder may use: the checkpoints of real trained weights, as paths, and a browser."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.support.browser import chromium, open_file  # noqa: F401 - fixtures, defined once: one browser a process
 from tests.support.real_weights import RECIPES, checkpoint
 from tests.support.wheels import OfflineError
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report.conftest import chromium, open_file  # noqa: F401 - fixtures
 from tests.report.test_page_access import violations
 from tests.support import documents
 
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_gate_s_section(judged, open_file: Any, tmp_path: Path, scheme: str) -> None:  # noqa: F811
+def test_the_gate_s_section(judged, open_file: Any, tmp_path: Path, scheme: str) -> None:
     now, base = documents.trapped(), documents.trapped_base()
     path = tmp_path / "gate.html"
     path.write_text(to_page(Gated(judged(now, base), now, base, 0)), encoding="utf-8")
