@@ -74,7 +74,7 @@ def measure(scratch: Path, options: argparse.Namespace) -> tuple[list[Ratio], Pe
     memory = None
     if "memory" not in options.skip:
         checkpoint = options.checkpoint or comparisons.make_one_layer(scratch)
-        memory = comparisons.audit_memory(checkpoint, scratch, options.workers)
+        memory = comparisons.audit_afresh(checkpoint, scratch, options.workers)
     return ratios, memory
 
 

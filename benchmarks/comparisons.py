@@ -6,7 +6,6 @@ import contextlib
 import io
 import multiprocessing
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -20,8 +19,8 @@ from safetensors.numpy import save_file
 
 from benchmarks.bank import ALPHAS, base_matrix
 from benchmarks.make_gptoss import make_checkpoint
-from benchmarks.memory import PeakMemory, run_measured
-from benchmarks.real_size import floor_of
+from benchmarks.memory import PeakMemory
+from benchmarks.real_size import audit, floor_of
 from benchmarks.timing import Ratio, compare
 from llmtrap.audit.measure import measure_matrix
 from llmtrap.checkpoint import Checkpoint, WeightMatrix, open_checkpoint
@@ -161,7 +160,7 @@ def command_against_floor(folder: Path, scratch: Path, workers: int, rounds: int
 
         return compare(
             f"llmtrap audit, {len(names)} matrices 5760 × 2880 float32, {_workers(workers)}",
-            lambda: audit_memory(folder, scratch, workers),
+            lambda: audit_afresh(folder, scratch, workers),
             floor,
             f"WᵀW and eigvalsh, float32, {_workers(workers)}",
             rounds,
@@ -174,11 +173,9 @@ def make_one_layer(folder: Path) -> Path:
     return folder / "gpt-oss-20b-one-layer"
 
 
-def audit_memory(folder: Path, out: Path, workers: int) -> PeakMemory:
-    """Peak memory of the command itself on a checkpoint, report and all."""
-    program = str(Path(sys.executable).with_name("llmtrap"))
-    command = [program, "audit", str(folder), "--json", str(out / "memory.json"), "--quiet"]
-    return run_measured([*command, "--workers", str(workers), "--journal", str(out / "journal"), "--fresh"])
+def audit_afresh(folder: Path, scratch: Path, workers: int) -> PeakMemory:
+    """The command itself on a checkpoint, from nothing to the report, and its peak memory."""
+    return audit(folder, scratch / "journal", workers, "--fresh", "--json", str(scratch / "report.json"))
 
 
 def _workers(count: int) -> str:

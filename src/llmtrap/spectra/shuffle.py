@@ -45,7 +45,9 @@ def shuffled_blocks(entries: Floats, block: int, rng: np.random.Generator) -> It
     out = np.empty(min(block, flat.size), dtype=flat.dtype)
     filled = 0
     for pieces in dealt:
-        bucket = rng.permutation(pieces[0]) if buckets == 1 else _permuted(pieces, rng)
+        bucket = np.concatenate(pieces)
+        # The order is within the bucket, so no index is clipped: the mode spares NumPy a buffered copy.
+        bucket = np.take(bucket, rng.permutation(bucket.size), mode="clip")
         while bucket.size:
             taken, bucket = bucket[: out.size - filled], bucket[out.size - filled :]
             out[filled : filled + taken.size] = taken
@@ -88,9 +90,3 @@ def _deal(flat: Floats, buckets: int, rng: np.random.Generator) -> Iterator[list
         hands.append((flat[first : first + HAND][order], bounds))
     for bucket in range(buckets):
         yield [hand[bounds[bucket] : bounds[bucket + 1]] for hand, bounds in hands]
-
-
-def _permuted(pieces: list[Floats], rng: np.random.Generator) -> Floats:
-    bucket = np.concatenate(pieces)
-    # The order is within the bucket, so no index is clipped: the mode spares NumPy a buffered copy.
-    return np.take(bucket, rng.permutation(bucket.size), mode="clip")

@@ -141,7 +141,8 @@ class ShuffleCount:
 class ShuffledGram:
     """Gram matrix of one shuffle without the mean and with it, with the eigenvalues beyond the edge of each.
 
-    `precision` is the Gram matrices' float width; `suspects` are the entries that may have made the eigenvalues.
+    `precision` is the Gram matrices' float width; `suspects` are the entries that may have made the eigenvalues, noted
+    of the first shuffle alone.
     """
 
     centred: Array
@@ -219,8 +220,9 @@ def shuffle_once(
     # Where even that is too coarse to see the edge beside the foremost eigenvalue, nothing is called from noise.
     edge = max(edge, m * float(np.finfo(precision).eps) * foremost)
     suspects = Suspects(SUSPECT_FROM * entry_limit(n, m))
-    blocks = suspects.watch(entries.shuffled_blocks(search.generator(shuffle)))
-    gram, sums = gram_of(blocks, m, backend, precision)
+    blocks = entries.shuffled_blocks(search.generator(shuffle))
+    # The first shuffle is the one whose traps are explained.
+    gram, sums = gram_of(suspects.watch(blocks) if shuffle == 0 else blocks, m, backend, precision)
     # R = R' + t·11ᵀ with R' centred: the mean comes back as a rank-two change of the Gram matrix.
     ones = np.ones(m)
     whole = backend.add_rank_two(gram, mean * ones, sums + 0.5 * n * mean * ones)
