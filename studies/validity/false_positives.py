@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import NumpyBackend
 from llmtrap.spectra.certificate import bulk_of, certify
+from llmtrap.spectra.entries import standardise
 from llmtrap.spectra.moments import MomentPass
 from llmtrap.spectra.shuffle import shuffled
 from llmtrap.spectra.tracy_widom import EdgeLaw
-from llmtrap.spectra.traps import edge_z, gram_of, standardise
+from llmtrap.spectra.traps import edge_z, gram_of
 from studies.validity.laws import LAWS, STRUCTURED
 from studies.validity.work import generator
 

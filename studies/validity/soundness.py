@@ -17,9 +17,10 @@ from scipy.optimize import differential_evolution
 
 from llmtrap.spectra.backends import NumpyBackend
 from llmtrap.spectra.certificate import Bulk, bulk_of, certify
+from llmtrap.spectra.entries import HeldEntries, standardise
 from llmtrap.spectra.moments import MomentPass
 from llmtrap.spectra.tracy_widom import EdgeLaw
-from llmtrap.spectra.traps import HeldEntries, TrapSearch, edge_z, shuffle_once, standardise
+from llmtrap.spectra.traps import TrapSearch, edge_z, shuffle_once
 from studies.validity.planting import allowed_kurtosis
 from studies.validity.work import generator
 
@@ -108,7 +109,7 @@ def top_z(matrix: Floats, shuffles: int, name: str) -> NDArray[np.float64]:
     bulk, _ = _bulk_and_certificate(matrix)
     standard = standardise(matrix, bulk)
     entries = HeldEntries(standard, shape, float(np.abs(standard).max()))
-    search = TrapSearch(name, 0, "tracy-widom", shuffles, whole_spectrum=False)
+    search = TrapSearch(name, 0, "tracy-widom", shuffles, "never")
     edge = EdgeLaw.of(*shape).eigenvalue(edge_z("tracy-widom", shape))
     backend = NumpyBackend()
     return np.array([shuffle_once(entries, bulk, search, k, edge, backend).count.top_z for k in range(shuffles)])

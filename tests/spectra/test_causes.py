@@ -90,8 +90,9 @@ def test_many_entries_are_all_found(rng: np.random.Generator) -> None:
     traps = traps_of(matrix)
     # Two of them may meet in a row or column of a shuffle, and then there is one eigenvalue less.
     named = [(t.cause.row, t.cause.column) for t in traps.found if t.cause.kind == "entry"]
-    assert 28 <= traps.centred <= 30
-    assert len(named) == len(set(named)) >= 28
+    # Of 435 pairs 2.8 meet on average.
+    assert 24 <= traps.centred <= 30
+    assert len(named) == len(set(named)) >= 24
     assert set(named) <= set(places)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -73,6 +74,34 @@ def test_equal_values_are_drawn_as_often_as_they_occur(rng: np.random.Generator)
     seen = np.bincount(first, minlength=21)[2:11]
     expected = law.pmf(np.arange(2, 11)) * 5000
     assert ((seen - expected) ** 2 / expected).sum() < stats.chi2.isf(1e-4, 9)
+
+
+def test_a_block_from_the_table_has_every_order_equally_often(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """Six entries of three values: sixty orders. A small shortfall makes refused blocks and open places common."""
+    monkeypatch.setattr(shuffle, "TABLE_FROM", 1)
+    monkeypatch.setattr(shuffle, "SHORTFALL", 0.2)
+    values, counts = np.array([1.0, 10.0, 100.0]), np.array([3, 2, 1])
+    seen: Counter[tuple[float, ...]] = Counter()
+    for _ in range(12_000):
+        (block,) = drawn_from_histogram(values, counts, 6, rng)
+        seen[tuple(block.tolist())] += 1
+    assert len(seen) == 60
+    assert stats.chisquare(list(seen.values())).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("kinds", [3, 40, 5000])
+def test_a_large_block_keeps_its_counts(rng: np.random.Generator, kinds: int) -> None:
+    """Common values from the table, rare ones into the places left open; no place knows its neighbour."""
+    values = np.linspace(-1, 1, kinds)
+    counts = rng.multinomial(shuffle.TABLE_FROM + 999, rng.dirichlet(np.ones(kinds)))
+    (block,) = drawn_from_histogram(values, counts, 1 << 30, rng)
+    found, times = np.unique(block, return_counts=True)
+    np.testing.assert_array_equal(found, values.astype(np.float32)[counts > 0])
+    np.testing.assert_array_equal(times, counts[counts > 0])
+    assert abs(stats.pearsonr(block[:-1], block[1:]).statistic) < 0.01
+    assert abs(stats.pearsonr(block, np.arange(block.size)).statistic) < 0.01
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 65_536, 65_537, 300_001, 1_200_000])

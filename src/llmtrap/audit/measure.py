@@ -132,7 +132,7 @@ def _spectrum(esd: Esd) -> document.Spectrum:
 def _traps(traps: TrapAnalysis, shape: tuple[int, int]) -> document.Traps:
     certificate, bulk = traps.certificate, traps.bulk
     counts = [c.count for c in traps.counts]
-    tops = sorted(c.top_z for c in traps.counts)
+    tops = sorted(c.top_z for c in traps.counts) if traps.shuffles else []
     histogram = _histogram(traps.shuffled_histogram)
     shuffled = None
     if histogram is not None and traps.bulk_fit is not None:
@@ -157,7 +157,7 @@ def _traps(traps: TrapAnalysis, shape: tuple[int, int]) -> document.Traps:
         top_z=traps.counts[0].top_z if traps.counts else None,
         top_z_low=tops[0] if tops else None,
         top_z_high=tops[-1] if tops else None,
-        shuffles=len(traps.counts),
+        shuffles=traps.shuffles,
         found=tuple(
             document.Trap(
                 eigenvalue=trap.eigenvalue,

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 
 from llmtrap.audit.settings import AuditSettings, Part
 from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
+from llmtrap.spectra.analysis import HELD_ENTRIES
 from llmtrap.version import __version__
 
 # Work per second of one core with one BLAS thread, measured on a 2.4 GHz server core (docs/scaling.md): only for the
@@ -58,7 +59,8 @@ def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None
     """Choose and order the matrices of a checkpoint.
 
     Work goes shard by shard, so that each is read once and together, and within a shard the largest matrices go
-    first, so that no worker is left with one at the end.
+    first, so that no worker is left with one at the end. Matrices too large to hold, which are the embeddings, go
+    before all others: one that must be shuffled takes as long as dozens of them.
     """
     share = part or Part()
     stamps = {file.name: f"{file.size}:{file.digest or ''}:{file.stamp}" for file in checkpoint.catalogue.files}
@@ -72,7 +74,7 @@ def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None
     shards = {name: k for k, name in enumerate(stamps)}
     order = sorted(
         range(len(tasks)),
-        key=lambda k: (shards.get(_shard(tasks[k].matrix), 0), -tasks[k].cost, k),
+        key=lambda k: (not _read_by_blocks(tasks[k].matrix), shards.get(_shard(tasks[k].matrix), 0), -tasks[k].cost, k),
     )
     mine = tuple(order[share.number - 1 :: share.of])
     names = [[task.matrix.id, task.key] for task in tasks]
@@ -131,6 +133,10 @@ def core_seconds(shape: tuple[int, int], settings: AuditSettings) -> float:
     gram = float(n) * m * m / _GRAM_PER_SECOND
     eigen = 4 / 3 * float(m) ** 3 / _EIGEN_PER_SECOND
     return _EACH + n * m / _ENTRIES_PER_SECOND + (gram + eigen) * (1 + shuffles)
+
+
+def _read_by_blocks(matrix: WeightMatrix) -> bool:
+    return matrix.shape[0] * matrix.shape[1] > HELD_ENTRIES
 
 
 def _shard(matrix: WeightMatrix) -> str:

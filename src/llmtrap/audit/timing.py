@@ -90,6 +90,11 @@ class TimedBackend:
         with self._stages.of(GRAM):
             return self._backend.add_rank_two(gram, x, y)
 
+    def add_symmetric(self, gram: Array, change: HostFloats) -> Array:
+        """As the backend, counted."""
+        with self._stages.of(GRAM):
+            return self._backend.add_symmetric(gram, change)
+
     def eigenvalues(self, gram: Array) -> NDArray[np.float64]:
         """As the backend, counted."""
         with self._stages.of(EIGENVALUES):
@@ -101,6 +106,11 @@ class TimedBackend:
         """As the backend, counted."""
         with self._stages.of(EIGENVALUES):
             return self._backend.top_eigenpairs(gram, count, start, vectors=vectors)
+
+    def count_above(self, gram: Array, edge: float) -> int:
+        """As the backend, counted."""
+        with self._stages.of(EIGENVALUES):
+            return self._backend.count_above(gram, edge)
 
     def column_sums(self, block: Array) -> NDArray[np.float64]:
         """As the backend."""

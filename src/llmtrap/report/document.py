@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 SCHEMA: Final = "llmtrap.report/1"
 
 Band = Literal["over", "well", "under"]
-Method = Literal["certified", "measured", "undecided"]
+Method = Literal["certified", "predicted", "measured", "undecided"]
 CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
 
 
@@ -74,7 +74,7 @@ class Cause(Model):
 
 
 class Trap(Model):
-    """One eigenvalue of the shuffled matrix beyond the edge, in the first shuffle."""
+    """One eigenvalue of the shuffled matrix beyond the edge, in the first shuffle, or as predicted."""
 
     eigenvalue: float
     z: float
@@ -91,7 +91,10 @@ class Shuffled(Model):
 
 
 class Traps(Model):
-    """Correlation Traps of one matrix: counts are medians over `shuffles`, `low` and `high` the extremes."""
+    """Correlation Traps of one matrix: counts are medians over `shuffles`, `low` and `high` the extremes.
+
+    A predicted matrix has the traps that every shuffle would show; none was made.
+    """
 
     count: int
     centred: int = Field(description="traps of cause entry or heavy_tail")
@@ -109,7 +112,7 @@ class Traps(Model):
     bulk_variance: float | None
     edge: float | None = Field(description="eigenvalue beyond which the rule calls a trap")
     edge_z: float | None = Field(default=None, description="where the edge stands, in Tracy–Widom units z")
-    top_z: float | None = Field(default=None, description="z of the greatest shuffled eigenvalue, if measured")
+    top_z: float | None = Field(default=None, description="z of the greatest shuffled eigenvalue, if it is known")
     top_z_low: float | None = None
     top_z_high: float | None = None
     shuffles: int = 0

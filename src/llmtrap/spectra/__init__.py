@@ -6,18 +6,14 @@ certificate, and the Correlation Traps with their causes. The modules beside it 
 
 from __future__ import annotations
 
-from llmtrap.spectra.analysis import (
-    AnalysisSettings,
-    MatrixAnalysis,
-    TrapAnalysis,
-    analyse,
-)
+from llmtrap.spectra.analysis import analyse
 from llmtrap.spectra.causes import FoundTrap, TrapCause
 from llmtrap.spectra.certificate import Bulk, Certificate
 from llmtrap.spectra.esd import Esd, LogHistogram, compute_esd, log_histogram
 from llmtrap.spectra.moments import Moments
 from llmtrap.spectra.power_law import PowerLawFit, fit_power_law
 from llmtrap.spectra.readers import ArrayReader, MatrixReader, NonFiniteEntries
+from llmtrap.spectra.results import AnalysisSettings, MatrixAnalysis, TrapAnalysis
 from llmtrap.spectra.traps import ShuffleCount
 
 __all__ = [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,14 @@ from llmtrap.spectra.certificate import (
     Bulk,
     Certificate,
     Exceedances,
+    Inside,
     bulk_of,
     bulk_of_histogram,
     certify,
     exceedances,
 )
-from llmtrap.spectra.esd import Esd, LogHistogram, compute_esd, esd_of_arrays, log_histogram
-from llmtrap.spectra.marchenko_pastur import BulkFit
+from llmtrap.spectra.entries import CountedEntries, Entries, HeldEntries, standardise
+from llmtrap.spectra.esd import Esd, compute_esd, esd_of_arrays
 from llmtrap.spectra.moments import (
     MomentPass,
     Moments,
@@ -33,6 +35,7 @@ from llmtrap.spectra.moments import (
     power_of_two_scale,
 )
 from llmtrap.spectra.on_device import OnDevice
+from llmtrap.spectra.prediction import Split, predict_traps
 from llmtrap.spectra.readers import (
     ArrayReader,
     Histogram,
@@ -41,90 +44,26 @@ from llmtrap.spectra.readers import (
     as_floats,
     locate_non_finite,
 )
+from llmtrap.spectra.results import AnalysisSettings, MatrixAnalysis, TrapAnalysis
+from llmtrap.spectra.shuffle import TABLE_FROM
 from llmtrap.spectra.single_pass import SinglePass, ValueCounter
 from llmtrap.spectra.tracy_widom import EdgeLaw
 from llmtrap.spectra.traps import (
     RELIABLE_FROM_SIDE,
-    CountedEntries,
-    Entries,
-    HeldEntries,
     ShuffleCount,
+    SpectrumWanted,
     TrapMeasurement,
     TrapSearch,
     edge_z,
     measure_traps,
-    standardise,
 )
 
 Floats = NDArray[np.floating]
-TrapMethod = Literal["certified", "measured", "undecided"]
 
 # Entries held in memory at once (200 MB of float32); larger matrices are read by blocks, once where that is enough.
 HELD_ENTRIES = 50_000_000
-
-
-@dataclass(frozen=True)
-class AnalysisSettings:
-    """What to measure of a matrix.
-
-    `traps`: auto (certify, else measure), measure (shuffle always), certify (one pass only).
-    """
-
-    alpha: bool = True
-    traps: str = "auto"
-    rule: str = "tracy-widom"
-    shuffles: int = 5
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class TrapAnalysis:
-    """Traps of one matrix. `method` is certified, measured or undecided; `edge` is an eigenvalue of RᵀR.
-
-    `counts` has one element a shuffle; `spectrum` is the first shuffle's whole spectrum, where it was computed.
-    """
-
-    method: TrapMethod
-    rule: str
-    certificate: Certificate
-    bulk: Bulk
-    edge: float | None
-    reliable: bool
-    counts: tuple[ShuffleCount, ...] = ()
-    found: tuple[FoundTrap, ...] = ()
-    bulk_fit: BulkFit | None = None
-    spectrum: NDArray[np.float64] | None = None
-
-    @property
-    def count(self) -> int:
-        """Median number of traps over the shuffles; the lower one of two middle counts."""
-        return _lower_median([c.count for c in self.counts])
-
-    @property
-    def centred(self) -> int:
-        """Median number of traps that do not go away with the mean."""
-        return _lower_median([c.centred for c in self.counts])
-
-    @property
-    def mean_shift(self) -> int:
-        """Median number of traps that go away with the mean."""
-        return _lower_median([c.mean_shift for c in self.counts])
-
-    @property
-    def shuffled_histogram(self) -> LogHistogram | None:
-        """The first shuffle's spectrum in logarithmic bins."""
-        return None if self.spectrum is None else log_histogram(self.spectrum)
-
-
-@dataclass(frozen=True)
-class MatrixAnalysis:
-    """All results of one matrix. With `non_finite` set, nothing else is."""
-
-    shape: tuple[int, int]
-    moments: Moments | None
-    esd: Esd | None
-    traps: TrapAnalysis | None
-    non_finite: NonFiniteEntries | None
+# A float32 entry may be standardised to a little more than its size in float64.
+ROUNDING = 1e-5
 
 
 def analyse(
@@ -147,12 +86,7 @@ def analyse(
     """
     reader = ArrayReader(as_floats(matrix)) if isinstance(matrix, np.ndarray) else matrix
     chosen = settings or AnalysisSettings()
-    run = _Analysis(
-        reader,
-        chosen,
-        TrapSearch(matrix_id, chosen.seed, chosen.rule, chosen.shuffles, chosen.traps == "measure"),
-        backend or NumpyBackend(),
-    )
+    run = _Analysis(reader, chosen, _search(matrix_id, chosen), backend or NumpyBackend())
     try:
         return run.result()
     except NonFiniteError:
@@ -291,51 +225,86 @@ class _Analysis:
     def _traps(self, moments: Moments) -> TrapAnalysis:
         bulk = self._bulk(moments)
         certificate = certify(self._shape, moments, bulk)
-        n, m = max(self._shape), min(self._shape)
-        rule, reliable = self._settings.rule, m >= RELIABLE_FROM_SIDE
-        law = EdgeLaw.of(n, m)
-        edge = law.eigenvalue(edge_z(rule, self._shape)) * bulk.variance if bulk.variance > 0 else None
-        shuffling = self._settings.traps == "measure" or (self._settings.traps == "auto" and not certificate.certified)
-        if bulk.variance == 0 or not shuffling:
-            method: TrapMethod = "certified" if certificate.certified else "undecided"
-            return TrapAnalysis(method, rule, certificate, bulk, edge, reliable)
-        far = self._beyond(bulk.mean, suspect_distance(self._shape, bulk))
+        rule, wanted = self._settings.rule, self._settings.traps
+        law, z_edge = EdgeLaw.of(*self._shape), edge_z(rule, self._shape)
+        edge = law.eigenvalue(z_edge) * bulk.variance if bulk.variance > 0 else None
+        decided = partial(
+            TrapAnalysis,
+            rule=rule, certificate=certificate, bulk=bulk, edge=edge, reliable=min(self._shape) >= RELIABLE_FROM_SIDE,
+        )  # fmt: skip
+        if bulk.variance == 0 or (certificate.certified and wanted != "measure"):
+            return decided("certified")
+        if wanted == "certify" or (wanted == "auto" and not self._settings.alpha):
+            split = Split(self._rest, self._beyond)
+            predicted = predict_traps(self._shape, bulk, certificate, z_edge, split)
+            if predicted:
+                return decided("predicted", counts=(_count_of(predicted),), found=predicted)
+        if wanted == "certify":
+            return decided("undecided")
+        far = self._suspects(bulk, certificate)
         entries = self._entries(bulk)
         measured = measure_traps(entries, bulk, self._search, self._backend)
         found: tuple[FoundTrap, ...] = ()
         if measured.first.count.count or measured.first.count.centred:
             found = find_causes(entries, measured, far, bulk, self._search, self._backend)
-        return TrapAnalysis(
-            "measured", rule, certificate, bulk, edge, reliable,
+        return decided(
+            "measured",
             counts=measured.counts,
             found=found,
             bulk_fit=measured.bulk_fit,
             spectrum=_in_units(measured, bulk),
-        )  # fmt: skip
+        )
+
+    def _rest(self, centre: float, distance: float) -> Moments:
+        """Moments of the entries within a distance of a centre."""
+        if self._counted is not None:
+            values, counts = self._counted
+            inside = np.abs(values - centre) <= distance
+            return moments_of_histogram(values[inside], counts[inside])
+        sums, rest = MomentPass(), Inside(self._blocks, centre, distance)
+        for block in rest:
+            sums.add(block)
+        return sums.finish(rest)
+
+    def _suspects(self, bulk: Bulk, certificate: Certificate) -> Exceedances:
+        """The entries that may turn out to be a trap's cause, with their places."""
+        distance = suspect_distance(self._shape, bulk)
+        if certificate.max_sigmas * bulk.deviation < distance * (1 - ROUNDING):
+            return exceedances([], bulk.mean, distance)
+        return self._beyond(bulk.mean, distance)
 
     def _entries(self, bulk: Bulk) -> Entries:
         shape = (max(self._shape), min(self._shape))
-        if self._held is None and not self._fits():
-            if self._counted is None and self._device is not None:
-                self._counted = self._count()
-            if self._counted is not None:
-                values, counts = self._counted
-                standard = standardise(values.astype(np.float32), bulk)
-                return CountedEntries(standard.astype(np.float64), counts, shape, _largest(standard))
+        if self._counted is None and shape[0] * shape[1] >= TABLE_FROM:
+            self._counted = self._count()
+        if self._counted is not None:
+            self._release()
+            values, counts = self._counted
+            standard = standardise(values.astype(np.float32), bulk)
+            return CountedEntries(standard.astype(np.float64), counts, shape, _largest(standard))
         if self._held is None:
             self._hold()
         assert self._held is not None  # noqa: S101 - held just above
         # The matrix is not needed any more but by the caller who lent it: standardise in its place.
         standard = standardise(self._held, bulk)
-        if not self._borrowed:
-            self._held = None
+        self._release()
         return HeldEntries(standard, shape, _largest(standard))
 
+    def _release(self) -> None:
+        """Let go of the matrix, which only the caller who lent it needs from now on."""
+        if not self._borrowed:
+            self._held = None
+
     def _count(self) -> Histogram | None:
-        """Count the values of a matrix that is on a device: the checkpoint is not read again for it."""
+        """Count the values of a matrix that is here, held or on a device: it is not read again for it."""
         counter = ValueCounter()
-        for block in self._read():
-            counter.add(block)
+        if self._held is not None:
+            counter.add(self._held)
+        elif self._device is not None:
+            for block in self._read():
+                counter.add(block)
+        else:
+            return None  # it was counted as it was read, or has too many values
         return counter.histogram
 
 
@@ -349,13 +318,23 @@ class _Again:
         return self.start()
 
 
+def _search(matrix_id: str, settings: AnalysisSettings) -> TrapSearch:
+    # The shuffled spectrum is drawn beside the matrix' own: without α there is none, and the top is enough.
+    spectrum: SpectrumWanted = "trapped" if settings.alpha else "never"
+    if settings.traps == "measure":
+        spectrum = "always"
+    return TrapSearch(matrix_id, settings.seed, settings.rule, settings.shuffles, spectrum)
+
+
+def _count_of(predicted: tuple[FoundTrap, ...]) -> ShuffleCount:
+    """What every shuffle shows."""
+    centred = sum(trap.cause.kind != "mean_shift" for trap in predicted)
+    return ShuffleCount(len(predicted), centred, max(trap.z for trap in predicted))
+
+
 def _in_units(measured: TrapMeasurement, bulk: Bulk) -> NDArray[np.float64] | None:
     return None if measured.spectrum is None else measured.spectrum * bulk.variance
 
 
 def _largest(entries: Floats) -> float:
     return max(float(entries.max()), -float(entries.min()))
-
-
-def _lower_median(counts: list[int]) -> int:
-    return sorted(counts)[(len(counts) - 1) // 2] if counts else 0

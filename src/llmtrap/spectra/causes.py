@@ -17,16 +17,9 @@ from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import Backend
 from llmtrap.spectra.certificate import Bulk, Exceedances, entry_limit, expected_overlaps
+from llmtrap.spectra.entries import Entries, standardise
 from llmtrap.spectra.suspects import Suspects
-from llmtrap.spectra.traps import (
-    SUSPECT_FROM,
-    Entries,
-    TrapMeasurement,
-    TrapSearch,
-    eigenvalues_beyond,
-    gram_of,
-    standardise,
-)
+from llmtrap.spectra.traps import SUSPECT_FROM, TrapMeasurement, TrapSearch, count_beyond, gram_of
 
 CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
 
@@ -111,15 +104,17 @@ def _centred_traps(
 ) -> list[tuple[float, TrapCause]]:
     n, m = entries.shape
     first = measured.first
-    count, suspects = first.count.centred, first.suspects
+    count, suspects = first.count.centred, measured.suspects
+    described, start = min(count, MOST_DESCRIBED), search.start_vector(m)
+    if suspects.values.size == 0:
+        tops, _ = backend.top_eigenpairs(first.centred, described, start, vectors=False)
+        return [(float(value), TrapCause("heavy_tail")) for value in tops]
     # A float32 Gram matrix has no entry that a subtraction could leave nothing of; a float64 one may (DOUBLE_BEYOND).
     cleared = suspects.cleared_gram(first.centred, backend) if first.precision == "float32" else None
     if cleared is None:
         cleared, _ = gram_of(suspects.cleared(entries.shuffled_blocks(search.generator(0))), m, backend)
-    start = search.start_vector(m)
-    left = int((eigenvalues_beyond(backend, cleared, measured.edge, start) > measured.edge).sum())
+    left, _ = count_beyond(backend, cleared, measured.edge, start)
     by_entry = min(max(count - left, 0), suspects.values.size)
-    described = min(count, MOST_DESCRIBED)
     values, vectors = backend.top_eigenpairs(first.centred, described, start, vectors=True)
     assert vectors is not None  # noqa: S101 - asked for just above
     heavy = [(float(value), TrapCause("heavy_tail")) for value in values]

@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import Array, Backend
-from llmtrap.spectra.certificate import Bulk, entry_limit
+from llmtrap.spectra.certificate import MEAN_RATIO_LIMIT, Bulk, entry_limit
+from llmtrap.spectra.entries import Entries
 from llmtrap.spectra.marchenko_pastur import BulkFit, MarchenkoPastur, compare_with_law
-from llmtrap.spectra.shuffle import drawn_from_histogram, generator_for, shuffled_blocks
+from llmtrap.spectra.rearranged import Rearrangements
+from llmtrap.spectra.shuffle import generator_for
 from llmtrap.spectra.suspects import Suspects
 from llmtrap.spectra.tracy_widom import EdgeLaw, quantile_of_survival
 
 Floats = NDArray[np.floating]
+SpectrumWanted = Literal["always", "trapped", "never"]
 
 FALSE_ALARM = 1e-6
 # A matrix this near the edge, in units of the Tracy–Widom scale, is shuffled again: its count may depend on the draw.
@@ -29,84 +32,13 @@ NEAR_EDGE = 4.0
 RELIABLE_FROM_SIDE = 50
 # Suspects begin a little inside the entry limit: noise can push an entry of 0.9 limits over the edge.
 SUSPECT_FROM = 0.8
-# Eigenvalues asked for at first, and then; a matrix with more traps has its whole spectrum computed.
-TOP_COUNTS = (3, 16)
+# Eigenvalues computed one by one; of a matrix with more traps the others are counted.
+TOP_COUNT = 3
 # Under this mean ratio the mean moves no eigenvalue by a tenth of the Tracy–Widom scale: centring changes no count.
 NEGLIGIBLE_MEAN_RATIO = 0.01
 # A float32 eigensolver is off by about 10⁻⁷·λ₁. Beyond this many Tracy–Widom scales that is a tenth of one, so the
 # Gram matrix is float64, where it is nothing.
 DOUBLE_BEYOND = 1e6
-# Standardised entries are kept in float32: what is larger counts as this.
-_GREATEST = 1e38
-# Entries of a block of a shuffle: enough rows that its Gram matrix is as fast as that of the whole.
-BLOCK_ENTRIES = 1 << 22
-
-
-class Entries(Protocol):
-    """The entries of one matrix, centred and in units of the bulk's deviation, to be shuffled.
-
-    `shape` is N × M with N ≥ M: after a shuffle the orientation means nothing.
-    """
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """N and M."""
-        ...
-
-    @property
-    def largest(self) -> float:
-        """The largest |entry|."""
-        ...
-
-    def shuffled_blocks(self, rng: np.random.Generator) -> Iterator[Floats]:
-        """Yield the rows of one shuffle R as float32 [n, M] arrays that the caller may overwrite."""
-        ...
-
-
-@dataclass(frozen=True)
-class HeldEntries:
-    """Entries in memory, flat or as a matrix."""
-
-    values: Floats
-    shape: tuple[int, int]
-    largest: float
-
-    def shuffled_blocks(self, rng: np.random.Generator) -> Iterator[Floats]:
-        """Blocks of rows, never the whole."""
-        for block in shuffled_blocks(self.values, _block_entries(self.shape[1]), rng):
-            yield block.reshape(-1, self.shape[1])
-
-
-@dataclass(frozen=True)
-class CountedEntries:
-    """Entries known by how often each value occurs."""
-
-    values: NDArray[np.float64]
-    counts: NDArray[np.int64]
-    shape: tuple[int, int]
-    largest: float
-
-    def shuffled_blocks(self, rng: np.random.Generator) -> Iterator[Floats]:
-        """Blocks of rows, never the whole."""
-        for block in drawn_from_histogram(self.values, self.counts, _block_entries(self.shape[1]), rng):
-            yield block.reshape(-1, self.shape[1])
-
-
-def _block_entries(columns: int) -> int:
-    return max(1, BLOCK_ENTRIES // columns) * columns
-
-
-def standardise(entries: Floats, bulk: Bulk) -> NDArray[np.float32]:
-    """(w − m)/s as float32, through float64 where m or s leave float32's safe range.
-
-    The same entry gives the same bits wherever it is standardised, so that an entry of a shuffle can be recognised.
-    """
-    wide = entries.dtype == np.float64 or not 1e-30 < bulk.deviation < 1e30 or abs(bulk.mean) > bulk.deviation
-    kind = np.float64 if wide else np.float32
-    centred = np.subtract(entries, kind(bulk.mean), dtype=kind)
-    with np.errstate(over="ignore"):
-        centred /= kind(bulk.deviation)
-    return np.clip(centred, -_GREATEST, _GREATEST, out=centred).astype(np.float32, copy=False)
 
 
 def edge_z(rule: str, shape: tuple[int, int]) -> float:
@@ -139,27 +71,29 @@ class ShuffleCount:
 
 @dataclass(frozen=True)
 class ShuffledGram:
-    """Gram matrix of one shuffle without the mean and with it, with the eigenvalues beyond the edge of each.
+    """Gram matrix of one shuffle without the mean and with it, and its column sums without the mean.
 
-    `precision` is the Gram matrices' float width; `suspects` are the entries that may have made the eigenvalues, noted
-    of the first shuffle alone.
+    `precision` is the Gram matrices' float width.
     """
 
     centred: Array
     whole: Array
-    centred_top: NDArray[np.float64]
-    whole_top: NDArray[np.float64]
+    sums: NDArray[np.float64]
     count: ShuffleCount
     precision: str
-    suspects: Suspects
 
 
 @dataclass(frozen=True)
 class TrapMeasurement:
-    """All shuffles of one matrix. `bulk_fit` and `spectrum` (λ in units of s²) belong to the first, where wanted."""
+    """All shuffles of one matrix.
+
+    Of the first: its Gram matrix, the `suspects` that may have made its traps, and where they were wanted its whole
+    `spectrum` (λ in units of s²) and how the bulk of that fits.
+    """
 
     counts: tuple[ShuffleCount, ...]
     first: ShuffledGram
+    suspects: Suspects
     edge: float
     law: EdgeLaw
     bulk_fit: BulkFit | None
@@ -168,13 +102,16 @@ class TrapMeasurement:
 
 @dataclass(frozen=True)
 class TrapSearch:
-    """How to look for traps in one matrix: the seeds, the rule and the number of shuffles."""
+    """How to look for traps in one matrix: the seeds, the rule, the number of shuffles, and whose spectrum is wanted.
+
+    `spectrum` is 'always', 'trapped' (of a matrix with traps) or 'never'.
+    """
 
     matrix_id: str
     seed: int
     rule: str
     shuffles: int
-    whole_spectrum: bool
+    spectrum: SpectrumWanted
 
     def generator(self, shuffle: int) -> np.random.Generator:
         """The generator of one shuffle; the same numbers each time it is asked for."""
@@ -187,51 +124,85 @@ class TrapSearch:
 
 def measure_traps(entries: Entries, bulk: Bulk, search: TrapSearch, backend: Backend) -> TrapMeasurement:
     """Shuffle once; more often where there is a trap or the largest eigenvalue lies near the edge."""
-    law = EdgeLaw.of(*entries.shape)
+    n, m = entries.shape
+    law = EdgeLaw.of(n, m)
     z_edge = edge_z(search.rule, entries.shape)
-    edge = law.eigenvalue(z_edge)
-    first = shuffle_once(entries, bulk, search, 0, edge, backend)
+    counting = _Counting(entries, bulk, search, law.eigenvalue(z_edge), backend)
+    suspects = Suspects(SUSPECT_FROM * entry_limit(n, m))
+    blocks = suspects.watch(entries.shuffled_blocks(search.generator(0)))
+    rearranged = counting.rearrangements()
+    first = counting.of_blocks(blocks if rearranged is None else rearranged.watch(blocks))
     counts = [first.count]
     if first.count.count > 0 or first.count.centred > 0 or first.count.top_z > z_edge - NEAR_EDGE:
-        counts += [
-            shuffle_once(entries, bulk, search, k, edge, backend).count for k in range(1, max(search.shuffles, 1))
-        ]
+        counts += counting.further(first, rearranged)
     spectrum, fit = None, None
-    if search.whole_spectrum or first.count.count > 0:
-        n, m = entries.shape
+    if search.spectrum == "always" or (search.spectrum == "trapped" and first.count.count > 0):
         # A copy by a rank-two update of nothing: the eigensolver may destroy what it is given.
         nothing = np.zeros(m)
         spectrum = np.sort(np.clip(backend.eigenvalues(backend.add_rank_two(first.whole, nothing, nothing)), 0.0, None))
-        bulk_values = spectrum[spectrum <= edge] / n
+        bulk_values = spectrum[spectrum <= counting.edge] / n
         fit = compare_with_law(bulk_values, MarchenkoPastur(1.0, m / n))
-    return TrapMeasurement(tuple(counts), first, edge, law, fit, spectrum)
+    return TrapMeasurement(tuple(counts), first, suspects, counting.edge, law, fit, spectrum)
 
 
 def shuffle_once(
     entries: Entries, bulk: Bulk, search: TrapSearch, shuffle: int, edge: float, backend: Backend
 ) -> ShuffledGram:
-    """Draw one shuffle and count its eigenvalues beyond the edge, with the mean and without."""
-    n, m = entries.shape
-    law = EdgeLaw.of(n, m)
-    mean = bulk.mean / bulk.deviation
-    # One entry makes an eigenvalue of its square, and the mean one of m²NM.
-    foremost = max(entries.largest**2, mean**2 * n * m)
-    precision = "float64" if foremost > DOUBLE_BEYOND * law.scale else "float32"
-    # Where even that is too coarse to see the edge beside the foremost eigenvalue, nothing is called from noise.
-    edge = max(edge, m * float(np.finfo(precision).eps) * foremost)
-    suspects = Suspects(SUSPECT_FROM * entry_limit(n, m))
+    """Draw one shuffle whole and count its eigenvalues beyond the edge, with the mean and without."""
     blocks = entries.shuffled_blocks(search.generator(shuffle))
-    # The first shuffle is the one whose traps are explained.
-    gram, sums = gram_of(suspects.watch(blocks) if shuffle == 0 else blocks, m, backend, precision)
-    # R = R' + t·11ᵀ with R' centred: the mean comes back as a rank-two change of the Gram matrix.
-    ones = np.ones(m)
-    whole = backend.add_rank_two(gram, mean * ones, sums + 0.5 * n * mean * ones)
-    start = search.start_vector(m)
-    whole_top = eigenvalues_beyond(backend, whole, edge, start)
-    negligible = mean**2 * math.sqrt(n * m) < NEGLIGIBLE_MEAN_RATIO
-    centred_top = whole_top if negligible else eigenvalues_beyond(backend, gram, edge, start)
-    count = ShuffleCount(int((whole_top > edge).sum()), int((centred_top > edge).sum()), law.z(float(whole_top[0])))
-    return ShuffledGram(gram, whole, centred_top, whole_top, count, precision, suspects)
+    return _Counting(entries, bulk, search, edge, backend).of_blocks(blocks)
+
+
+class _Counting:
+    """From the rows of a shuffle to its traps, with the mean in place and without."""
+
+    def __init__(self, entries: Entries, bulk: Bulk, search: TrapSearch, edge: float, backend: Backend):
+        n, m = entries.shape
+        self.edge = edge
+        self._entries = entries
+        self._search = search
+        self._backend = backend
+        self._law = EdgeLaw.of(n, m)
+        self._mean = bulk.mean / bulk.deviation
+        # One entry makes an eigenvalue of its square, and the mean one of m²NM.
+        foremost = max(entries.largest**2, self._mean**2 * n * m)
+        self._precision = "float64" if foremost > DOUBLE_BEYOND * self._law.scale else "float32"
+        # Where even that is too coarse to see the edge beside the foremost eigenvalue, nothing is called from noise.
+        self._seen_from = max(edge, m * float(np.finfo(self._precision).eps) * foremost)
+
+    def of_blocks(self, blocks: Iterator[Floats]) -> ShuffledGram:
+        """Of a shuffle whose rows come by blocks."""
+        gram, sums = gram_of(blocks, self._entries.shape[1], self._backend, self._precision)
+        return self._of_gram(gram, sums)
+
+    def rearrangements(self) -> Rearrangements | None:
+        """The further shuffles as rearrangements of the first, where those tell as much as shuffles drawn whole."""
+        n, m = self._entries.shape
+        # A mean's trap differs by where the rest falls; and a huge entry's square leaves a hole when it is taken away.
+        if self._mean**2 * math.sqrt(n * m) >= MEAN_RATIO_LIMIT or self._precision != "float32":
+            return None
+        return Rearrangements.of(self._entries, [self._search.generator(k) for k in range(1, self._search.shuffles)])
+
+    def further(self, first: ShuffledGram, rearranged: Rearrangements | None) -> list[ShuffleCount]:
+        """Of the search's further shuffles: rearrangements of the first, or else drawn whole."""
+        draw, search = self._entries.shuffled_blocks, self._search
+        if rearranged is None:
+            return [self.of_blocks(draw(search.generator(k))).count for k in range(1, search.shuffles)]
+        return [
+            self._of_gram(self._backend.add_symmetric(first.centred, gram), first.sums + sums).count
+            for gram, sums in rearranged.changes(lambda: draw(search.generator(0)), self._precision)
+        ]
+
+    def _of_gram(self, gram: Array, sums: NDArray[np.float64]) -> ShuffledGram:
+        n, m = self._entries.shape
+        # R = R' + t·11ᵀ with R' centred: the mean comes back as a rank-two change of the Gram matrix.
+        ones = np.ones(m)
+        whole = self._backend.add_rank_two(gram, self._mean * ones, sums + 0.5 * n * self._mean * ones)
+        start = self._search.start_vector(m)
+        count, top = count_beyond(self._backend, whole, self._seen_from, start)
+        negligible = self._mean**2 * math.sqrt(n * m) < NEGLIGIBLE_MEAN_RATIO
+        centred = count if negligible else count_beyond(self._backend, gram, self._seen_from, start)[0]
+        return ShuffledGram(gram, whole, sums, ShuffleCount(count, centred, self._law.z(top)), self._precision)
 
 
 def gram_of(
@@ -247,11 +218,8 @@ def gram_of(
     return gram, sums
 
 
-def eigenvalues_beyond(backend: Backend, gram: Array, edge: float, start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The largest eigenvalues, descending: all that lie beyond the edge and at least one more."""
-    size = int(gram.shape[0])
-    for count in (*(k for k in TOP_COUNTS if k < size), size):
-        values, _ = backend.top_eigenpairs(gram, count, start, vectors=False)
-        if values[-1] <= edge:
-            break
-    return values
+def count_beyond(backend: Backend, gram: Array, edge: float, start: NDArray[np.float64]) -> tuple[int, float]:
+    """How many eigenvalues lie beyond the edge, and the largest of all."""
+    top, _ = backend.top_eigenpairs(gram, min(TOP_COUNT, int(gram.shape[0])), start, vectors=False)
+    count = int((top > edge).sum())
+    return (count if count < top.size else backend.count_above(gram, edge)), float(top[0])

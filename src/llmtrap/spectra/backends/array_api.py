@@ -50,10 +50,15 @@ class ArrayApiBackend:
     @on_its_device
     def add_rank_two(self, gram: Array, x: HostFloats, y: HostFloats) -> Array:
         """One outer product and its transpose."""
-        left = self._vector(x, gram)
-        right = self._vector(y, gram)
+        left = self._like(x, gram)
+        right = self._like(y, gram)
         outer = left[:, None] * right[None, :]
         return gram + outer + self._xp.matrix_transpose(outer)
+
+    @on_its_device
+    def add_symmetric(self, gram: Array, change: HostFloats) -> Array:
+        """One sum."""
+        return gram + self._like(change, gram)
 
     @on_its_device
     def eigenvalues(self, gram: Array) -> NDArray[np.float64]:
@@ -73,11 +78,16 @@ class ArrayApiBackend:
         return host, self._to_host(columns)[:, ::-1][:, :count].copy()
 
     @on_its_device
+    def count_above(self, gram: Array, edge: float) -> int:
+        """A full solve: the standard has no factorisation whose signs could be counted."""
+        return int((self.eigenvalues(gram) > edge).sum())
+
+    @on_its_device
     def column_sums(self, block: Array) -> NDArray[np.float64]:
         """Sums in float64."""
         return self._to_host(self._xp.sum(self._xp.astype(block, self._xp.float64), axis=0))
 
-    def _vector(self, values: HostFloats, like: Array) -> Array:
+    def _like(self, values: HostFloats, like: Array) -> Array:
         return self._xp.astype(self._xp.asarray(np.ascontiguousarray(values), device=self._device), like.dtype)
 
     @staticmethod

@@ -90,6 +90,10 @@ class Backend(Protocol):
         """Return a new gram + x·yᵀ + y·xᵀ; the argument is kept."""
         ...
 
+    def add_symmetric(self, gram: Array, change: HostFloats) -> Array:
+        """Return a new gram + change, of a symmetric matrix on the host; the argument is kept."""
+        ...
+
     def eigenvalues(self, gram: Array) -> NDArray[np.float64]:
         """All eigenvalues, ascending. The Gram matrix may be destroyed."""
         ...
@@ -105,6 +109,10 @@ class Backend(Protocol):
             start: the vector an iterative solver starts from, so that two runs agree to the last bit.
             vectors: whether eigenvectors are wanted.
         """
+        ...
+
+    def count_above(self, gram: Array, edge: float) -> int:
+        """How many eigenvalues are greater than `edge`. The Gram matrix is kept."""
         ...
 
     def column_sums(self, block: Array) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
-from scipy.linalg import blas
+from scipy.linalg import blas, lapack
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from llmtrap.spectra.backends.base import HostFloats
@@ -15,6 +15,8 @@ FULL_SOLVE_BELOW = 400
 # Relative accuracy of an iterated eigenvalue: the Tracy–Widom scale is about 2·10⁻³ of the edge at 5760 × 2880, so
 # this is a few thousandths of a standard deviation.
 ITERATION_TOLERANCE = 1e-5
+# Columns that LAPACK's symmetric factorisation may take at once.
+FACTOR_COLUMNS = 64
 
 
 class NumpyBackend:
@@ -52,6 +54,11 @@ class NumpyBackend:
         )
         return updated
 
+    def add_symmetric(self, gram: HostFloats, change: HostFloats) -> HostFloats:
+        """One sum; the upper triangle means nothing."""
+        changed: HostFloats = np.add(gram, change, dtype=gram.dtype, order="F")
+        return changed
+
     def eigenvalues(self, gram: HostFloats) -> NDArray[np.float64]:
         """LAPACK's syev without vectors: the fastest of its drivers for values alone."""
         values = scipy.linalg.eigvalsh(gram, lower=True, driver="ev", overwrite_a=True, check_finite=False)
@@ -87,6 +94,21 @@ class NumpyBackend:
         order = np.argsort(values)[::-1]
         found = np.asarray(values[order], dtype=np.float64)
         return found, None if columns is None else np.asarray(columns[:, order], dtype=np.float64)
+
+    def count_above(self, gram: HostFloats, edge: float) -> int:
+        """The positive pivots of gram − edge·1 = L·D·Lᵀ (Sylvester's law of inertia): a sixth of a solve's time.
+
+        In Bunch and Kaufman's pivoting every 2 × 2 block of D has one positive and one negative eigenvalue.
+        """
+        if gram.shape[0] < FULL_SOLVE_BELOW:
+            return int((self.eigenvalues(gram.copy(order="F")) > edge).sum())
+        factorise = lapack.ssytrf if gram.dtype == np.float32 else lapack.dsytrf
+        shifted = gram.copy(order="F")
+        diagonal = np.einsum("ii->i", shifted)
+        diagonal -= edge
+        factors, pivots, _ = factorise(shifted, lower=1, lwork=FACTOR_COLUMNS * gram.shape[0], overwrite_a=1)
+        single = np.diagonal(factors)[pivots > 0]
+        return int((single > 0).sum()) + int((pivots < 0).sum()) // 2
 
     def _full(
         self, gram: HostFloats, count: int, *, vectors: bool

@@ -1,0 +1,156 @@
+"""More shuffles of a matrix for little more than one: its few far entries go to new places, the rest stays.
+
+A count of traps differs between shuffles by where the far entries fall, as long as the rest makes no trap in any order,
+which its certificate says. So a further shuffle need not draw the rest anew: it takes the first one and exchanges the
+far entries with whatever lies at freshly drawn places. Each shuffle made so is by itself a uniformly random
+permutation: the new places are uniform and know nothing of the first, and given them the rest is in uniform order as it
+was before. Two of them share the order of the rest. Their Gram matrices differ by a sparse update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from llmtrap.spectra.certificate import Bulk, certify, entry_limit
+from llmtrap.spectra.entries import Entries
+from llmtrap.spectra.moments import Moments
+
+Floats = NDArray[np.floating]
+
+# An entry is far from this fraction of the entry limit on.
+FAR_FROM = 0.25
+# Share of the entries that may be far: with more, the sparse update costs as much as another Gram matrix.
+MOST_FAR = 0.003
+# Bytes of the updates that are gathered in one pass.
+GATHERED_BYTES = 1 << 28
+
+
+class Rearrangements:
+    """Shuffles 1, 2, … of a matrix, made of its shuffle 0.
+
+    Args:
+        shape: N × M, N ≥ M.
+        far: the far entries in any order.
+        distance: the least size of a far entry.
+        generators: one a further shuffle, which draws its places.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        far: NDArray[np.float32],
+        distance: float,
+        generators: Sequence[np.random.Generator],
+    ):
+        self._shape = shape
+        self._distance = distance
+        self._home = _Sparse()
+        self._places: list[NDArray[np.int64]] = []
+        self._comes: list[NDArray[np.float32]] = []
+        for rng in generators:
+            places = rng.choice(shape[0] * shape[1], far.size, replace=False)
+            order = np.argsort(places)
+            self._places.append(places[order])
+            self._comes.append(far[order])
+        self._goes = [np.zeros(far.size, dtype=np.float32) for _ in generators]
+
+    @classmethod
+    def of(cls, entries: Entries, generators: Sequence[np.random.Generator]) -> Rearrangements | None:
+        """One further shuffle a generator; None where they must be drawn whole.
+
+        That is where no entry is far, where many are, and where the rest is not certified.
+        """
+        n, m = entries.shape
+        distance = FAR_FROM * entry_limit(n, m)
+        if not generators or entries.largest < distance:
+            return None
+        split = entries.split(distance, int(MOST_FAR * n * m))
+        if split is None or not _makes_no_trap(entries.shape, split[1]):
+            return None
+        return cls(entries.shape, split[0], distance, generators)
+
+    def watch(self, blocks: Iterator[Floats]) -> Iterator[Floats]:
+        """Pass the blocks of the first shuffle on, noting where its far entries lie and what lies at the new places."""
+        start = 0
+        for block in blocks:
+            flat = block.reshape(-1)
+            here = np.flatnonzero((flat >= self._distance) | (flat <= -self._distance))
+            self._home.note(here + start, flat[here])
+            for places, goes in zip(self._places, self._goes, strict=True):
+                low, high = np.searchsorted(places, [start, start + flat.size])
+                goes[low:high] = flat[places[low:high] - start]
+            start += flat.size
+            yield block
+
+    def changes(
+        self, blocks: Callable[[], Iterator[Floats]], dtype: str
+    ) -> Iterator[tuple[NDArray[np.floating], NDArray[np.float64]]]:
+        """For each further shuffle, what its Gram matrix and its column sums have more than the first one's.
+
+        Args:
+            blocks: gives the first shuffle once more.
+            dtype: float width of the changes.
+        """
+        m = self._shape[1]
+        at_once = max(1, GATHERED_BYTES // (np.dtype(dtype).itemsize * m * m))
+        for start in range(0, len(self._places), at_once):
+            moves = [self._moved(k, dtype) for k in range(start, min(start + at_once, len(self._places)))]
+            crossed = [np.zeros((m, m), dtype=dtype) for _ in moves]
+            top = 0
+            for block in blocks():
+                for move, cross in zip(moves, crossed, strict=True):
+                    _add_product(cross, move[top : top + block.shape[0]], block)
+                top += block.shape[0]
+            for move in moves:
+                cross = crossed.pop(0)
+                # (R + E)ᵀ(R + E) = RᵀR + EᵀR + (EᵀR)ᵀ + EᵀE
+                yield cross + cross.T + (move.T @ move).toarray(), np.asarray(move.sum(axis=0)).reshape(-1)
+
+    def _moved(self, number: int, dtype: str) -> sparse.csr_array:
+        """E, what the further shuffle has more than the first, N × M: it differs at few places."""
+        places, comes, goes = self._places[number], self._comes[number], self._goes[number]
+        home, stood = self._home.places, self._home.values
+        left = ~np.isin(home, places)
+        # What the far entries push out of their new places goes, in order, to the places they have left.
+        pushed = goes[~np.isin(places, home)]
+        change = np.concatenate([comes.astype(dtype) - goes, pushed.astype(dtype) - stood[left]])
+        at = np.divmod(np.concatenate([places, home[left]]), self._shape[1])
+        return sparse.csr_array((change, at), shape=self._shape)
+
+
+class _Sparse:
+    """Places in ascending order and what stands there, noted piece by piece."""
+
+    def __init__(self) -> None:
+        self._places: list[NDArray[np.int64]] = []
+        self._values: list[Floats] = []
+
+    def note(self, places: NDArray[np.int64], values: Floats) -> None:
+        """Take in places beyond those noted before."""
+        self._places.append(places)
+        self._values.append(values)
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """All of them."""
+        return np.concatenate(self._places)
+
+    @property
+    def values(self) -> Floats:
+        """What stands at each."""
+        return np.concatenate(self._values)
+
+
+def _makes_no_trap(shape: tuple[int, int], rest: Moments) -> bool:
+    return certify(shape, rest, Bulk(rest.mean, rest.variance)).certified
+
+
+def _add_product(cross: NDArray[np.floating], moves: sparse.csr_array, block: Floats) -> None:
+    """Add movesᵀ·block; only the rows of columns in which something moves are touched."""
+    columns = np.unique(moves.indices)
+    if columns.size:
+        cross[columns] += moves[:, columns].T @ block

@@ -1,0 +1,95 @@
+"""What is asked of a matrix, and all that was found of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtrap.spectra.causes import FoundTrap
+from llmtrap.spectra.certificate import Bulk, Certificate
+from llmtrap.spectra.esd import Esd, LogHistogram, log_histogram
+from llmtrap.spectra.marchenko_pastur import BulkFit
+from llmtrap.spectra.moments import Moments
+from llmtrap.spectra.readers import NonFiniteEntries
+from llmtrap.spectra.traps import ShuffleCount
+
+TrapMethod = Literal["certified", "predicted", "measured", "undecided"]
+
+
+@dataclass(frozen=True)
+class AnalysisSettings:
+    """What to measure of a matrix.
+
+    `traps`: auto (certify, else measure; without `alpha` predict before measuring), measure (shuffle always), certify
+    (certify and predict: one pass).
+    """
+
+    alpha: bool = True
+    traps: str = "auto"
+    rule: str = "tracy-widom"
+    shuffles: int = 5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrapAnalysis:
+    """Traps of one matrix; `edge` is an eigenvalue of RᵀR.
+
+    `method`: certified (no shuffle shows one), predicted (every shuffle shows these), measured, or undecided.
+    `counts` has one element a shuffle, and one for all of them where they are predicted; `found` are the traps of the
+    first; `spectrum` is its whole spectrum, where that was computed.
+    """
+
+    method: TrapMethod
+    rule: str
+    certificate: Certificate
+    bulk: Bulk
+    edge: float | None
+    reliable: bool
+    counts: tuple[ShuffleCount, ...] = ()
+    found: tuple[FoundTrap, ...] = ()
+    bulk_fit: BulkFit | None = None
+    spectrum: NDArray[np.float64] | None = None
+
+    @property
+    def shuffles(self) -> int:
+        """How many were made."""
+        return len(self.counts) if self.method == "measured" else 0
+
+    @property
+    def count(self) -> int:
+        """Median number of traps over the shuffles; the lower one of two middle counts."""
+        return _lower_median([c.count for c in self.counts])
+
+    @property
+    def centred(self) -> int:
+        """Median number of traps that do not go away with the mean."""
+        return _lower_median([c.centred for c in self.counts])
+
+    @property
+    def mean_shift(self) -> int:
+        """Median number of traps that go away with the mean."""
+        return _lower_median([c.mean_shift for c in self.counts])
+
+    @property
+    def shuffled_histogram(self) -> LogHistogram | None:
+        """The first shuffle's spectrum in logarithmic bins."""
+        return None if self.spectrum is None else log_histogram(self.spectrum)
+
+
+@dataclass(frozen=True)
+class MatrixAnalysis:
+    """All results of one matrix. With `non_finite` set, nothing else is."""
+
+    shape: tuple[int, int]
+    moments: Moments | None
+    esd: Esd | None
+    traps: TrapAnalysis | None
+    non_finite: NonFiniteEntries | None
+
+
+def _lower_median(counts: list[int]) -> int:
+    return sorted(counts)[(len(counts) - 1) // 2] if counts else 0
