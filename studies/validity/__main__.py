@@ -17,6 +17,7 @@ PARTS = {
     "spread": ("spread", "counts_over_shuffles"),
     "soundness": ("soundness", "hardest"),
     "families": ("families", "border"),
+    "prediction": ("prediction", "shuffled_at_the_border"),
     "exponent": ("exponent", "accuracy"),
     "precision": ("precision", "difference"),
 }

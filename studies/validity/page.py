@@ -39,7 +39,7 @@ def write() -> None:
         **results, edge=edge, exact=survival(edge), interval=interval, upper_limit=upper_limit,
         expected={str(z): survival(z) for z in (2.0, 3.0, 4.0, 5.0)},
         null=_null_summary(results["false_positives"]), gaussian=_gaussian_summary(results["gaussian_edge"]),
-        sound=_sound_summary(results), onset=_onset(results["power"]),
+        sound=_sound_summary(results), told=_told_summary(results["prediction"], edge), onset=_onset(results["power"]),
         needed=_needed("tracy-widom"), needed_strict=_needed("weightwatcher"),
     )  # fmt: skip
     PAGE.write_text(page + "\n")
@@ -85,6 +85,18 @@ def _sound_summary(results: dict[str, Results]) -> dict[str, Any]:
             *(c["winner"]["mean_z"] for c in searched),
             *(c["worst_mean_z"] for c in families if c["worst_mean_z"] is not None),
         ),
+    }
+
+
+def _told_summary(cells: Results, edge: float) -> dict[str, Any]:
+    made = [cell for cell in cells if cell["shuffles"]]
+    # The z of several entries is that of the largest: it says nothing of the smallest.
+    single = [cell for cell in made if cell["what"] != "entries"]
+    if any(cell["fewer"] for cell in single):
+        raise ValueError("a single predicted trap was missing in a shuffle: the page would say otherwise")
+    return {
+        **{key: sum(cell[key] for cell in made) for key in ("shuffles", "fewer", "more")},
+        "margin": min(cell["least_z"] for cell in single) - edge,
     }
 
 

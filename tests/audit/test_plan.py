@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.support.small_checkpoint import ids, write_small
 
 from llmtrap.audit import AuditSettings, Part, Plan, make_plan
+from llmtrap.audit import plan as plan_module
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.demo import write_demo_checkpoint
 from llmtrap.errors import UsageError
@@ -88,6 +89,20 @@ def test_work_goes_shard_by_shard_and_the_largest_first(small: Path) -> None:
         costs = [task.cost for task in work if task.matrix.stored.parts[0].span.file == shard]
         assert costs == sorted(costs, reverse=True)
     assert sorted(plan.order) == list(range(len(plan.tasks)))
+
+
+def test_what_is_too_large_to_hold_goes_first(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embedding that must be shuffled takes as long as dozens of others: not begun last, whatever its shard."""
+    largest = max(task.matrix.shape[0] * task.matrix.shape[1] for task in plan_of(small).tasks)
+    monkeypatch.setattr(plan_module, "HELD_ENTRIES", largest - 1)
+    plan = plan_of(small)
+
+    sizes = [plan.tasks[k].matrix.shape[0] * plan.tasks[k].matrix.shape[1] for k in plan.order]
+    number = sizes.count(largest)
+    assert 0 < number < len(sizes)
+    assert sizes[:number] == [largest] * number
+    rest = [plan.tasks[k].matrix.stored.parts[0].span.file for k in plan.order[number:]]
+    assert rest == sorted(rest)
 
 
 @settings(deadline=None, max_examples=12)

@@ -104,12 +104,39 @@ def test_each_operation_agrees(rng: np.random.Generator, standard: Backend, dtyp
     assert standard.top_eigenpairs(gram, 4, start, vectors=False)[1] is None
     np.testing.assert_allclose(standard.column_sums(standard.from_host(block)), block.sum(axis=0), atol=1e-4)
 
+    change = np.diag(np.arange(50)).astype(np.float32)
+    expected = np.linalg.eigvalsh(reference + change)
+    for backend in (plain, standard):
+        gram = backend.add_gram(backend.gram(50, dtype), backend.from_host(block))
+        found = backend.eigenvalues(backend.add_symmetric(gram, change))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=relative * expected[-1])
 
-def test_a_rank_two_change_keeps_its_argument(rng: np.random.Generator) -> None:
+
+def test_a_change_keeps_its_argument() -> None:
     for backend in (NumpyBackend(), *(make() for make in STANDARD.values())):
         gram = backend.add_gram(backend.gram(5, "float64"), backend.from_host(np.eye(5)))
         backend.add_rank_two(gram, np.ones(5), np.ones(5))
+        backend.add_symmetric(gram, np.ones((5, 5)))
+        assert backend.count_above(gram, 0.5) == 5
         assert backend.eigenvalues(gram) == pytest.approx(np.ones(5))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [60, 450])
+def test_eigenvalues_are_counted_without_being_computed(
+    rng: np.random.Generator, standard: Backend, dtype: str, size: int
+) -> None:
+    """From 400 columns on by the signs of a factorisation: none above, some, half, all, with a gap and without."""
+    block = rng.standard_normal((2 * size, size)).astype(np.float32)
+    block[:20] *= 30
+    reference = np.linalg.eigvalsh(block.T.astype(np.float64) @ block)
+    for backend in (NumpyBackend(), standard):
+        gram = backend.add_gram(backend.gram(size, dtype), backend.from_host(block))
+        for above in (0, 1, 7, 20, 21, size // 2, size):
+            # Halfway to the next eigenvalue, so that rounding cannot decide.
+            low = reference[-above - 1] if above < size else 0.5 * reference[0]
+            high = reference[-above] if above else 2 * reference[-1]
+            assert backend.count_above(gram, float((low + high) / 2)) == above
 
 
 # -- choosing -------------------------------------------------------------------------------------------------------

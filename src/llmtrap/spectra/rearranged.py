@@ -87,37 +87,37 @@ class Rearrangements:
             yield block
 
     def changes(
-        self, blocks: Callable[[], Iterator[Floats]], dtype: str
-    ) -> Iterator[tuple[NDArray[np.floating], NDArray[np.float64]]]:
+        self, blocks: Callable[[], Iterator[Floats]]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float64]]]:
         """For each further shuffle, what its Gram matrix and its column sums have more than the first one's.
 
         Args:
             blocks: gives the first shuffle once more.
-            dtype: float width of the changes.
         """
         m = self._shape[1]
-        at_once = max(1, GATHERED_BYTES // (np.dtype(dtype).itemsize * m * m))
+        at_once = max(1, GATHERED_BYTES // (4 * m * m))
         for start in range(0, len(self._places), at_once):
-            moves = [self._moved(k, dtype) for k in range(start, min(start + at_once, len(self._places)))]
-            crossed = [np.zeros((m, m), dtype=dtype) for _ in moves]
+            differences = [self.difference(k) for k in range(start, min(start + at_once, len(self._places)))]
+            crossed = [np.zeros((m, m), dtype=np.float32) for _ in differences]
             top = 0
             for block in blocks():
-                for move, cross in zip(moves, crossed, strict=True):
-                    _add_product(cross, move[top : top + block.shape[0]], block)
+                for difference, cross in zip(differences, crossed, strict=True):
+                    _add_product(cross, difference[top : top + block.shape[0]], block)
                 top += block.shape[0]
-            for move in moves:
+            for difference in differences:
                 cross = crossed.pop(0)
                 # (R + E)ᵀ(R + E) = RᵀR + EᵀR + (EᵀR)ᵀ + EᵀE
-                yield cross + cross.T + (move.T @ move).toarray(), np.asarray(move.sum(axis=0)).reshape(-1)
+                gram = cross + cross.T + (difference.T @ difference).toarray()
+                yield gram, np.asarray(difference.sum(axis=0, dtype=np.float64)).reshape(-1)
 
-    def _moved(self, number: int, dtype: str) -> sparse.csr_array:
-        """E, what the further shuffle has more than the first, N × M: it differs at few places."""
+    def difference(self, number: int) -> sparse.csr_array:
+        """E, what further shuffle `number` (from 0) has more than the first, N × M: not 0 at few places."""
         places, comes, goes = self._places[number], self._comes[number], self._goes[number]
         home, stood = self._home.places, self._home.values
         left = ~np.isin(home, places)
         # What the far entries push out of their new places goes, in order, to the places they have left.
         pushed = goes[~np.isin(places, home)]
-        change = np.concatenate([comes.astype(dtype) - goes, pushed.astype(dtype) - stood[left]])
+        change = np.concatenate([comes - goes, pushed - stood[left]])
         at = np.divmod(np.concatenate([places, home[left]]), self._shape[1])
         return sparse.csr_array((change, at), shape=self._shape)
 
@@ -149,8 +149,8 @@ def _makes_no_trap(shape: tuple[int, int], rest: Moments) -> bool:
     return certify(shape, rest, Bulk(rest.mean, rest.variance)).certified
 
 
-def _add_product(cross: NDArray[np.floating], moves: sparse.csr_array, block: Floats) -> None:
-    """Add movesᵀ·block; only the rows of columns in which something moves are touched."""
-    columns = np.unique(moves.indices)
+def _add_product(cross: NDArray[np.float32], difference: sparse.csr_array, block: Floats) -> None:
+    """Add differenceᵀ·block; only rows of columns that differ are touched."""
+    columns = np.unique(difference.indices)
     if columns.size:
-        cross[columns] += moves[:, columns].T @ block
+        cross[columns] += difference[:, columns].T @ block

@@ -190,7 +190,7 @@ class _Counting:
             return [self.of_blocks(draw(search.generator(k))).count for k in range(1, search.shuffles)]
         return [
             self._of_gram(self._backend.add_symmetric(first.centred, gram), first.sums + sums).count
-            for gram, sums in rearranged.changes(lambda: draw(search.generator(0)), self._precision)
+            for gram, sums in rearranged.changes(lambda: draw(search.generator(0)))
         ]
 
     def _of_gram(self, gram: Array, sums: NDArray[np.float64]) -> ShuffledGram:
