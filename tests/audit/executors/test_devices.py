@@ -71,10 +71,12 @@ def test_two_devices_are_two_workers_that_get_stored_bytes(packed: Path, tmp_pat
     expert, tall, square = 320 * 224 * 17 // 32, 320 * 224, 256 * 256
     assert travelled["uint8"] == 4 * expert + 2 * tall
     assert travelled["int16"] == 2 * (tall + square)
-    # No matrix travels as floats but for a shuffle, and the few rows of it that hold what may have made a trap
+    # No matrix travels as floats but for a shuffle, the few rows of it that hold what may have made a trap, and what
+    # moving its far entries changes of its Gram matrix
     shuffled, rows = {4 * square, 4 * tall}, {4 * columns * count for columns in (224, 256) for count in (1, 2, 3)}
+    changes = {4 * columns**2 for columns in (224, 256)}
     floats = Counter(size for _, _, dtype, size in sent if dtype == "float32")
-    assert set(floats) <= {*TABLES, GRID, *shuffled, *rows}
+    assert set(floats) <= {*TABLES, GRID, *shuffled, *rows, *changes}
 
 
 def test_a_certified_matrix_never_travels_as_floats(packed: Path, tmp_path: Path) -> None:

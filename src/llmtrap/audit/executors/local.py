@@ -104,20 +104,32 @@ class LocalExecutor:
                 _take_over(lane, lanes, running)
             someone_waits = any(lane.running is None for lane in lanes) and any(lane.queue for lane in lanes)
             done, _ = wait(running, LONG_SECONDS / 5 if someone_waits else None, FIRST_COMPLETED)
-            for future in done:
-                lane = running.pop(future)
-                task = lane.running
-                assert task is not None  # noqa: S101 - a running future has its task
-                lane.running = None
-                try:
-                    yield future.result()
-                except (ProcessExpired, BrokenProcessPool) as death:
-                    lane.replace_worker()
-                    attempts[task.key] = attempts.get(task.key, 0) + 1
-                    if attempts[task.key] < ATTEMPTS:
-                        waiting.append(task)
-                    else:
-                        yield Outcome(task.key, None, _obituary(death), "", 0)
+            ended = [_Ended(future, running.pop(future)) for future in done]
+            for end in ended:
+                if end.death is not None:
+                    end.lane.replace_worker()
+                # Before its outcome is written down, which takes the disk as long as a small matrix takes.
+                _feed(end.lane, waiting, running)
+            for end in ended:
+                if end.death is None:
+                    yield end.future.result()
+                    continue
+                attempts[end.task.key] = attempts.get(end.task.key, 0) + 1
+                if attempts[end.task.key] < ATTEMPTS:
+                    waiting.append(end.task)
+                else:
+                    yield Outcome(end.task.key, None, _obituary(end.death), "", 0)
+
+
+class _Ended:
+    """A task that a worker is done with, or died of; the worker is free for another."""
+
+    def __init__(self, future: Future[Outcome], lane: _Lane):
+        assert lane.running is not None  # noqa: S101 - a running future has its task
+        self.future, self.lane, self.task = future, lane, lane.running
+        lane.running = None
+        failure = future.exception()
+        self.death = failure if isinstance(failure, (ProcessExpired, BrokenProcessPool)) else None
 
 
 def _feed(lane: _Lane, waiting: deque[Task], running: dict[Future[Outcome], _Lane]) -> None:
