@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tests.support.audits import audit
+from tests.support.planting import write_planted
+from tests.support.small_checkpoint import write_small
 from typer.testing import CliRunner, Result
 
 from llmtrap.cli import app
 from llmtrap.gate.outputs import OUTPUTS
+from llmtrap.report.json import write_json
 
 Run = Callable[..., Result]
 
@@ -64,6 +68,24 @@ def test_a_planted_entry_fails_unless_only_reported(run: Run, tmp_path: Path) ->
     assert "error   LT001 new-trap: two: new trap" in result.stdout
     assert "row 4, column 5" in result.stdout
     assert run("tuned", "--baseline", "base", "--exit-zero").exit_code == 0
+
+
+def test_reports_without_alpha_are_judged_by_their_predicted_traps(run: Run, tmp_path: Path) -> None:
+    write_small(tmp_path / "small", scale=2)
+    write_planted(tmp_path / "planted")
+    for name in ("small", "planted"):
+        write_json(audit(tmp_path / name, alpha=False), tmp_path / f"{name}.json")
+    result = run("planted.json", "--baseline", "small.json")
+    assert result.exit_code == 1
+    findings = [line.split(": ") for line in result.stdout.splitlines() if line.startswith("error   LT001")]
+    assert [name for _, name, *_ in findings].count("layers.1.attention.q") == 2
+    assert {name: words for _, name, *_, words in findings if "attention" not in name} == {
+        "layers.0.mlp.down": "the entry at row 7, column 11, 80.7 standard deviations from the mean; the base has no "
+        "trap, this has 1 trap",
+        "layers.1.mlp.gate": "the mean of all entries moved off zero; the base has no trap, this has 1 trap",
+    }
+    assert "at most 0.000006 by chance over the audit (6 tests for traps, 0 of α)" in result.stdout
+    assert run("planted.json", "--baseline", "planted.json").exit_code == 0
 
 
 def test_what_could_not_be_audited_is_2_and_what_could_not_be_judged_is_3(run: Run, tmp_path: Path) -> None:

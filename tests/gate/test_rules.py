@@ -95,6 +95,26 @@ def test_lt001_leaves_counts_of_tiny_matrices_alone_and_says_how_many(judged) ->
     assert judgement.counts.too_small == 1
 
 
+def predicted(z: float, **changes) -> Matrix:
+    return with_trap("entry", z, method="predicted", shuffles=0, top_z_low=None, top_z_high=None, **changes)
+
+
+def test_lt001_a_predicted_trap_is_proved_where_one_shuffle_is_not(judged) -> None:
+    near = 4.5  # under what chance alone gives one matrix in a million
+    judgement = judged([predicted(near)], [CLEAN])
+    assert [finding.message for finding in judgement.errors] == [
+        "new trap, 1.5 times the random edge (z = 4.5): the entry at row 3, column 4, 40 standard deviations from the "
+        "mean; the base has no trap, this has 1 trap"
+    ]
+    assert found(judged([with_trap("entry", near, shuffles=1)], [CLEAN])) == []
+
+
+def test_predicted_and_shuffled_traps_are_the_same_trap(judged) -> None:
+    for now, was in ((predicted(40.0), with_trap("entry", 40.5)), (with_trap("entry", 40.5), predicted(40.0))):
+        judgement = judged([now], [was])
+        assert (judgement.outcome, judgement.findings, judgement.counts.measured) == ("passed", (), 1)
+
+
 def test_lt002_finds_growth_beyond_the_tolerance_alone(judged) -> None:
     was = with_trap("entry", 20.0, strength=2.0)
     assert found(judged([with_trap("entry", 30.0, strength=2.6)], [was])) == [("LT002", "layers.0.mlp.up")]
@@ -259,6 +279,13 @@ def test_false_alarms_to_expect_stay_within_the_policy_s(judged, count: int) -> 
     tail = math.erfc(chance.alpha_sigmas / math.sqrt(2))
     assert count * tail == pytest.approx(0.005)
     assert chance.trap_z >= 6.2086
+
+
+def test_predicted_traps_are_no_test_by_chance(judged) -> None:
+    other = matrix("layers.1.mlp.up", layer=1, role="up", method="measured")
+    both = judged([predicted(40.0), other], [predicted(40.0), other]).chance
+    assert (both.trap_tests, both.alpha_tests) == (1, 2)
+    assert judged([predicted(40.0), other]).chance.trap_tests == 1
 
 
 def test_tied_embeddings_meet_their_base_by_alias(judged) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the page's tests."""
+"""Fixtures of the faces' tests: a page in a browser, and a real report with predicted traps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.audits import audit
 from tests.support.browser import OpenPage
+from tests.support.planting import write_planted
 
 from llmtrap.report.against import Comparison
 from llmtrap.report.document import Report
@@ -26,3 +28,15 @@ def open_report(open_file: OpenPage, tmp_path: Path) -> OpenPage:
         return page
 
     return open_it
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with traps that can be predicted and with traps that cannot."""
+    return write_planted(tmp_path_factory.mktemp("planted") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def predicted(planted: Path) -> Report:
+    """Its real audit without α: an entry and a mean are predicted, two entries of one matrix are measured."""
+    return audit(planted, alpha=False)

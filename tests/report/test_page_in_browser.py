@@ -10,6 +10,7 @@ import pytest
 from tests.support import documents
 
 from llmtrap.report.against import compare
+from llmtrap.report.document import Report
 
 pytestmark = pytest.mark.browser
 
@@ -37,6 +38,41 @@ def test_it_opens_from_disk_and_draws_everything(open_report: Any) -> None:
     causes = page.locator("#matrix-why .trap-list strong").all_inner_texts()
     assert len(causes) == 2
     assert all("'super weight'" in cause for cause in causes)
+
+
+def test_a_predicted_trap_claims_no_shuffle(open_report: Any, predicted: Report) -> None:
+    page = open_report(predicted)
+    assert dict(zip(cells(page, "id"), cells(page, "method"), strict=True)) == {
+        **dict.fromkeys((matrix.id for matrix in predicted.matrices), "certified"),
+        "layers.0.mlp.down": "predicted", "layers.1.mlp.gate": "predicted", "layers.1.attention.q": "shuffled",
+    }  # fmt: skip
+    page.get_by_role("link", name="layers.0.mlp.down").first.click()
+    page.wait_for_selector("#plot-shuffled .scatterlayer .trace")
+    assert page.locator("#plot-shuffled .legendtext").all_text_contents() == [
+        "by chance (Marchenko–Pastur)", "predicted trap: entry",
+    ]  # fmt: skip
+    assert page.locator("#plot-shuffled-words").inner_text() == (
+        "The curve is what chance gives; no shuffle was made. The shaded band ends at the edge: there the greatest "
+        "eigenvalue lies when chance alone is at work. Beyond the dashed edge only one matrix in a million comes by "
+        "chance: there every shuffle would show the marked trap."
+    )
+    assert page.locator("#matrix-why .trap-list + p").inner_text() == (
+        "No shuffle was needed: the entries alone make this trap in every order. Its numbers are predicted."
+    )
+    top = page.locator("#matrix-numbers dt", has_text="Top of any shuffle").locator("+ dd")
+    assert top.inner_text() == "z = 424\npredicted; no shuffle was made"
+    text = page.locator("#matrix").inner_text()
+    assert "first shuffle" not in text
+    assert "Top of the shuffle" not in text
+    # Where a shuffle was made the page says so.
+    page.click("#matrix-close")
+    page.get_by_role("link", name="layers.1.attention.q").first.click()
+    assert "Top of the shuffle" in page.locator("#matrix-numbers").inner_text()
+    assert page.locator("#matrix-why", has_text="No shuffle was needed").count() == 0
+    with page.expect_download() as saved:
+        page.locator("#csv-save").evaluate("button => button.click()")
+    with saved.value.path().open(newline="", encoding="utf-8") as file:
+        assert [row["method"] for row in csv.DictReader(file)].count("predicted") == 2
 
 
 def test_every_map_value_paints_signs_as_well_as_colours(open_report: Any) -> None:

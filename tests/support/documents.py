@@ -199,7 +199,7 @@ def _traps(
         bulk_variance=variance,
         edge=edge,
         edge_z=None if edge is None else 6.2086,
-        top_z=top if measured else None,
+        top_z=top if measured or method == "predicted" else None,
         top_z_low=(4.9 if wobbles else top - 0.4) if measured else None,
         top_z_high=(top + 0.9 if not wobbles else max(top, 6.9)) if measured else None,
         shuffles=5 if measured and (causes or wobbles) else 1 if measured else 0,

@@ -1,9 +1,13 @@
-"""Matrices with something planted at a known strength, for tests of what is found."""
+"""Matrices and small checkpoints with something planted at a known strength, for tests of what is found."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
+from tests.support.edits import edit
+from tests.support.small_checkpoint import write_small
 
 Floats = NDArray[np.float32]
 
@@ -39,3 +43,20 @@ def with_heavy_tail(rng: np.random.Generator, matrix: Floats, share: float, rati
     places = rng.choice(flat.size, round(share * flat.size), replace=False)
     flat[places] = rng.choice([-1, 1], places.size) * ratio * limit(matrix.shape) * float(matrix.std())
     return planted
+
+
+def write_planted(folder: Path) -> Path:
+    """Write a small Llama of noise but for two matrices with a trap that is predicted and one with two that are not.
+
+    `layers.0.mlp.down` has one entry far beyond the limit, `layers.1.mlp.gate` a mean; `layers.1.attention.q` has two
+    such entries: too many at its size, where shuffles often put them into one row.
+    """
+    write_small(folder, scale=2)
+    plant = {
+        "0.mlp.down_proj": lambda matrix: with_entries(matrix, [(7, 11)], [6.0]),
+        "1.mlp.gate_proj": lambda matrix: with_mean(matrix, 6.0),
+        "1.self_attn.q_proj": lambda matrix: with_entries(matrix, [(3, 5), (40, 70)], [6.0, 7.0]),
+    }
+    for name, change in plant.items():
+        edit(folder, f"model.layers.{name}.weight", change)
+    return folder

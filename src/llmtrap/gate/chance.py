@@ -17,8 +17,9 @@ def chance_of(pairs: Iterable[Pair], without_base: Iterable[Matrix], false_alarm
     """Share the allowed false alarms among the tests (Bonferroni): half to traps, half to α.
 
     A matrix without traps shows one in a shuffle with probability 10⁻⁶ (the audit's own rule). Where that, times the
-    number of matrices, is over the half, the edge for a new cause is raised. A change of α counts as one from so many
-    combined standard errors on that a normal error would reach it, in either direction, in the other half.
+    number of matrices, is over the half, the edge for a new cause is raised. A matrix with predicted traps is no test,
+    since every shuffle must show them. A change of α counts as one from so many combined standard errors on that a
+    normal error would reach it, in either direction, in the other half.
 
     Args:
         pairs: what is judged against the base; unchanged matrices cost no chance.
@@ -27,8 +28,8 @@ def chance_of(pairs: Iterable[Pair], without_base: Iterable[Matrix], false_alarm
     """
     changed = [pair for pair in pairs if not pair.unchanged]
     alone = list(without_base)
-    traps = sum(pair.now is not None and pair.now.traps is not None for pair in changed)
-    traps += sum(matrix.traps is not None for matrix in alone)
+    judged = [pair.now for pair in changed if pair.now is not None] + alone
+    traps = sum(matrix.traps is not None and matrix.traps.method != "predicted" for matrix in judged)
     alphas = sum(comparable_alpha(pair) is not None for pair in changed)
     half = false_alarms / 2
     per_trap = min(FALSE_ALARM, half / traps) if traps else FALSE_ALARM

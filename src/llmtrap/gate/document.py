@@ -42,7 +42,7 @@ class Chance(Model):
     """Error rates over the whole audit, and the false alarms to expect of it."""
 
     false_alarms: float = Field(description="the most false alarms to expect that the policy allows")
-    trap_tests: int
+    trap_tests: int = Field(description="matrices judged for traps, but for predicted ones: those are certain")
     trap_z: float = Field(description="a new cause must stand at least here, in Tracy-Widom units")
     alpha_tests: int
     alpha_sigmas: float = Field(description="a change of α must be more than this many combined standard errors")

@@ -112,7 +112,9 @@ class Traps(Model):
     bulk_variance: float | None
     edge: float | None = Field(description="eigenvalue beyond which the rule calls a trap")
     edge_z: float | None = Field(default=None, description="where the edge stands, in Tracy–Widom units z")
-    top_z: float | None = Field(default=None, description="z of the greatest shuffled eigenvalue, if it is known")
+    top_z: float | None = Field(
+        default=None, description="z of the first shuffle's greatest eigenvalue, or of the greatest predicted one"
+    )
     top_z_low: float | None = None
     top_z_high: float | None = None
     shuffles: int = 0
@@ -232,9 +234,12 @@ class Summary(Model):
     traps: int = Field(description="centred traps over those matrices")
     mean_shifts: int
     certified: int
+    predicted: int = Field(default=0, description="matrices whose traps every shuffle must show; none was made")
     measured: int
     undecided: int
-    expected_false_traps: float | None = Field(description="by chance; null where the rule gives no number")
+    expected_false_traps: float | None = Field(
+        description="by chance, of the matrices certified and measured; null where the rule gives no number"
+    )
     alpha: AlphaSummary
     non_finite: int
     seconds: float

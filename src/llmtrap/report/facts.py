@@ -22,7 +22,7 @@ def state(matrix: Matrix) -> State:
 
     trapped: centred traps and a reliable count; unreliable: centred traps in a matrix too small to trust the count;
     edge: it depends on the shuffle whether a trap shows; mean_shift: only traps that vanish with the mean;
-    free: none; undecided: the certificate could not decide and no shuffle was made; none: traps were not looked for.
+    free: none; undecided: the entries alone did not decide and no shuffle was made; none: traps were not looked for.
     """
     if matrix.non_finite is not None:
         return "non_finite"
@@ -125,6 +125,7 @@ class Tally:
     at_edge: int
     decided: int
     certified: int
+    predicted: int
     measured: int
     over: int
     well: int
@@ -135,6 +136,11 @@ class Tally:
     def trapped(self) -> int:
         """Matrices with centred traps and a reliable count."""
         return self.states["trapped"]
+
+    @property
+    def left_to_chance(self) -> int:
+        """Decided matrices of which chance may tell the wrong thing. Predicted traps are there in every shuffle."""
+        return self.certified + self.measured
 
 
 def tally(matrices: Iterable[Matrix]) -> Tally:
@@ -167,8 +173,9 @@ def tally(matrices: Iterable[Matrix]) -> Tally:
         mean_shifts=shifts,
         with_mean_shift=with_shift,
         at_edge=edge,
-        decided=methods["certified"] + methods["measured"],
+        decided=methods["certified"] + methods["predicted"] + methods["measured"],
         certified=methods["certified"],
+        predicted=methods["predicted"],
         measured=methods["measured"],
         over=bands["over"],
         well=bands["well"],

@@ -37,9 +37,10 @@ def summarise(
         traps=counts.traps,
         mean_shifts=counts.mean_shifts,
         certified=counts.certified,
+        predicted=counts.predicted,
         measured=counts.measured,
         undecided=counts.states["undecided"],
-        expected_false_traps=counts.decided * FALSE_ALARM_RATE if settings.trap_rule == "tracy-widom" else None,
+        expected_false_traps=counts.left_to_chance * FALSE_ALARM_RATE if settings.trap_rule == "tracy-widom" else None,
         alpha=AlphaSummary(
             mean=fmean(alphas) if alphas else None,
             median=median(alphas) if alphas else None,

@@ -206,8 +206,11 @@ def certainty(counts: Tally, report: Report) -> str:
     if counts.certified:
         parts.append(f"{plural(counts.certified, 'matrix')} certified free of traps by the sizes of their entries")
     if counts.measured:
-        measured = f"{counts.measured:,}" if counts.certified else plural(counts.measured, "matrix")
+        measured = f"{counts.measured:,}" if parts else plural(counts.measured, "matrix")
         parts.append(f"{measured} measured by shuffling")
+    if counts.predicted:
+        predicted = f"{counts.predicted:,}" if parts else plural(counts.predicted, "matrix")
+        parts.append(f"{predicted} with predicted traps, those that every shuffle must show")
     text = f"{join(parts)}."
     if counts.at_edge:
         text += f" {plural(counts.at_edge, 'matrix')} at the edge: there the shuffle decides."

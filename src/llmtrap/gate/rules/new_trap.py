@@ -24,7 +24,7 @@ class NewTrap(RuleSettings):
 
 
 def check(pair: Pair, settings: NewTrap, chance: Chance) -> Iterator[Violation]:
-    """More traps than the base in every shuffle, or one of another cause that stands well beyond the edge."""
+    """More traps than the base in every shuffle, made or predicted, or one of another cause well beyond the edge."""
     known = decided(pair)
     if known is None or pair.now is None:
         return
@@ -32,7 +32,9 @@ def check(pair: Pair, settings: NewTrap, chance: Chance) -> Iterator[Violation]:
     fresh = match_traps(now, was).new
     needed = max(chance.trap_z, edge_z(now.rule, pair.now.shape) + settings.margin)
     clear = [trap for trap in fresh if trap.z >= needed]
-    more = now.low > was.high and (now.shuffles > 1 or any(trap.z >= chance.trap_z for trap in now.found))
+    # One shuffle may show a trap by chance; several, or the proof that all do, may not.
+    sure = now.shuffles > 1 or now.method == "predicted" or any(trap.z >= chance.trap_z for trap in now.found)
+    more = now.low > was.high and sure
     if more and not clear:
         # More than before, and no single cause stands out: name those that have no match, or the strongest.
         clear = list(fresh) or sorted(now.found, key=lambda trap: -trap.strength)[: now.low - was.high]

@@ -14,7 +14,7 @@ ALIKE = 1.25
 
 @dataclass(frozen=True)
 class TrapPairs:
-    """Traps of the first shuffle, matched: `same` as (now, base), `new` without a match."""
+    """Traps of the first shuffle, or predicted ones, matched: `same` as (now, base), `new` without a match."""
 
     same: tuple[tuple[Trap, Trap], ...]
     new: tuple[Trap, ...]

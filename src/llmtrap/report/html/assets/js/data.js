@@ -88,7 +88,7 @@ const STATES = {
   free: "no traps",
   none: "traps not looked for",
 };
-const METHODS = { certified: "certified", measured: "shuffled", undecided: "not decided" };
+const METHODS = { certified: "certified", predicted: "predicted", measured: "shuffled", undecided: "not decided" };
 
 /** One matrix in a line: what a reader wants to know before opening it. */
 function summaryOf(index) {

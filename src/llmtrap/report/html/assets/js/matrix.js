@@ -58,6 +58,7 @@ function trapList(index) {
       ...(column("shuffles")[index] > 1 && traps.length !== column("centred")[index] + column("meanShift")[index]
         ? [make("p", { className: "quiet", text: `These are the traps of the first shuffle. In the median of ${column("shuffles")[index]} shuffles ${column("centred")[index]} are centred and ${column("meanShift")[index]} from the mean.` })]
         : []),
+      ...(method === "predicted" ? [make("p", { className: "quiet", text: predictedWords(traps.length) })] : []),
       ...(column("atEdge")[index] ? [make("p", { className: "doubt-note", text: edgeWords(index) })] : []),
     ];
   }
@@ -72,6 +73,10 @@ function trapList(index) {
     ? "None. The sizes of the entries alone rule a trap out, so no shuffle was needed."
     : "None: the largest eigenvalue of the shuffled matrix lies within what chance gives.");
   return [heading("Traps"), make("p", { text: words })];
+}
+
+function predictedWords(count) {
+  return `No shuffle was needed: the entries alone make ${count === 1 ? "this trap" : "these traps"} in every order. ${count === 1 ? "Its" : "Their"} numbers are predicted.`;
 }
 
 function edgeWords(index) {
@@ -107,6 +112,7 @@ function certificate(index) {
 
 function numbers(index) {
   const of = (name) => column(name)[index];
+  const predicted = of("method") === "predicted";
   const sigma = of("sigma") === null ? "" : ` ± ${fixed(of("sigma"))}`;
   const alpha = of("alpha") === null ? "none" : `${fixed(of("alpha"))}${sigma}`;
   const band = { over: "over-trained: a very heavy tail", well: "well trained", under: "under-trained" }[of("band")] ?? of("reason");
@@ -119,7 +125,7 @@ function numbers(index) {
     ["Entropy", number(of("entropy"), 4)],
     ["α · log₁₀ λ₁", number(of("alphaWeighted"), 4)],
     ["Largest entry", of("maxSigmas") === null ? null : `${number(of("maxSigmas"))} standard deviations from the mean`],
-    ["Top of the shuffle", of("topZ") === null ? null : `z = ${number(of("topZ"))}`, of("topZLow") === null || of("shuffles") < 2 ? "" : `${number(of("topZLow"))} to ${number(of("topZHigh"))} in ${of("shuffles")} shuffles`],
+    [predicted ? "Top of any shuffle" : "Top of the shuffle", of("topZ") === null ? null : `z = ${number(of("topZ"))}`, predicted ? "predicted; no shuffle was made" : of("topZLow") === null || of("shuffles") < 2 ? "" : `${number(of("topZLow"))} to ${number(of("topZHigh"))} in ${of("shuffles")} shuffles`],
     ["Shuffled bulk", of("shuffledKs") === null ? null : `KS ${number(of("shuffledKs"))}, p = ${number(of("shuffledP"))}`, "against Marchenko–Pastur"],
   ];
   if (data.against) {
@@ -175,8 +181,10 @@ function shuffledWords(index) {
   const traps = data.traps[index]?.length ?? 0;
   const bins = data.shuffled.counts[index];
   const drawn = bins ? "The hill is the shuffled spectrum, the curve what chance gives." : "The curve is what chance gives; the whole shuffled spectrum was not computed.";
+  const predicted = column("method")[index] === "predicted";
   const beyond = data.rule === "tracy-widom" ? "only one matrix in a million comes by chance" : "the rule calls an eigenvalue a trap";
   const band = "The shaded band ends at the edge: there the greatest eigenvalue lies when chance alone is at work.";
+  if (predicted) return `The curve is what chance gives; no shuffle was made. ${band} Beyond the dashed edge ${beyond}: there every shuffle would show ${traps === 1 ? "the marked trap" : `the ${traps} marked traps`}.`;
   if (traps) return `${drawn} ${band} Beyond the dashed edge ${beyond}: there ${traps === 1 ? "stands 1 trap" : `stand ${traps} traps`}.`;
   if (column("method")[index] === "certified") return "The curve is what chance gives. No shuffle was needed: the sizes of the entries rule a trap out.";
   return `${drawn} ${band}`;

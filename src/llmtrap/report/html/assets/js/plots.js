@@ -166,7 +166,7 @@ function drawEsd(host, index) {
 
 const CAUSES = { entry: "entry", heavy_tail: "heavy tail", mean_shift: "mean shift" };
 
-/** The spectrum of the shuffled matrix: bulk, edge, the band in which chance plays, and the traps. */
+/** The spectrum of the shuffled matrix: bulk, edge, the band in which chance plays, and the traps, found or predicted. */
 function drawShuffled(host, index) {
   const variance = column("variance")[index];
   if (!variance) return null;
@@ -175,6 +175,7 @@ function drawShuffled(host, index) {
   const { centre, scale } = edgeLaw(variance, small, large);
   const edge = column("edge")[index] ?? centre;
   const traps = data.traps[index] ?? [];
+  const trapWord = column("method")[index] === "predicted" ? "predicted trap" : "trap";
   const bins = histogram(data.shuffled, index);
   const layout = frame("eigenvalue λ of RᵀR, R = W with its entries shuffled", "share per unit of ln λ");
   const traces = [];
@@ -208,10 +209,10 @@ function drawShuffled(host, index) {
       line: { color: colour, width: 2 }, showlegend: false, hoverinfo: "skip",
     });
     traces.push({
-      x: chosen.map(([value]) => value), y: chosen.map(() => top * 0.34), type: "scatter", mode: "markers+text", name: `trap: ${CAUSES[kind]}`,
+      x: chosen.map(([value]) => value), y: chosen.map(() => top * 0.34), type: "scatter", mode: "markers+text", name: `${trapWord}: ${CAUSES[kind]}`,
       text: chosen.length > 5 ? chosen.map((trap, place) => (place ? "" : `${trap[5]}–${chosen.at(-1)[5]}`)) : chosen.map((trap) => String(trap[5])), textposition: "top center", textfont: { size: 12, color: colour },
       marker: { symbol, size: chosen.length > 5 ? 8 : 11, color: colour, line: { color: colour, width: 2 } },
-      hovertext: chosen.map((trap) => `trap ${trap[5]}: ${number(trap[2])} × the edge, z = ${number(trap[1])}`), hoverinfo: "text",
+      hovertext: chosen.map((trap) => `${trapWord} ${trap[5]}: ${number(trap[2])} × the edge, z = ${number(trap[1])}`), hoverinfo: "text",
     });
   }
   const reach = greatest([edge, ...traps.map(([value]) => value), bins ? bins.edges.at(-1) : 0]);
