@@ -66,10 +66,10 @@ Verbose = Annotated[bool, _option("verbose", "Tracebacks, and where the time wen
 
 Traps = Annotated[
     TrapModeName,
-    _option("traps", "auto: certify, and shuffle the rest; measure: shuffle every matrix; certify: one pass only."),
+    _option("traps", "auto: certify, and shuffle the rest; measure: shuffle every matrix; certify: shuffle none."),
 ]
 TrapRule = Annotated[TrapRuleName, _option("trap-rule", "Which edge an eigenvalue must pass to be a trap.")]
-NoAlpha = Annotated[bool, _option("no-alpha", "Leave out the power-law exponent: many times as fast.")]
+NoAlpha = Annotated[bool, _option("no-alpha", "Leave out the power-law exponent: twenty times as fast.")]
 Include = Annotated[
     list[str] | None, _option("include", "Only these matrices, by id, tensor or file; repeatable.", "GLOB", plain=False)
 ]
