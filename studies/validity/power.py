@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from llmtrap.spectra import AnalysisSettings, analyse
-from studies.validity.planting import KINDS, planted
+from llmtrap.spectra import AnalysisSettings, TrapAnalysis, analyse
+from studies.validity.planting import KINDS, Floats, planted
 from studies.validity.work import generator
 
 RATIOS = (0.8, 1.0, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
@@ -25,8 +25,7 @@ def detection(kind: str, rows: int, columns: int, ratio: float, draws: int) -> d
     for k in range(draws):
         rng = generator("power", kind, rows, columns, ratio, k)
         matrix = planted(kind, ratio, (rows, columns), rng)
-        traps = analyse(matrix, AnalysisSettings(alpha=False), matrix_id=f"{kind} {k}").traps
-        assert traps is not None  # noqa: S101
+        traps = _traps_of(matrix, f"{kind} {k}")
         certified += traps.method == "certified"
         if traps.counts:
             z.append(traps.counts[0].top_z)
@@ -44,6 +43,16 @@ def detection(kind: str, rows: int, columns: int, ratio: float, draws: int) -> d
         "found": found, "named": named, "certified": certified,
         "median_z": float(np.median(z)) if z else None,
     }  # fmt: skip
+
+
+def _traps_of(matrix: Floats, name: str) -> TrapAnalysis:
+    """As a full audit finds them: certified, else measured."""
+    for way in ("certify", "measure"):
+        traps = analyse(matrix, AnalysisSettings(alpha=False, traps=way), matrix_id=name).traps
+        assert traps is not None  # noqa: S101
+        if traps.method == "certified":
+            break
+    return traps
 
 
 def cells(quick: bool) -> list[dict[str, Any]]:
