@@ -71,10 +71,12 @@ def test_two_devices_are_two_workers_that_get_stored_bytes(packed: Path, tmp_pat
     expert, tall, square = 320 * 224 * 17 // 32, 320 * 224, 256 * 256
     assert travelled["uint8"] == 4 * expert + 2 * tall
     assert travelled["int16"] == 2 * (tall + square)
-    # No matrix travels as floats but for a shuffle, and the few rows of it that hold what may have made a trap
+    # No matrix travels as floats but for a shuffle, the few rows of it that hold what may have made a trap, and what
+    # other places for those change in its Gram matrix
     shuffled, rows = {4 * square, 4 * tall}, {4 * columns * count for columns in (224, 256) for count in (1, 2, 3)}
+    changed = {4 * columns**2 for columns in (224, 256)}
     floats = Counter(size for _, _, dtype, size in sent if dtype == "float32")
-    assert set(floats) <= {*TABLES, GRID, *shuffled, *rows}
+    assert set(floats) <= {*TABLES, GRID, *shuffled, *rows, *changed}
 
 
 def test_a_certified_matrix_never_travels_as_floats(packed: Path, tmp_path: Path) -> None:
@@ -88,6 +90,16 @@ def test_one_device_by_its_number(packed: Path, tmp_path: Path) -> None:
 
     assert {device for _, device, _, _ in sent} == {1}
     assert len({process for process, *_ in sent}) == 1
+
+
+def test_matrices_of_one_size_are_measured_together(packed: Path, tmp_path: Path) -> None:
+    _, sent = audited(packed, tmp_path, "--device", "cuda:0", "--workers", "1")
+
+    # All but one share their shorter side: the codes of the last are there before the first is shuffled
+    codes = [k for k, (_, _, dtype, _) in enumerate(sent) if dtype in ("uint8", "int16")]
+    shuffles = [k for k, (_, _, _, size) in enumerate(sent) if size == 4 * 320 * 224]
+    assert len(shuffles) == 2
+    assert codes[-1] < shuffles[0]
 
 
 def test_auto_takes_what_doctor_shows(packed: Path, tmp_path: Path) -> None:
