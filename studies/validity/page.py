@@ -95,7 +95,7 @@ def _told_summary(cells: Results, edge: float) -> dict[str, Any]:
     if any(cell["fewer"] for cell in single):
         raise ValueError("a single predicted trap was missing in a shuffle: the page would say otherwise")
     return {
-        **{key: sum(cell[key] for cell in made) for key in ("shuffles", "fewer", "more")},
+        **{key: sum(cell[key] for cell in made) for key in ("shuffles", "fewer", "fewer_together", "more")},
         "margin": min(cell["least_z"] for cell in single) - edge,
     }
 

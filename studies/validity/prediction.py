@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from llmtrap.spectra import AnalysisSettings, TrapAnalysis, analyse
 from llmtrap.spectra.backends import NumpyBackend
+from llmtrap.spectra.certificate import entry_limit
 from llmtrap.spectra.entries import HeldEntries, standardise
 from llmtrap.spectra.prediction import most_far
 from llmtrap.spectra.tracy_widom import EdgeLaw
@@ -51,13 +52,21 @@ def shuffled_at_the_border(rows: int, columns: int, rest: str, what: str, shuffl
     edge = EdgeLaw.of(*shape).eigenvalue(edge_z("tracy-widom", shape))
     counts = [shuffle_once(entries, traps.bulk, search, k, edge, NumpyBackend()).count for k in range(shuffles)]
     z = np.array([count.top_z for count in counts])
+    fewer = [k for k, c in enumerate(counts) if c.count < traps.count or c.centred < traps.centred]
     return cell | {
         "ratio": ratio, "shuffles": shuffles, "predicted": traps.count,
-        "fewer": sum(c.count < traps.count or c.centred < traps.centred for c in counts),
+        "fewer": len(fewer), "fewer_together": sum(_share_a_line(entries, search.generator(k)) for k in fewer),
         "more": sum(c.count > traps.count or c.centred > traps.centred for c in counts),
         "predicted_z": traps.counts[0].top_z, "mean_z": float(z.mean()), "deviation_z": float(z.std()),
         "least_z": float(z.min()),
     }  # fmt: skip
+
+
+def _share_a_line(entries: HeldEntries, rng: np.random.Generator) -> bool:
+    """Whether two far entries of a shuffle lie in one row or one column."""
+    shuffle = np.concatenate([block.copy() for block in entries.shuffled_blocks(rng)])
+    rows, columns = np.nonzero(np.abs(shuffle) >= 0.5 * entry_limit(*entries.shape))
+    return len(set(rows.tolist())) < rows.size or len(set(columns.tolist())) < columns.size
 
 
 def _rest(rest: str, shape: tuple[int, int]) -> Floats | None:

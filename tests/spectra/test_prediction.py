@@ -77,7 +77,8 @@ def test_what_is_predicted_is_measured(seed: int, shape: tuple[int, int], ratios
     together = len(ratios) > 1 and slow.count < len(ratios)
     if not together:  # two of them in one row or column of a shuffle are one: most_far keeps that rare
         assert {(c.count, c.centred) for c in slow.counts} == {(len(ratios), len(ratios))}
-        assert [t.cause for t in quick.found] == [t.cause for t in slow.found]
+        # Of two entries of one value either may be named first.
+        assert {t.cause for t in quick.found} == {t.cause for t in slow.found}
         for ours, theirs in zip(quick.found, slow.found, strict=True):
             assert ours.strength == pytest.approx(theirs.strength, rel=0.25)
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.audit.timing import READ, Stages
+from llmtrap.audit.timing import READ, SharedSolver, Stages, TimedBackend
 from llmtrap.checkpoint import Source, WeightMatrix
 from llmtrap.errors import MatrixError
 from llmtrap.packed import Packed
 from llmtrap.report import document
-from llmtrap.spectra import AnalysisSettings, Esd, LogHistogram, MatrixAnalysis, TrapAnalysis, analyse, log_histogram
+from llmtrap.spectra import AnalysisSettings, Esd, LogHistogram, MatrixAnalysis, TrapAnalysis, log_histogram
+from llmtrap.spectra.analysis import analyse_in_steps
 from llmtrap.spectra.backends import Backend
+from llmtrap.spectra.together import Steps, together
 from llmtrap.spectra.traps import edge_z
 
 Floats = NDArray[np.floating]
@@ -55,20 +56,31 @@ class StoredReader:
 
 
 def measure_matrix(
-    matrix: WeightMatrix,
-    source: Source,
-    settings: AnalysisSettings,
-    backend: Backend,
-    stages: Stages | None = None,
+    matrix: WeightMatrix, source: Source, settings: AnalysisSettings, backend: Backend
 ) -> document.Matrix:
-    """Read, decode and measure one matrix; `stages`, where given, learns how long reading took.
+    """Read, decode and measure one matrix.
 
     Raises:
         LlmtrapError: its bytes cannot be read or decoded, or its numbers leave float64.
     """
-    start = time.perf_counter()
-    analysis = analyse(StoredReader(matrix, source, stages or Stages()), settings, matrix_id=matrix.id, backend=backend)
-    return describe(matrix, analysis, time.perf_counter() - start)
+    solver = SharedSolver(backend.eigenvalues_of)
+    (measured,) = together([measure_in_steps(matrix, source, settings, backend, Stages(), solver)], solver)
+    return measured
+
+
+def measure_in_steps(
+    matrix: WeightMatrix,
+    source: Source,
+    settings: AnalysisSettings,
+    backend: Backend,
+    stages: Stages,
+    solver: SharedSolver,
+) -> Steps[document.Matrix]:
+    """The same in steps, for several matrices `together` by `solver`; `stages` learns where the time went."""
+    reader = StoredReader(matrix, source, stages)
+    steps = analyse_in_steps(reader, settings, matrix.id, TimedBackend(backend, stages))
+    analysis = yield from stages.clocked(steps, solver)
+    return describe(matrix, analysis, stages.total)
 
 
 def describe(matrix: WeightMatrix, analysis: MatrixAnalysis, seconds: float) -> document.Matrix:

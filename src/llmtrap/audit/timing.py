@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import Array, Backend, Decoder
 from llmtrap.spectra.backends.base import HostFloats
+from llmtrap.spectra.together import Solver, Steps
 
 Block = TypeVar("Block")
+Result = TypeVar("Result")
 
 READ = "read and decode"
 GRAM = "Gram matrices"
@@ -22,11 +25,28 @@ EIGENVALUES = "eigenvalues"
 OTHER = "sums, shuffles, fits"
 
 
+class SharedSolver:
+    """An eigensolver whose calls several matrices share: `share` is the part of the last call that each has to bear."""
+
+    def __init__(self, solve: Solver):
+        self._solve = solve
+        self.share = 0.0
+
+    def __call__(self, grams: Sequence[Array]) -> Sequence[NDArray[np.float64]]:
+        """As the solver, timed."""
+        start = time.perf_counter()
+        try:
+            return self._solve(grams)
+        finally:
+            self.share = (time.perf_counter() - start) / len(grams)
+
+
 @dataclass
 class Stages:
-    """Seconds by stage."""
+    """Seconds of one matrix: those of each stage, and `total`, which are all that it has taken."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    total: float = 0.0
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
@@ -35,7 +55,7 @@ class Stages:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+            self._add(stage, time.perf_counter() - start)
 
     def reading(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Pass blocks on, counting the time until each is there."""
@@ -47,10 +67,36 @@ class Stages:
                 return
             yield block
 
-    def finish(self, total: float) -> dict[str, float]:
+    def clocked(self, steps: Steps[Result], solver: SharedSolver) -> Steps[Result]:
+        """Pass steps on and count their time, an equal share of every call of the solver included.
+
+        The time in between, when other matrices have their turn, is not theirs.
+        """
+        move: Callable[[], Array] = partial(next, steps)
+        while True:
+            start = time.perf_counter()
+            try:
+                gram = move()
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            finally:
+                self.total += time.perf_counter() - start
+            try:
+                move = partial(steps.send, (yield gram))
+            except Exception as failure:
+                move = partial(steps.throw, failure)
+            del gram
+            self._add(EIGENVALUES, solver.share)
+            self.total += solver.share
+
+    def finish(self) -> dict[str, float]:
         """All stages, what is left of the total under its own name."""
-        rest = max(total - sum(self.seconds.values()), 0.0)
+        rest = max(self.total - sum(self.seconds.values()), 0.0)
         return {**self.seconds, OTHER: rest}
+
+    def _add(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
 
 class TimedBackend:
@@ -99,6 +145,11 @@ class TimedBackend:
         """As the backend, counted."""
         with self._stages.of(EIGENVALUES):
             return self._backend.eigenvalues(gram)
+
+    def eigenvalues_of(self, grams: Sequence[Array]) -> list[NDArray[np.float64]]:
+        """As the backend, counted."""
+        with self._stages.of(EIGENVALUES):
+            return self._backend.eigenvalues_of(grams)
 
     def top_eigenpairs(
         self, gram: Array, count: int, start: HostFloats, *, vectors: bool

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.errors import MatrixError
-from llmtrap.spectra.backends import Backend, NumpyBackend
+from llmtrap.spectra.backends import Array, Backend, NumpyBackend
 from llmtrap.spectra.causes import FoundTrap, find_causes, suspect_distance
 from llmtrap.spectra.certificate import (
     Bulk,
@@ -25,7 +25,7 @@ from llmtrap.spectra.certificate import (
     exceedances,
 )
 from llmtrap.spectra.entries import CountedEntries, Entries, HeldEntries, standardise
-from llmtrap.spectra.esd import Esd, compute_esd, esd_of_arrays
+from llmtrap.spectra.esd import Esd, esd_in_steps
 from llmtrap.spectra.moments import (
     MomentPass,
     Moments,
@@ -47,6 +47,7 @@ from llmtrap.spectra.readers import (
 from llmtrap.spectra.results import AnalysisSettings, MatrixAnalysis, TrapAnalysis
 from llmtrap.spectra.shuffle import TABLE_FROM
 from llmtrap.spectra.single_pass import SinglePass, ValueCounter
+from llmtrap.spectra.together import Steps, together
 from llmtrap.spectra.tracy_widom import EdgeLaw
 from llmtrap.spectra.traps import (
     RELIABLE_FROM_SIDE,
@@ -85,10 +86,19 @@ def analyse(
         MatrixError: the squares of the entries leave float64 (the largest is beyond 10^±140).
     """
     reader = ArrayReader(as_floats(matrix)) if isinstance(matrix, np.ndarray) else matrix
-    chosen = settings or AnalysisSettings()
-    run = _Analysis(reader, chosen, _search(matrix_id, chosen), backend or NumpyBackend())
+    chosen = backend or NumpyBackend()
+    steps = analyse_in_steps(reader, settings or AnalysisSettings(), matrix_id, chosen)
+    (analysis,) = together([steps], chosen.eigenvalues_of)
+    return analysis
+
+
+def analyse_in_steps(
+    reader: MatrixReader, settings: AnalysisSettings, matrix_id: str, backend: Backend
+) -> Steps[MatrixAnalysis]:
+    """The same in steps, for several matrices `together`: nothing is read before the first step."""
+    run = _Analysis(reader, settings, _search(matrix_id, settings), backend)
     try:
-        return run.result()
+        return (yield from run.result())
     except NonFiniteError:
         return MatrixAnalysis(reader.shape, None, None, None, run.non_finite())
     except OutOfRangeError:
@@ -117,9 +127,9 @@ class _Analysis:
         if backend.decoder is not None and packed is not None:
             self._device = OnDevice(self._shape, packed, reader.packed_blocks, backend.decoder)
 
-    def result(self) -> MatrixAnalysis:
+    def result(self) -> Steps[MatrixAnalysis]:
         moments = self._moments()
-        esd = self._esd(moments) if self._settings.alpha else None
+        esd = (yield from self._esd(moments)) if self._settings.alpha else None
         return MatrixAnalysis(self._shape, moments, esd, self._traps(moments), None)
 
     def non_finite(self) -> NonFiniteEntries:
@@ -202,16 +212,19 @@ class _Analysis:
         else:
             yield from self._read()
 
+    def _arrays(self) -> Iterator[Array]:
+        return map(self._backend.from_host, self._blocks())
+
     # -- measuring ----------------------------------------------------------------------------------------------
 
-    def _esd(self, moments: Moments) -> Esd:
+    def _esd(self, moments: Moments) -> Steps[Esd]:
         scale = power_of_two_scale(max(abs(moments.minimum), abs(moments.maximum)))
         if self._device is not None:
-            return esd_of_arrays(self._device.arrays, self._shape, self._backend, scale=scale)
+            return esd_in_steps(self._device.arrays, self._shape, self._backend, scale=scale)
         double, gram = self._held is not None and self._held.dtype == np.float64, None
         if self._passed is not None:
             double, gram, self._passed.gram = self._passed.double, self._passed.gram, None
-        return compute_esd(self._blocks, self._shape, self._backend, scale=scale, double=double, gram=gram)
+        return esd_in_steps(self._arrays, self._shape, self._backend, scale=scale, double=double, gram=gram)
 
     def _bulk(self, moments: Moments) -> Bulk:
         if self._counted is not None:

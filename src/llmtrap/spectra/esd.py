@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import Array, Backend
 from llmtrap.spectra.power_law import RELATIVE_FLOOR, PowerLawFit, fit_power_law
+from llmtrap.spectra.together import Steps, together
 
 Floats = NDArray[np.floating]
 
@@ -107,10 +108,12 @@ def compute_esd(
     def arrays() -> Iterable[Array]:
         return map(backend.from_host, blocks())
 
-    return esd_of_arrays(arrays, shape, backend, scale=scale, double=double, gram=gram)
+    steps = esd_in_steps(arrays, shape, backend, scale=scale, double=double, gram=gram)
+    (esd,) = together([steps], backend.eigenvalues_of)
+    return esd
 
 
-def esd_of_arrays(
+def esd_in_steps(
     arrays: Callable[[], Iterable[Array]],
     shape: tuple[int, int],
     backend: Backend,
@@ -118,8 +121,8 @@ def esd_of_arrays(
     scale: float = 1.0,
     double: bool = False,
     gram: Array | None = None,
-) -> Esd:
-    """The same of a matrix whose blocks are the backend's own arrays.
+) -> Steps[Esd]:
+    """The same, in steps, of a matrix whose blocks are the backend's own arrays.
 
     Float width: float64 for a shorter side up to 512 and for float64 weights; else float32, and once more in float64
     where the fitted tail begins so low, or so many eigenvalues are near zero, that float32 could change the result.
@@ -130,7 +133,7 @@ def esd_of_arrays(
     if gram is None or scale != 1.0:
         gram = _gram(arrays(), shape, backend, precision, scale)
     while True:
-        eigenvalues = np.sort(backend.eigenvalues(gram)) / scale**2
+        eigenvalues = np.sort((yield gram)) / scale**2
         fit = fit_power_law(eigenvalues)
         if precision == "float64" or not _needs_double(eigenvalues, fit):
             # A Gram matrix has no negative eigenvalues; rounding makes some.

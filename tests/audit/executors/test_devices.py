@@ -92,6 +92,16 @@ def test_one_device_by_its_number(packed: Path, tmp_path: Path) -> None:
     assert len({process for process, *_ in sent}) == 1
 
 
+def test_matrices_of_one_size_are_measured_together(packed: Path, tmp_path: Path) -> None:
+    _, sent = audited(packed, tmp_path, "--device", "cuda:0", "--workers", "1")
+
+    # All but one share their shorter side: the codes of the last are there before the first is shuffled
+    codes = [k for k, (_, _, dtype, _) in enumerate(sent) if dtype in ("uint8", "int16")]
+    shuffles = [k for k, (_, _, _, size) in enumerate(sent) if size == 4 * 320 * 224]
+    assert len(shuffles) == 2
+    assert codes[-1] < shuffles[0]
+
+
 def test_auto_takes_what_doctor_shows(packed: Path, tmp_path: Path) -> None:
     for devices, backend in ((2, "cupy"), (0, "numpy")):
         shown = run("doctor", env=environment(tmp_path / "unused", devices)).stdout

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 from tests.support.processes import has_open, run, started, wait_for
-from tests.support.small_checkpoint import write_small
+from tests.support.small_checkpoint import KillingSource, ids, write_small
 
-from llmtrap.audit import AuditRun, AuditSettings, Finished, RunOptions, make_plan
-from llmtrap.audit.executors.ray import LARGEST_GROUP, groups
-from llmtrap.checkpoint import open_checkpoint
+from llmtrap.audit import AuditRun, AuditSettings, Failed, Finished, Measured, RunOptions, make_plan
+from llmtrap.audit import run as run_module
+from llmtrap.audit.executors.ray import LARGEST_GROUP, RayExecutor, groups
+from llmtrap.checkpoint import Checkpoint, open_checkpoint
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra 'ray' is not installed")
 SLOW = AuditSettings(traps="measure", shuffles=150)
@@ -74,6 +75,27 @@ def test_a_cluster_that_loses_a_worker_midway_gives_the_same_report(tmp_path: Pa
         os.kill(seen[-1], signal.SIGKILL)
         assert process.wait() == 0
     assert timeless(json.loads(report.read_text())) == here(folder, SLOW)
+
+
+@needs_ray
+def test_of_a_batch_whose_worker_is_lost_only_what_kills_alone_fails(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "choose_executor", lambda spec, _: RayExecutor(spec, 1, most=3))
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    real = open_checkpoint(str(small))
+    victim = next(matrix for matrix in real.matrices if matrix.id == "layers.0.mlp.gate")
+    source = KillingSource(small, victim.stored.parts[0].span, marks, 99)
+    checkpoint = Checkpoint(source, real.catalogue, real.matrices, real.skipped, real.family)
+    settings = AuditSettings(traps="certify", backend="numpy", device="cpu")
+    events = list(AuditRun(checkpoint, settings, RunOptions(workers=1)).events())
+
+    assert {e.task.matrix.id for e in events if isinstance(e, Measured)} == ids() - {victim.id}
+    (failed,) = [e for e in events if isinstance(e, Failed)]
+    assert failed.task.matrix.id == victim.id
+    assert "the worker was lost twice" in failed.error
+    assert len(list(marks.iterdir())) == 2
 
 
 @needs_ray

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmtrap.audit.executors.base import Executor, Outcome
+from llmtrap.audit.executors.batches import MOST_TOGETHER
 from llmtrap.audit.executors.local import LocalExecutor
 from llmtrap.audit.executors.ray import RayExecutor
 from llmtrap.audit.executors.serial import SerialExecutor
@@ -18,11 +19,14 @@ __all__ = ["Executor", "Outcome", "choose_executor", "peak_rss_bytes"]
 def choose_executor(spec: WorkerSpec, options: RunOptions) -> Executor:
     """The executor for `--engine`, `--workers` and `--device`."""
     devices = _devices(spec, options.workers)
+    # On the CPU, whatever the library, a worker has enough to do with one matrix, and its memory is bounded by it.
+    # Without α there is no spectrum whose eigenvalues could be computed together.
+    most = MOST_TOGETHER if devices[0].startswith("cuda") and spec.analysis.alpha else 1
     if options.engine == "ray":
-        return RayExecutor(replace(spec, device=devices[0]), options.workers)
+        return RayExecutor(replace(spec, device=devices[0]), options.workers, most)
     if len(devices) == 1 and not options.isolated:
-        return SerialExecutor(WorkerSpec(spec.source, spec.analysis, spec.backend, devices[0]))
-    return LocalExecutor(spec, devices)
+        return SerialExecutor(replace(spec, device=devices[0]), most)
+    return LocalExecutor(spec, devices, most)
 
 
 def _devices(spec: WorkerSpec, workers: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Several processes on this machine, each with one BLAS thread; a process that dies takes one matrix with it.
+"""Several processes on this machine, each with one BLAS thread; of a process that dies one matrix fails.
 
 Every worker is a lane of its own with a short queue, so that it is known what each will read next: a remote source
 fetches that meanwhile, and no byte is fetched by two workers.
@@ -15,30 +15,30 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from pebble import ProcessExpired, ProcessPool
 
 from llmtrap.audit.executors.base import Outcome
+from llmtrap.audit.executors.batches import Batch, batches, fair_share, spans_of
 from llmtrap.audit.executors.worker import WorkerSpec, measure_in_worker, start_worker
 from llmtrap.audit.plan import Task
 from llmtrap.checkpoint.sources.base import ByteRange
 
 READ_AHEAD = 2
 ATTEMPTS = 2
-# A worker that has nothing left takes over what waits behind a task of at least so many seconds: its bytes may have
+# A worker that has nothing left takes over what waits behind a batch of at least so many seconds: its bytes may have
 # been fetched for the other worker already, so not for less.
 LONG_SECONDS = 5.0
 
 
 @dataclass
 class _Lane:
-    """One worker process and the tasks that wait for it."""
+    """One worker process and the batches that wait for it."""
 
     spec: WorkerSpec
     pool: ProcessPool = field(init=False)
-    queue: deque[Task] = field(default_factory=deque)
-    running: Task | None = None
+    queue: deque[Batch] = field(default_factory=deque)
+    running: Batch | None = None
     since: float = 0.0
 
     def __post_init__(self) -> None:
@@ -48,15 +48,15 @@ class _Lane:
         context = multiprocessing.get_context("spawn")
         return ProcessPool(max_workers=1, context=context, initializer=start_worker, initargs=(self.spec,))
 
-    def start(self, task: Task, upcoming: tuple[ByteRange, ...]) -> Future[Outcome]:
-        """Give the worker a task; where it died while idle, a new one."""
-        self.running, self.since = task, time.monotonic()
+    def start(self, batch: Batch, upcoming: tuple[ByteRange, ...]) -> Future[list[Outcome]]:
+        """Give the worker a batch; where it died while idle, a new one."""
+        self.running, self.since = batch, time.monotonic()
         with _interrupts_held():
             try:
-                return self.pool.schedule(measure_in_worker, args=[task, upcoming])
+                return self.pool.schedule(measure_in_worker, args=[batch, upcoming])
             except RuntimeError:
                 self.replace_worker()
-                return self.pool.schedule(measure_in_worker, args=[task, upcoming])
+                return self.pool.schedule(measure_in_worker, args=[batch, upcoming])
 
     def replace_worker(self) -> None:
         """Start afresh after a death: a pool may be left with half a message, or unusable."""
@@ -75,26 +75,29 @@ class LocalExecutor:
     Args:
         spec: what each worker starts with.
         devices: one device a worker; its length is the number of workers.
+        most: matrices of a batch.
     """
 
-    def __init__(self, spec: WorkerSpec, devices: Sequence[str]):
+    def __init__(self, spec: WorkerSpec, devices: Sequence[str], most: int = 1):
         self._spec = spec
         self._devices = devices
+        self.most = most
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Yield outcomes as they come. A task whose worker dies is tried once more, then fails with the reason."""
+        """Yield outcomes as they come. A task whose worker dies is tried again, alone, then fails with the reason."""
         lanes = [_Lane(replace(self._spec, device=device)) for device in self._devices[: max(1, len(tasks))]]
+        most = fair_share(self.most, len(tasks), len(lanes))
         try:
-            yield from self._drive(lanes, deque(tasks))
+            yield from self._drive(lanes, deque(batches(tasks, most)))
         finally:
             for lane in lanes:
                 lane.stop()
             for lane in lanes:
                 lane.pool.join()
 
-    def _drive(self, lanes: list[_Lane], waiting: deque[Task]) -> Iterator[Outcome]:
+    def _drive(self, lanes: list[_Lane], waiting: deque[Batch]) -> Iterator[Outcome]:
         attempts: dict[str, int] = {}
-        running: dict[Future[Outcome], _Lane] = {}
+        running: dict[Future[list[Outcome]], _Lane] = {}
         while True:
             for lane in lanes:
                 _feed(lane, waiting, running)
@@ -108,53 +111,54 @@ class LocalExecutor:
             for end in ended:
                 if end.death is not None:
                     end.lane.replace_worker()
-                # Before its outcome is written down, which takes the disk as long as a small matrix takes.
+                # Before its outcomes are written down, which takes the disk as long as a small matrix takes.
                 _feed(end.lane, waiting, running)
             for end in ended:
                 if end.death is None:
-                    yield end.future.result()
+                    yield from end.future.result()
                     continue
-                attempts[end.task.key] = attempts.get(end.task.key, 0) + 1
-                if attempts[end.task.key] < ATTEMPTS:
-                    waiting.append(end.task)
-                else:
-                    yield Outcome(end.task.key, None, _obituary(end.death), "", 0)
+                # One by one, so that only what killed the worker can do so again.
+                for task in end.batch:
+                    attempts[task.key] = attempts.get(task.key, 0) + 1
+                    if attempts[task.key] < ATTEMPTS:
+                        waiting.append((task,))
+                    else:
+                        yield Outcome(task.key, None, _obituary(end.death), "", 0)
 
 
 class _Ended:
-    """A task that a worker is done with, or died of; the worker is free for another."""
+    """A batch that a worker is done with, or died of; the worker is free for another."""
 
-    def __init__(self, future: Future[Outcome], lane: _Lane):
-        assert lane.running is not None  # noqa: S101 - a running future has its task
-        self.future, self.lane, self.task = future, lane, lane.running
+    def __init__(self, future: Future[list[Outcome]], lane: _Lane):
+        assert lane.running is not None  # noqa: S101 - a running future has its batch
+        self.future, self.lane, self.batch = future, lane, lane.running
         lane.running = None
         failure = future.exception()
         self.death = failure if isinstance(failure, (ProcessExpired, BrokenProcessPool)) else None
 
 
-def _feed(lane: _Lane, waiting: deque[Task], running: dict[Future[Outcome], _Lane]) -> None:
-    """Start the lane's next task if it is idle, and reserve what it reads after that."""
+def _feed(lane: _Lane, waiting: deque[Batch], running: dict[Future[list[Outcome]], _Lane]) -> None:
+    """Start the lane's next batch if it is idle, and reserve what it reads after that."""
     if lane.running is not None:
         return
-    # Near the end nothing is reserved: a task must not wait behind a long one while another worker is idle.
+    # Near the end nothing is reserved: a batch must not wait behind a long one while another worker is idle.
     ahead = READ_AHEAD if len(waiting) > 4 * READ_AHEAD else 0
     while waiting and len(lane.queue) < 1 + ahead:
         lane.queue.append(waiting.popleft())
     if not lane.queue:
         return
-    task = lane.queue.popleft()
-    upcoming = tuple(chain.from_iterable(t.matrix.spans() for t in lane.queue))
-    running[lane.start(task, upcoming)] = lane
+    batch = lane.queue.popleft()
+    running[lane.start(batch, spans_of(lane.queue))] = lane
 
 
-def _take_over(lane: _Lane, lanes: list[_Lane], running: dict[Future[Outcome], _Lane]) -> None:
-    """Give an idle lane the last task of a queue that has long not moved."""
+def _take_over(lane: _Lane, lanes: list[_Lane], running: dict[Future[list[Outcome]], _Lane]) -> None:
+    """Give an idle lane the last batch of a queue that has long not moved."""
     if lane.running is not None or lane.queue:
         return
     behind = [other for other in lanes if other.queue and time.monotonic() - other.since >= LONG_SECONDS]
     if behind:
-        task = max(behind, key=lambda other: len(other.queue)).queue.pop()
-        running[lane.start(task, ())] = lane
+        batch = max(behind, key=lambda other: len(other.queue)).queue.pop()
+        running[lane.start(batch, ())] = lane
 
 
 @contextmanager

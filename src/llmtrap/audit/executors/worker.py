@@ -1,4 +1,4 @@
-"""The inside of one worker: its own source and backend, one BLAS thread, one matrix at a time."""
+"""The inside of one worker: its own source and backend, one BLAS thread, one batch of matrices at a time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import os
 import resource
 import signal
 import sys
-import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -17,15 +16,17 @@ from threadpoolctl import threadpool_limits
 
 from llmtrap.audit.executors.ahead import ReadAhead
 from llmtrap.audit.executors.base import Outcome
-from llmtrap.audit.measure import measure_matrix
+from llmtrap.audit.executors.batches import Batch, spans_of
+from llmtrap.audit.measure import measure_in_steps
 from llmtrap.audit.plan import Task
-from llmtrap.audit.timing import Stages, TimedBackend
+from llmtrap.audit.timing import SharedSolver, Stages
 from llmtrap.checkpoint import LocalSource, Source
 from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.errors import AccessError, CheckpointError, LlmtrapError
 from llmtrap.orphans import end_with_parent
 from llmtrap.spectra import AnalysisSettings
 from llmtrap.spectra.backends import select_backend
+from llmtrap.spectra.together import Steps, together
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class WorkerSpec:
 
 
 class Worker:
-    """Measures one task after another."""
+    """Measures one batch of tasks after another."""
 
     def __init__(self, spec: WorkerSpec):
         self._spec = spec
@@ -50,37 +51,50 @@ class Worker:
             self._ahead = ReadAhead(spec.source)
         self._source = self._ahead or spec.source
 
-    def measure(self, task: Task, upcoming: Iterable[ByteRange] = ()) -> Outcome:
-        """Measure one matrix. A matrix that cannot be measured is an outcome, not an exception.
+    def measure(self, tasks: Sequence[Task], upcoming: Sequence[ByteRange] = ()) -> list[Outcome]:
+        """Measure some matrices together. A matrix that cannot be measured is an outcome, not an exception.
 
         Args:
-            task: the matrix.
+            tasks: the matrices.
             upcoming: what this worker will read next, for the source to fetch meanwhile.
 
         Raises:
             AccessError: the source cannot be reached; no other matrix would fare better.
         """
-        # A file that changed or vanished fails the matrices that lie in it, when they are read.
-        with suppress(CheckpointError):
-            self._source.prefetch(chain(task.matrix.spans(), upcoming))
-        matrix, error = None, None
-        stages, start = Stages(), time.perf_counter()
+        solver = SharedSolver(self._backend.eigenvalues_of)
+        runs = [self._steps(tasks[k:], upcoming, solver) for k in range(len(tasks))]
         # Two-threaded BLAS on busy cores is ten times slower than one thread a worker.
         with threadpool_limits(1):
-            try:
-                matrix = measure_matrix(
-                    task.matrix, self._source, self._spec.analysis, TimedBackend(self._backend, stages), stages
-                )
-            except AccessError:
-                raise
-            except LlmtrapError as failure:
-                error = failure.message
-            except MemoryError:
-                error = "out of memory"
-            except Exception as failure:
-                error = f"{type(failure).__name__}: {failure}"
-        spent = stages.finish(time.perf_counter() - start)
-        return Outcome(task.key, matrix, error, f"{os.getpid()}", peak_rss_bytes(), spent)
+            outcomes = together(runs, solver)
+        if len(tasks) == 1:
+            return outcomes
+        # Memory too short for all together may do for one, and a solver that fails at one fails all of its call: what
+        # fails is what fails alone.
+        return [
+            outcome if outcome.error is None else self.measure([task], upcoming)[0]
+            for task, outcome in zip(tasks, outcomes, strict=True)
+        ]
+
+    def _steps(self, tasks: Sequence[Task], upcoming: Sequence[ByteRange], solver: SharedSolver) -> Steps[Outcome]:
+        """Measure the first of these tasks in steps; the others come after it."""
+        # A file that changed or vanished fails the matrices that lie in it, when they are read.
+        with suppress(CheckpointError):
+            self._source.prefetch(chain(spans_of([tasks]), upcoming))
+        task, stages = tasks[0], Stages()
+        matrix, error = None, None
+        try:
+            matrix = yield from measure_in_steps(
+                task.matrix, self._source, self._spec.analysis, self._backend, stages, solver
+            )
+        except AccessError:
+            raise
+        except LlmtrapError as failure:
+            error = failure.message
+        except MemoryError:
+            error = "out of memory"
+        except Exception as failure:
+            error = f"{type(failure).__name__}: {failure}"
+        return Outcome(task.key, matrix, error, f"{os.getpid()}", peak_rss_bytes(), stages.finish())
 
     def close(self) -> None:
         """End what reads ahead; the source stays open."""
@@ -119,8 +133,8 @@ def start_worker(spec: WorkerSpec) -> None:
     _process.spec = spec
 
 
-def measure_in_worker(task: Task, upcoming: tuple[ByteRange, ...]) -> Outcome:
-    """Measure one task in this process's worker.
+def measure_in_worker(tasks: Batch, upcoming: tuple[ByteRange, ...]) -> list[Outcome]:
+    """Measure some tasks together in this process's worker.
 
     Raises:
         AccessError: the source cannot be reached.
@@ -130,4 +144,4 @@ def measure_in_worker(task: Task, upcoming: tuple[ByteRange, ...]) -> Outcome:
         if _process.spec is None:
             raise RuntimeError("start_worker was not called in this process")
         _process.worker = Worker(_process.spec)
-    return _process.worker.measure(task, upcoming)
+    return _process.worker.measure(tasks, upcoming)

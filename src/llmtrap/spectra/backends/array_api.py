@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,19 @@ from llmtrap.spectra.backends.decoding import ArrayApiDecoder, to_host
 
 
 class ArrayApiBackend:
-    """Gram matrices and eigenvalues through the standard's own functions alone."""
+    """Gram matrices and eigenvalues through the standard's own functions alone.
 
-    def __init__(self, namespace: Any, *, name: str, device: Any = None):
+    Args:
+        namespace: the library.
+        name: what it is called in a report.
+        device: one of the library's devices; None for its own choice.
+        stacks: whether its eigensolver takes a stack of matrices as quickly as one after the other.
+    """
+
+    def __init__(self, namespace: Any, *, name: str, device: Any = None, stacks: bool = True):
         self._xp = namespace
         self._device = device
+        self._stacks = stacks
         self.name = name
         self.decoder = ArrayApiDecoder(namespace, device)
 
@@ -64,6 +73,16 @@ class ArrayApiBackend:
     def eigenvalues(self, gram: Array) -> NDArray[np.float64]:
         """The standard's values-only symmetric solver."""
         return self._to_host(self._xp.linalg.eigvalsh(gram))
+
+    @on_its_device
+    def eigenvalues_of(self, grams: Sequence[Array]) -> list[NDArray[np.float64]]:
+        """One call for all where that is quick, and in any case one copy to the host: each waits for the device."""
+        xp = self._xp
+        if self._stacks and len(grams) > 1:
+            values = xp.linalg.eigvalsh(xp.stack(list(grams)))
+        else:
+            values = xp.stack([xp.linalg.eigvalsh(gram) for gram in grams])
+        return list(self._to_host(values))
 
     @on_its_device
     def top_eigenpairs(

@@ -98,6 +98,10 @@ class Backend(Protocol):
         """All eigenvalues, ascending. The Gram matrix may be destroyed."""
         ...
 
+    def eigenvalues_of(self, grams: Sequence[Array]) -> list[NDArray[np.float64]]:
+        """The same of each of several Gram matrices of one size and float width, in the library's quickest way."""
+        ...
+
     def top_eigenpairs(
         self, gram: Array, count: int, start: HostFloats, *, vectors: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
@@ -63,6 +65,10 @@ class NumpyBackend:
         """LAPACK's syev without vectors: the fastest of its drivers for values alone."""
         values = scipy.linalg.eigvalsh(gram, lower=True, driver="ev", overwrite_a=True, check_finite=False)
         return np.asarray(values, dtype=np.float64)
+
+    def eigenvalues_of(self, grams: Sequence[HostFloats]) -> list[NDArray[np.float64]]:
+        """One after the other: a core has enough to do with one."""
+        return [self.eigenvalues(gram) for gram in grams]
 
     def top_eigenpairs(
         self, gram: HostFloats, count: int, start: HostFloats, *, vectors: bool
