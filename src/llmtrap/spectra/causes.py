@@ -25,6 +25,8 @@ CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
 
 # Traps described one by one; beyond that the count says enough.
 MOST_DESCRIBED = 64
+# Of a heavy tail's traps fewer: none has a place that could be named, and each costs an eigenvector or its like.
+MOST_HEAVY = 16
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,15 @@ def find_causes(
     law = measured.law
     return tuple(
         FoundTrap(eigenvalue=value * bulk.variance, z=law.z(value), strength=value / law.centre, cause=cause)
-        for value, cause in found[:MOST_DESCRIBED]
+        for value, cause in _worth_describing(found)
     )
+
+
+def _worth_describing(found: list[tuple[float, TrapCause]]) -> list[tuple[float, TrapCause]]:
+    """All but the weaker ones of a heavy tail."""
+    heavy = [k for k, (_, cause) in enumerate(found) if cause.kind == "heavy_tail"]
+    left_out = set(heavy[MOST_HEAVY:])
+    return [trap for k, trap in enumerate(found[:MOST_DESCRIBED]) if k not in left_out]
 
 
 def _mean_traps(measured: TrapMeasurement, search: TrapSearch, backend: Backend) -> list[tuple[float, TrapCause]]:
@@ -107,7 +116,7 @@ def _centred_traps(
     count, suspects = first.count.centred, measured.suspects
     described, start = min(count, MOST_DESCRIBED), search.start_vector(m)
     if suspects.values.size == 0:
-        tops, _ = backend.top_eigenpairs(first.centred, described, start, vectors=False)
+        tops, _ = backend.top_eigenpairs(first.centred, min(described, MOST_HEAVY), start, vectors=False)
         return [(float(value), TrapCause("heavy_tail")) for value in tops]
     # A float32 Gram matrix has no entry that a subtraction could leave nothing of; a float64 one may (DOUBLE_BEYOND).
     cleared = suspects.cleared_gram(first.centred, backend) if first.precision == "float32" else None

@@ -150,7 +150,9 @@ def _makes_no_trap(shape: tuple[int, int], rest: Moments) -> bool:
 
 
 def _add_product(cross: NDArray[np.float32], difference: sparse.csr_array, block: Floats) -> None:
-    """Add differenceᵀ·block; only rows of columns that differ are touched."""
+    """Add differenceᵀ·block; only rows of columns that differ are touched, where those are few."""
     columns = np.unique(difference.indices)
-    if columns.size:
+    if 2 * columns.size > cross.shape[0]:
+        cross += difference.T @ block
+    elif columns.size:
         cross[columns] += difference[:, columns].T @ block

@@ -89,8 +89,8 @@ def _arranged(values: NDArray[np.float32], counts: NDArray[np.int64], rng: np.ra
     """The values, each as often as it counts, in uniformly random order.
 
     Every place draws a slot of a table on its own: a value, or nothing. A block in which no value came up more often
-    than it may is kept, and the places left open take what is missing, shuffled; another block is drawn anew. Uniform:
-    independent draws, the condition and the filling treat all places alike, and the counts are right at the end.
+    than it may is kept, and the places left open take what is missing, arranged alike; another block is drawn anew.
+    Uniform: draws, condition and filling treat all places alike, and at the end the counts are right.
     """
     size = int(counts.sum())
     slots = (np.maximum(counts - SHORTFALL * np.sqrt(counts), 0.0) * (SLOTS / max(size, 1))).astype(np.int64)
@@ -105,7 +105,7 @@ def _arranged(values: NDArray[np.float32], counts: NDArray[np.int64], rng: np.ra
         times, still_open = _draw_slots(table, used, out, rng)
         drawn = np.diff(np.concatenate([[0], np.cumsum(times)])[bounds])
         if (drawn <= counts).all():
-            out[still_open] = shuffled(np.repeat(values, counts - drawn), rng)
+            out[still_open] = _arranged(values, counts - drawn, rng)
             return out
 
 

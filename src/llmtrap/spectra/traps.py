@@ -129,7 +129,9 @@ def measure_traps(entries: Entries, bulk: Bulk, search: TrapSearch, backend: Bac
     z_edge = edge_z(search.rule, entries.shape)
     counting = _Counting(entries, bulk, search, law.eigenvalue(z_edge), backend)
     suspects = Suspects(SUSPECT_FROM * entry_limit(n, m))
-    blocks = suspects.watch(entries.shuffled_blocks(search.generator(0)))
+    blocks = entries.shuffled_blocks(search.generator(0))
+    if entries.largest >= suspects.threshold:
+        blocks = suspects.watch(blocks)
     rearranged = counting.rearrangements()
     first = counting.of_blocks(blocks if rearranged is None else rearranged.watch(blocks))
     counts = [first.count]

@@ -47,8 +47,9 @@ function trapList(index) {
   const state = column("state")[index];
   const method = column("method")[index];
   if (traps.length) {
+    const strongest = traps.length < column("low")[index];
     return [
-      heading(traps.length === 1 ? "One trap, and its cause" : `${traps.length} traps, and their causes`),
+      heading(traps.length === 1 ? "One trap, and its cause" : `${strongest ? `The ${traps.length} strongest` : traps.length} traps, and their causes`),
       make("ol", { className: "trap-list" }, groupedTraps(traps).map((group) =>
         make("li", { className: group.kind === "mean_shift" ? "shift" : "" }, [
           make("b", { text: group.first === group.last ? group.first : `${group.first}–${group.last}`, className: "trap-number" }),
@@ -56,7 +57,7 @@ function trapList(index) {
           make("span", { text: `λ = ${span(group.traps, 0, 4)}: ${span(group.traps, 2)} times the random edge, ${span(group.traps, 1)} Tracy–Widom units beyond its centre.` }),
         ]))),
       ...(column("shuffles")[index] > 1 && traps.length !== column("centred")[index] + column("meanShift")[index]
-        ? [make("p", { className: "quiet", text: `These are the traps of the first shuffle. In the median of ${column("shuffles")[index]} shuffles ${column("centred")[index]} are centred and ${column("meanShift")[index]} from the mean.` })]
+        ? [make("p", { className: "quiet", text: `These are ${strongest ? "of" : "the traps of"} the first shuffle. In the median of ${column("shuffles")[index]} shuffles ${column("centred")[index]} are centred and ${column("meanShift")[index]} from the mean.` })]
         : []),
       ...(method === "predicted" ? [make("p", { className: "quiet", text: predictedWords(traps.length) })] : []),
       ...(column("atEdge")[index] ? [make("p", { className: "doubt-note", text: edgeWords(index) })] : []),
