@@ -1,10 +1,10 @@
-"""A whole checkpoint audited in slices, each followed by the floor of what α costs on some of the same matrices.
+"""A whole checkpoint audited in slices, with in between the floor of what α costs on some of the same matrices.
 
     python -m benchmarks.real_size DIR [--workers 2] [--slices 12] [--out benchmarks/results] [--json reports/X.json]
 
 The command itself does the work, `llmtrap audit DIR --part I/N`, so its start, its journal and its memory count.
-Between two slices as many processes as it has workers form WᵀW and its eigenvalues in float32 of matrices of every
-shape, so that audit and floor meet the same machine. At the end: the report, the audit without α, the planted traps.
+Before the first slice and after each, as many processes as it has workers form WᵀW and its eigenvalues in float32 of
+matrices of every shape, so that audit and floor meet the same machine. One slice is the audit in one piece. At the end: the report, the audit without α, the planted traps.
 """
 
 from __future__ import annotations
@@ -155,13 +155,14 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     floors, slices, rng = Floors(), [], np.random.default_rng(0)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for number in range(1, options.slices + 1):
-            slices.append(audit(folder, journal, workers, "--part", f"{number}/{options.slices}"))
+        for number in range(options.slices + 1):
+            if number:
+                slices.append(audit(folder, journal, workers, "--part", f"{number}/{options.slices}"))
+                print(f"slice {number}: {slices[-1].seconds:.0f} s", flush=True)
             tall = number == (options.slices + 1) // 2
             lists = [sample(matrices, rng, tall=tall) for _ in range(workers)]
             for measured in pool.map(floor_of, [str(folder)] * workers, lists):
                 floors.add(measured)
-            print(f"slice {number}: {slices[-1].seconds:.0f} s", flush=True)
     path = options.json or scratch / "report.json"
     joined = audit(folder, journal, workers, "--json", str(path))
     quick = audit(folder, scratch / "quick", workers, "--no-alpha", "--json", str(scratch / "quick.json"))
