@@ -4,7 +4,8 @@
 
 The command itself does the work, `llmtrap audit DIR --part I/N`, so its start, its journal and its memory count.
 Before the first slice and after each, as many processes as it has workers form WᵀW and its eigenvalues in float32 of
-matrices of every shape, so that audit and floor meet the same machine. One slice is the audit in one piece. At the end: the report, the audit without α, the planted traps.
+matrices of every shape, so that audit and floor meet the same machine. One slice is the audit in one piece. At the end:
+the report, the audit without α, the planted traps.
 """
 
 from __future__ import annotations
