@@ -82,7 +82,7 @@ def test_the_entry_of_175_deviations(minilm: Path) -> None:
 
 def test_two_more_matrices_lie_at_the_edge(minilm: Path) -> None:
     # One shuffle in twenty puts layer 5 over the edge, one in four layer 0; these fifteen have both
-    report = audit(minilm, include=AT_THE_EDGE, shuffles=15, seed=2)
+    report = audit(minilm, include=AT_THE_EDGE, shuffles=15, seed=1)
 
     assert {matrix.tensor for matrix in report.matrices} == set(AT_THE_EDGE)
     for traps in traps_of(report).values():

@@ -49,7 +49,7 @@ class Blocks:
 def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of reading: held in memory, and by blocks each time."""
     if request.param == "streamed":
-        monkeypatch.setattr("llmtrap.spectra.analysis.HELD_ENTRIES", 100)
+        monkeypatch.setattr("llmtrap.spectra.matrix_data.HELD_ENTRIES", 100)
     return str(request.param)
 
 
@@ -146,7 +146,7 @@ def test_blocks_change_nothing(reading: str, rows: int, turned: bool) -> None:
 
 
 def test_a_matrix_too_large_to_hold_is_drawn_from_its_histogram(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmtrap.spectra.analysis.HELD_ENTRIES", 100)
+    monkeypatch.setattr("llmtrap.spectra.matrix_data.HELD_ENTRIES", 100)
     rng = np.random.default_rng(3)
     matrix = np.round(rng.standard_normal((400, 60)) * 4).astype(np.float32) / 4
     matrix[333, 44] = 40.0

@@ -83,7 +83,7 @@ def test_a_matrix_too_large_to_stay_there_is_sent_again(
 def test_a_matrix_too_large_for_the_host_comes_back_by_blocks(
     monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator, backend: Backend
 ) -> None:
-    monkeypatch.setattr("llmtrap.spectra.analysis.HELD_ENTRIES", 100)
+    monkeypatch.setattr("llmtrap.spectra.matrix_data.HELD_ENTRIES", 100)
     stored = Stored.of(planted(rng, "entries"))
     plain = analyse(stored.decoded(), matrix_id="m")
     assert_agrees(analyse(stored, matrix_id="m", backend=backend), plain)

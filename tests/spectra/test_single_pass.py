@@ -144,7 +144,7 @@ class Tape:
 @pytest.fixture
 def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every matrix is too large to hold."""
-    monkeypatch.setattr("llmtrap.spectra.analysis.HELD_ENTRIES", 100)
+    monkeypatch.setattr("llmtrap.spectra.matrix_data.HELD_ENTRIES", 100)
 
 
 def tall(rng: np.random.Generator) -> Floats:
@@ -209,7 +209,7 @@ def test_not_a_number_is_located_without_reading_again(
     held: bool, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     if not held:
-        monkeypatch.setattr("llmtrap.spectra.analysis.HELD_ENTRIES", 100)
+        monkeypatch.setattr("llmtrap.spectra.matrix_data.HELD_ENTRIES", 100)
     matrix = narrowed(noise(rng, (900, 60)), ml_dtypes.bfloat16)
     matrix[140, 7] = matrix[800, 1] = np.nan
     matrix[500, 3] = -np.inf

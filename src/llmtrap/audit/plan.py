@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from llmtrap.audit.settings import AuditSettings, Part
 from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
-from llmtrap.spectra.analysis import HELD_ENTRIES
+from llmtrap.spectra.matrix_data import HELD_ENTRIES
 from llmtrap.version import __version__
 
 # Work per second of one core with one BLAS thread, measured on a 2.4 GHz server core (docs/scaling.md): only for the

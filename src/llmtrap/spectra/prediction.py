@@ -16,8 +16,7 @@ Nadakuditi's formula (2012).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -45,19 +44,20 @@ DEVIATIONS = 6.0
 GAUSSIAN_KURTOSIS = 3.0
 
 
-@dataclass(frozen=True)
-class Split:
-    """A matrix without its far entries: what the prediction needs to read of it.
+class Divided(Protocol):
+    """A matrix as the prediction needs to read it: its far entries, and the rest."""
 
-    `rest` gives the moments of the entries within a distance of a centre, `far` all entries beyond it.
-    """
+    def rest(self, centre: float, distance: float) -> Moments:
+        """Moments of the entries with |w − centre| ≤ distance."""
+        ...
 
-    rest: Callable[[float, float], Moments]
-    far: Callable[[float, float], Exceedances]
+    def beyond(self, centre: float, distance: float) -> Exceedances:
+        """The other entries, with their places."""
+        ...
 
 
 def predict_traps(
-    shape: tuple[int, int], bulk: Bulk, certificate: Certificate, edge_z: float, split: Split
+    shape: tuple[int, int], bulk: Bulk, certificate: Certificate, edge_z: float, matrix: Divided
 ) -> tuple[FoundTrap, ...]:
     """The traps that every shuffle must show, strongest first; none where that cannot be told.
 
@@ -66,14 +66,14 @@ def predict_traps(
         bulk: the bulk's mean and variance.
         certificate: of the whole matrix, not certified.
         edge_z: the edge of the rule, in Tracy–Widom units.
-        split: reads the matrix once more, as far as needed.
+        matrix: is read once more, as far as needed.
     """
     if min(shape) < RELIABLE_FROM_SIDE or bulk.variance == 0:
         return ()
     if certificate.entry_ratio >= ENTRY_RATIO_LIMIT:
         if certificate.mean_ratio >= MEAN_RATIO_LIMIT:
             return ()  # each would have to be proved beside the other
-        return _of_entries(shape, bulk, edge_z, split)
+        return _of_entries(shape, bulk, edge_z, matrix)
     return _of_mean(shape, bulk, certificate, edge_z)
 
 
@@ -83,13 +83,15 @@ def most_far(shape: tuple[int, int]) -> int:
     return math.floor(math.sqrt(2 * MOST_LIKELY_TOGETHER / (1 / n + 1 / m)))
 
 
-def _of_entries(shape: tuple[int, int], bulk: Bulk, edge_z: float, split: Split) -> tuple[FoundTrap, ...]:
+def _of_entries(shape: tuple[int, int], bulk: Bulk, edge_z: float, matrix: Divided) -> tuple[FoundTrap, ...]:
     distance = math.sqrt(ENTRY_RATIO_LIMIT) * entry_limit(*shape) * bulk.deviation
-    rest = split.rest(bulk.mean, distance)
+    rest = matrix.rest(bulk.mean, distance)
     size = shape[0] * shape[1] - rest.count
     if not 1 <= size <= most_far(shape) or not certify(shape, rest, Bulk(rest.mean, rest.variance)).certified:
         return ()
-    far = split.far(bulk.mean, distance)
+    far = matrix.beyond(bulk.mean, distance)
+    if far.values.size != size:  # rounding put an entry on the other side of the limit: a shuffle shall tell
+        return ()
     sigmas = standardise(far.values, bulk).astype(np.float64)
     smallest = float(np.abs(sigmas).min())
     if not _beyond(shape, max(smallest - DEVIATIONS * (size - 1), 0.0) ** 2, size * math.sqrt(rest.kurtosis), edge_z):
