@@ -155,19 +155,22 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     counts = Counter((max(matrix.shape), min(matrix.shape)) for matrix in matrices)
     floors, slices, rng = Floors(), [], np.random.default_rng(0)
     context = multiprocessing.get_context("spawn")
+    path = options.json or scratch / "report.json"
+    # A part of an audit writes no report: those of several are joined at the end.
+    written = ("--json", str(path))
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         for number in range(options.slices + 1):
             if number:
-                slices.append(audit(folder, journal, workers, "--part", f"{number}/{options.slices}"))
+                part = written if options.slices == 1 else ("--part", f"{number}/{options.slices}")
+                slices.append(audit(folder, journal, workers, *part))
                 print(f"slice {number}: {slices[-1].seconds:.0f} s", flush=True)
             tall = number == (options.slices + 1) // 2
             lists = [sample(matrices, rng, tall=tall) for _ in range(workers)]
             for measured in pool.map(floor_of, [str(folder)] * workers, lists):
                 floors.add(measured)
-    path = options.json or scratch / "report.json"
-    joined = audit(folder, journal, workers, "--json", str(path))
+    joined = audit(folder, journal, workers, *written).seconds if options.slices > 1 else 0.0
     quick = audit(folder, scratch / "quick", workers, "--no-alpha", "--json", str(scratch / "quick.json"))
-    seconds = sum(one.seconds for one in slices) + joined.seconds
+    seconds = sum(one.seconds for one in slices) + joined
     floor = floors.total(counts) / workers
     traps = None
     if (folder / MANIFEST_NAME).exists():
