@@ -105,9 +105,12 @@ class Rearrangements:
                     _add_product(cross, difference[top : top + block.shape[0]], block)
                 top += block.shape[0]
             for difference in differences:
-                cross = crossed.pop(0)
                 # (R + E)ᵀ(R + E) = RᵀR + EᵀR + (EᵀR)ᵀ + EᵀE
-                gram = cross + cross.T + (difference.T @ difference).toarray()
+                gram = (difference.T @ difference).toarray()
+                cross = crossed.pop(0)
+                gram += cross
+                gram += cross.T
+                del cross
                 yield gram, np.asarray(difference.sum(axis=0, dtype=np.float64)).reshape(-1)
 
     def difference(self, number: int) -> sparse.csr_array:

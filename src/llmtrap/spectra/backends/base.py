@@ -91,7 +91,7 @@ class Backend(Protocol):
         ...
 
     def add_symmetric(self, gram: Array, change: HostFloats) -> Array:
-        """Return a new gram + change, of a symmetric matrix on the host; the argument is kept."""
+        """Return gram + change, of a symmetric matrix on the host that may be overwritten; the Gram matrix is kept."""
         ...
 
     def eigenvalues(self, gram: Array) -> NDArray[np.float64]:

@@ -57,8 +57,10 @@ class NumpyBackend:
         return updated
 
     def add_symmetric(self, gram: HostFloats, change: HostFloats) -> HostFloats:
-        """One sum; the upper triangle means nothing."""
-        changed: HostFloats = np.add(gram, change, dtype=gram.dtype, order="F")
+        """One sum, in place of the change where that has the right width; the upper triangle means nothing."""
+        # What is symmetric is its own transpose, and the transpose of rows is in BLAS's order.
+        changed: HostFloats = np.asarray(change, dtype=gram.dtype, order="C").T
+        changed += gram
         return changed
 
     def eigenvalues(self, gram: HostFloats) -> NDArray[np.float64]:
