@@ -13,12 +13,12 @@ from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
 from llmtrap.spectra.matrix_data import HELD_ENTRIES
 from llmtrap.version import __version__
 
-# Work per second of one core with one BLAS thread, measured on a 2.4 GHz server core (docs/scaling.md): only for the
-# estimate that is shown before a run.
-_GRAM_PER_SECOND = 6.5e10
-_EIGEN_PER_SECOND = 2.8e10
-_ENTRIES_PER_SECOND = 4e8
-_COUNTED_PER_SECOND = 2.5e9
+# Work per second of one core with one BLAS thread, measured on a server core whose neighbour worked too
+# (docs/scaling.md): only for the estimate that is shown before a run.
+_GRAM_PER_SECOND = 8e10
+_EIGEN_PER_SECOND = 4e10
+_ENTRIES_PER_SECOND = 3e8
+_COUNTED_PER_SECOND = 1.4e9
 _EACH = 0.02
 
 
