@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -60,6 +60,27 @@ def test_each_is_a_permutation_of_the_entries(entries: Entries) -> None:
     assert len(set(places)) == 4, "the far entries lie elsewhere in each"
     for shuffle in shuffles[1:]:
         assert (shuffle == first).mean() > 0.99, "and the rest stays"
+
+
+@pytest.mark.parametrize("shape", [(300, 200), (301, 200), (307, 211), (500, 120)])
+@pytest.mark.parametrize("made", [held, lambda w: CountedEntries(*counts_of(w), w.shape, float(np.abs(w).max()))])
+def test_an_entry_on_the_limit_is_far_everywhere(
+    rng: np.random.Generator, made: Callable[[Floats], Entries], shape: tuple[int, int]
+) -> None:
+    """Whichever way float32 rounds the limit, the far entries that go are those that come."""
+    matrix = noise(rng, shape, 1.0).clip(-3, 3)
+    limit = 0.25 * float(shape[0] * shape[1]) ** 0.25
+    for value in (np.float32(limit), np.nextafter(np.float32(limit), np.float32(0)), np.float32(9)):
+        matrix.reshape(-1)[rng.choice(matrix.size, 3, replace=False)] = value
+    first, found = passed(made(matrix), 2)
+    for k in range(2):
+        shuffle = first + found.difference(k).toarray().astype(np.float32)
+        np.testing.assert_allclose(np.sort(shuffle, axis=None), np.sort(matrix, axis=None), atol=1e-6)
+
+
+def counts_of(matrix: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    values, counts = np.unique(matrix, return_counts=True)
+    return values.astype(np.float64), counts
 
 
 def test_every_order_is_equally_likely() -> None:

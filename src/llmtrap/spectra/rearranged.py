@@ -65,7 +65,8 @@ class Rearrangements:
         That is where no entry is far, where many are, and where the rest is not certified.
         """
         n, m = entries.shape
-        distance = FAR_FROM * entry_limit(n, m)
+        # As float32, in which the blocks are compared with it: what is far must be far everywhere.
+        distance = float(np.float32(FAR_FROM * entry_limit(n, m)))
         if not generators or entries.largest < distance:
             return None
         split = entries.split(distance, int(MOST_FAR * n * m))
