@@ -75,6 +75,21 @@ def test_a_predicted_trap_claims_no_shuffle(open_report: Any, predicted: Report)
         assert [row["method"] for row in csv.DictReader(file)].count("predicted") == 2
 
 
+def test_of_more_traps_than_are_described_it_says_how_many(open_report: Any) -> None:
+    many = {"count": 40, "centred": 40, "low": 38, "high": 41}
+    (trapped,) = [matrix for matrix in documents.trapped().matrices if matrix.id == "layers.0.mlp.down"]
+    assert trapped.traps is not None
+    trapped = trapped.model_copy(update={"traps": trapped.traps.model_copy(update=many)})
+    page = open_report(documents.report([trapped]), fragment="#matrix=layers.0.mlp.down")
+    page.wait_for_selector("#plot-shuffled .scatterlayer .trace")
+    assert page.locator("#matrix-why h3").first.inner_text() == "The 2 strongest traps, and their causes"
+    assert page.locator("#matrix-why .trap-list + p").inner_text() == (
+        "These are of the first shuffle. In the median of 5 shuffles 40 are centred and 0 from the mean."
+    )
+    words = page.locator("#plot-shuffled-words").inner_text()
+    assert words.endswith("there stand at least 38 traps, of which the 2 strongest are marked.")
+
+
 def test_every_map_value_paints_signs_as_well_as_colours(open_report: Any) -> None:
     report = documents.trapped()
     page = open_report(report, compare(report, documents.trapped_base()))

@@ -252,10 +252,10 @@ def cause_words(trap: Trap, matrix: Matrix) -> str:
     cause = trap.cause
     if cause.kind == "entry":
         place = "one entry"
+        if cause.value is not None:
+            place += f" of {number(cause.value)}"
         if cause.row is not None and cause.column is not None:
             place += f" (row {cause.row:,}, column {cause.column:,})"
-        if cause.value is not None:
-            place += f" = {number(cause.value)}"
         if cause.sigmas is not None:
             place += f", {number(abs(cause.sigmas))} standard deviations from the mean"
         return f"{place}: a 'super weight'"

@@ -186,6 +186,7 @@ function shuffledWords(index) {
   const beyond = data.rule === "tracy-widom" ? "only one matrix in a million comes by chance" : "the rule calls an eigenvalue a trap";
   const band = "The shaded band ends at the edge: there the greatest eigenvalue lies when chance alone is at work.";
   if (predicted) return `The curve is what chance gives; no shuffle was made. ${band} Beyond the dashed edge ${beyond}: there every shuffle would show ${traps === 1 ? "the marked trap" : `the ${traps} marked traps`}.`;
+  if (traps < column("low")[index]) return `${drawn} ${band} Beyond the dashed edge ${beyond}: there stand at least ${column("low")[index]} traps, of which the ${traps} strongest are marked.`;
   if (traps) return `${drawn} ${band} Beyond the dashed edge ${beyond}: there ${traps === 1 ? "stands 1 trap" : `stand ${traps} traps`}.`;
   if (column("method")[index] === "certified") return "The curve is what chance gives. No shuffle was needed: the sizes of the entries rule a trap out.";
   return `${drawn} ${band}`;
