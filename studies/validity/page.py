@@ -32,7 +32,14 @@ def write() -> None:
     environment = Environment(  # noqa: S701 - Markdown of our own numbers
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"shape": _shape, "share": _share, "rate": _rate, "fixed": _fixed, "thousands": _thousands}
+    environment.filters |= {
+        "shape": _shape,
+        "share": _share,
+        "rate": _rate,
+        "fixed": _fixed,
+        "thousands": _thousands,
+        "counts": _counts,
+    }
     template = environment.get_template("validity.md.j2")
     edge = quantile_of_survival(1e-6)
     page = template.render(
@@ -129,6 +136,10 @@ def _shape(shape: list[int]) -> str:
 
 def _share(value: float) -> str:
     return f"{100 * value:.0f} %"
+
+
+def _counts(law: dict[str, int]) -> str:
+    return ", ".join(f"{value}: {number}" for value, number in law.items())
 
 
 def _rate(value: float) -> str:

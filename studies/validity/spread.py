@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmtrap.spectra import AnalysisSettings, analyse
-from studies.validity.planting import KINDS, planted
+from llmtrap.spectra import AnalysisSettings, TrapAnalysis, analyse
+from llmtrap.spectra.backends import NumpyBackend
+from llmtrap.spectra.entries import HeldEntries, standardise
+from llmtrap.spectra.tracy_widom import EdgeLaw
+from llmtrap.spectra.traps import TrapSearch, edge_z, shuffle_once
+from studies.validity.planting import KINDS, Floats, planted
 from studies.validity.work import generator
 
 SHUFFLES = 100
@@ -24,10 +29,25 @@ def counts_over_shuffles(kind: str, rows: int, columns: int, ratio: float, shuff
     medians = np.median(fives, axis=1) if len(fives) else np.zeros(0)
     return {
         "kind": kind, "shape": [rows, columns], "ratio": ratio, "shuffles": len(counts),
-        "counts": {str(value): int((counts == value).sum()) for value in np.unique(counts)},
+        "counts": _law(counts), "drawn_whole": _law(_drawn_whole(matrix, traps, shuffles)),
         "z": [float(q) for q in np.quantile([c.top_z for c in traps.counts], (0.05, 0.5, 0.95))],
         "medians_of_five_off": float((medians != np.median(counts)).mean()) if len(fives) else None,
     }  # fmt: skip
+
+
+def _law(counts: NDArray[np.int64]) -> dict[str, int]:
+    return {str(value): int((counts == value).sum()) for value in np.unique(counts)}
+
+
+def _drawn_whole(matrix: Floats, traps: TrapAnalysis, shuffles: int) -> NDArray[np.int64]:
+    """Counts of other shuffles, none of them made of another."""
+    shape = (max(matrix.shape), min(matrix.shape))
+    standard = standardise(matrix, traps.bulk)
+    entries = HeldEntries(standard, shape, float(np.abs(standard).max()))
+    search = TrapSearch("drawn whole", 0, "tracy-widom", shuffles, "never")
+    edge = EdgeLaw.of(*shape).eigenvalue(edge_z("tracy-widom", shape))
+    drawn = (shuffle_once(entries, traps.bulk, search, k, edge, NumpyBackend()) for k in range(shuffles))
+    return np.array([shuffle.count.count for shuffle in drawn])
 
 
 def cells(quick: bool) -> list[dict[str, Any]]:
