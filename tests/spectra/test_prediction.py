@@ -34,8 +34,8 @@ def measured(matrix: Floats, rule: str = "tracy-widom") -> TrapAnalysis:
 
 
 @dataclass(frozen=True)
-class CountedReader:
-    """A matrix as a checkpoint of 16-bit weights gives it: its histogram at once, its blocks when asked for."""
+class ArrayBlocks:
+    """A matrix as a checkpoint of 32-bit weights gives it: by blocks of rows."""
 
     matrix: Floats
 
@@ -46,12 +46,19 @@ class CountedReader:
     def blocks(self) -> Iterator[Floats]:
         return (self.matrix[k : k + 30].copy() for k in range(0, len(self.matrix), 30))
 
-    def histogram(self) -> Histogram:
-        values, counts = np.unique(self.matrix, return_counts=True)
-        return values.astype(np.float64), counts
+    def histogram(self) -> Histogram | None:
+        return None
 
     def packed_blocks(self) -> Iterator[Packed] | None:
         return None
+
+
+class CountedReader(ArrayBlocks):
+    """As one of 16-bit weights does: its histogram at once, its blocks when asked for."""
+
+    def histogram(self) -> Histogram:
+        values, counts = np.unique(self.matrix, return_counts=True)
+        return values.astype(np.float64), counts
 
 
 @settings(max_examples=40, deadline=None)
@@ -121,6 +128,26 @@ def test_a_histogram_predicts_what_the_entries_do(rng: np.random.Generator) -> N
     for ours, theirs in zip(of_histogram.found, of_entries.found, strict=True):
         assert ours.z == pytest.approx(theirs.z, rel=1e-5)
         assert ours.cause.sigmas == pytest.approx(theirs.cause.sigmas, rel=1e-5)
+
+
+@pytest.mark.parametrize("traps", ["auto", "certify"])
+@pytest.mark.parametrize("ratio", [0.1, 1.2, 5.0])
+def test_a_matrix_is_read_twice_at_most(rng: np.random.Generator, traps: str, ratio: float) -> None:
+    """Over a hub a reading is a download: once to certify, and once more to predict and to shuffle."""
+    matrix = with_entries(noise(rng, (300, 200)), [(3, 4)], [ratio])
+
+    class Reader(ArrayBlocks):
+        readings = 0
+
+        def blocks(self) -> Iterator[Floats]:
+            Reader.readings += 1
+            return super().blocks()
+
+    found = traps_of(Reader(matrix), AnalysisSettings(alpha=False, traps=traps))
+    assert found.method == {
+        0.1: "certified", 1.2: "undecided" if traps == "certify" else "measured", 5.0: "predicted",
+    }[ratio]  # fmt: skip
+    assert Reader.readings == (1 if ratio == 0.1 else 2)
 
 
 def test_what_is_not_certain_is_shuffled(rng: np.random.Generator) -> None:

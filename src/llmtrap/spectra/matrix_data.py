@@ -148,8 +148,8 @@ class MatrixData:
         return self._reader.blocks() if self._device is None else self._device.blocks()
 
     def _blocks(self) -> Iterator[Floats]:
-        """The matrix once more: held from now on where it fits, since a shuffle will need it too."""
-        if self._held is None and self._fits() and (self._settings.traps != "certify" or self._device is not None):
+        """The matrix once more: held from now on where it fits, since a prediction or a shuffle will need it too."""
+        if self._held is None and self._fits():
             self._hold()
         if self._held is not None:
             yield self._held
