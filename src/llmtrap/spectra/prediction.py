@@ -18,8 +18,6 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-import numpy as np
-
 from llmtrap.spectra.causes import FoundTrap, TrapCause
 from llmtrap.spectra.certificate import (
     ENTRY_RATIO_LIMIT,
@@ -92,19 +90,18 @@ def _of_entries(shape: tuple[int, int], bulk: Bulk, edge_z: float, matrix: Divid
     far = matrix.beyond(bulk.mean, distance)
     if far.values.size != size:  # rounding put an entry on the other side of the limit: a shuffle shall tell
         return ()
-    sigmas = standardise(far.values, bulk).astype(np.float64)
-    smallest = float(np.abs(sigmas).min())
+    sigmas = [float(value) for value in standardise(far.values, bulk)]
+    smallest = min(map(abs, sigmas))
     if not _beyond(shape, max(smallest - DEVIATIONS * (size - 1), 0.0) ** 2, size * math.sqrt(rest.kurtosis), edge_z):
         return ()
-    order = np.argsort(-np.abs(sigmas), kind="stable").tolist()
     return tuple(
         _found(
             shape,
             bulk,
             sigmas[k] ** 2,
-            TrapCause("entry", int(far.rows[k]), int(far.columns[k]), float(far.values[k]), float(sigmas[k])),
+            TrapCause("entry", int(far.rows[k]), int(far.columns[k]), float(far.values[k]), sigmas[k]),
         )
-        for k in order
+        for k in sorted(range(size), key=lambda k: -abs(sigmas[k]))
     )
 
 
