@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra import AnalysisSettings, TrapAnalysis, analyse
-from llmtrap.spectra.backends import NumpyBackend
 from llmtrap.spectra.certificate import entry_limit
-from llmtrap.spectra.entries import HeldEntries, standardise
+from llmtrap.spectra.entries import HeldEntries
 from llmtrap.spectra.prediction import most_far
-from llmtrap.spectra.tracy_widom import EdgeLaw
-from llmtrap.spectra.traps import TrapSearch, edge_z, shuffle_once
+from studies.validity.shuffles import entries_to_shuffle, search_named, shuffled_whole
 from studies.validity.soundness import ATOMS, entries_of
 from studies.validity.work import generator
 
@@ -46,11 +44,8 @@ def shuffled_at_the_border(rows: int, columns: int, rest: str, what: str, shuffl
     if matrix is None:
         return cell
     traps = _certify(matrix)
-    standard = standardise(matrix, traps.bulk)
-    entries = HeldEntries(standard, shape, float(np.abs(standard).max()))
-    search = TrapSearch(f"{rest} {what}", 0, "tracy-widom", shuffles, "never")
-    edge = EdgeLaw.of(*shape).eigenvalue(edge_z("tracy-widom", shape))
-    counts = [shuffle_once(entries, traps.bulk, search, k, edge, NumpyBackend()).count for k in range(shuffles)]
+    entries, search = entries_to_shuffle(matrix, traps.bulk), search_named(f"{rest} {what}", shuffles)
+    counts = shuffled_whole(entries, traps.bulk, search)
     z = np.array([count.top_z for count in counts])
     fewer = [k for k, c in enumerate(counts) if c.count < traps.count or c.centred < traps.centred]
     return cell | {

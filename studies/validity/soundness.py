@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import differential_evolution
 
-from llmtrap.spectra.backends import NumpyBackend
 from llmtrap.spectra.certificate import Bulk, bulk_of, certify
-from llmtrap.spectra.entries import HeldEntries, standardise
 from llmtrap.spectra.moments import MomentPass
-from llmtrap.spectra.tracy_widom import EdgeLaw
-from llmtrap.spectra.traps import TrapSearch, edge_z, shuffle_once
+from llmtrap.spectra.traps import edge_z
 from studies.validity.planting import allowed_kurtosis
+from studies.validity.shuffles import entries_to_shuffle, search_named, shuffled_whole
 from studies.validity.work import generator
 
 Floats = NDArray[np.float32]
@@ -105,14 +103,9 @@ def _bulk_and_certificate(matrix: Floats) -> tuple[Bulk, bool]:
 
 def top_z(matrix: Floats, shuffles: int, name: str) -> NDArray[np.float64]:
     """Z of the largest eigenvalue of each shuffle, the mean in place, by the package's own measurement."""
-    shape = (max(matrix.shape), min(matrix.shape))
     bulk, _ = _bulk_and_certificate(matrix)
-    standard = standardise(matrix, bulk)
-    entries = HeldEntries(standard, shape, float(np.abs(standard).max()))
-    search = TrapSearch(name, 0, "tracy-widom", shuffles, "never")
-    edge = EdgeLaw.of(*shape).eigenvalue(edge_z("tracy-widom", shape))
-    backend = NumpyBackend()
-    return np.array([shuffle_once(entries, bulk, search, k, edge, backend).count.top_z for k in range(shuffles)])
+    counts = shuffled_whole(entries_to_shuffle(matrix, bulk), bulk, search_named(name, shuffles))
+    return np.array([count.top_z for count in counts])
 
 
 def hardest(rows: int, columns: int, bulk: str, generations: int, population: int, final: int) -> dict[str, Any]:

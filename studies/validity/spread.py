@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra import AnalysisSettings, TrapAnalysis, analyse
-from llmtrap.spectra.backends import NumpyBackend
-from llmtrap.spectra.entries import HeldEntries, standardise
-from llmtrap.spectra.tracy_widom import EdgeLaw
-from llmtrap.spectra.traps import TrapSearch, edge_z, shuffle_once
 from studies.validity.planting import KINDS, Floats, planted
+from studies.validity.shuffles import entries_to_shuffle, search_named, shuffled_whole
 from studies.validity.work import generator
 
 SHUFFLES = 100
@@ -41,13 +38,10 @@ def _law(counts: NDArray[np.int64]) -> dict[str, int]:
 
 def _drawn_whole(matrix: Floats, traps: TrapAnalysis, shuffles: int) -> NDArray[np.int64]:
     """Counts of other shuffles, none of them made of another."""
-    shape = (max(matrix.shape), min(matrix.shape))
-    standard = standardise(matrix, traps.bulk)
-    entries = HeldEntries(standard, shape, float(np.abs(standard).max()))
-    search = TrapSearch("drawn whole", 0, "tracy-widom", shuffles, "never")
-    edge = EdgeLaw.of(*shape).eigenvalue(edge_z("tracy-widom", shape))
-    drawn = (shuffle_once(entries, traps.bulk, search, k, edge, NumpyBackend()) for k in range(shuffles))
-    return np.array([shuffle.count.count for shuffle in drawn])
+    search = search_named("drawn whole", shuffles)
+    return np.array(
+        [count.count for count in shuffled_whole(entries_to_shuffle(matrix, traps.bulk), traps.bulk, search)]
+    )
 
 
 def cells(quick: bool) -> list[dict[str, Any]]:
