@@ -74,7 +74,7 @@ def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None
     shards = {name: k for k, name in enumerate(stamps)}
     order = sorted(
         range(len(tasks)),
-        key=lambda k: (not _read_by_blocks(tasks[k].matrix), shards.get(_shard(tasks[k].matrix), 0), -tasks[k].cost, k),
+        key=lambda k: (not _is_huge(tasks[k].matrix), shards.get(_shard(tasks[k].matrix), 0), -tasks[k].cost, k),
     )
     mine = tuple(order[share.number - 1 :: share.of])
     names = [[task.matrix.id, task.key] for task in tasks]
@@ -135,7 +135,7 @@ def core_seconds(shape: tuple[int, int], settings: AuditSettings) -> float:
     return _EACH + n * m / _ENTRIES_PER_SECOND + (gram + eigen) * (1 + shuffles)
 
 
-def _read_by_blocks(matrix: WeightMatrix) -> bool:
+def _is_huge(matrix: WeightMatrix) -> bool:
     return matrix.shape[0] * matrix.shape[1] > HELD_ENTRIES
 
 

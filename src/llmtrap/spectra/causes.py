@@ -114,9 +114,9 @@ def _centred_traps(
     n, m = entries.shape
     first = measured.first
     count, suspects = first.count.centred, measured.suspects
-    described, start = min(count, MOST_DESCRIBED), search.start_vector(m)
+    start = search.start_vector(m)
     if suspects.values.size == 0:
-        tops, _ = backend.top_eigenpairs(first.centred, min(described, MOST_HEAVY), start, vectors=False)
+        tops, _ = backend.top_eigenpairs(first.centred, min(count, MOST_HEAVY), start, vectors=False)
         return [(float(value), TrapCause("heavy_tail")) for value in tops]
     # A float32 Gram matrix has no entry that a subtraction could leave nothing of; a float64 one may (DOUBLE_BEYOND).
     cleared = suspects.cleared_gram(first.centred, backend) if first.precision == "float32" else None
@@ -124,7 +124,7 @@ def _centred_traps(
         cleared, _ = gram_of(suspects.cleared(entries.shuffled_blocks(search.generator(0))), m, backend)
     left, _ = count_beyond(backend, cleared, measured.edge, start)
     by_entry = min(max(count - left, 0), suspects.values.size)
-    values, vectors = backend.top_eigenpairs(first.centred, described, start, vectors=True)
+    values, vectors = backend.top_eigenpairs(first.centred, min(count, MOST_DESCRIBED), start, vectors=True)
     assert vectors is not None  # noqa: S101 - asked for just above
     heavy = [(float(value), TrapCause("heavy_tail")) for value in values]
     if by_entry == 0:

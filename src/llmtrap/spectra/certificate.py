@@ -92,6 +92,11 @@ def certify(shape: tuple[int, int], moments: Moments, bulk: Bulk) -> Certificate
     return Certificate(entry_ratio, mean_ratio, kurtosis, deviation / bulk.deviation, certified)
 
 
+def makes_no_trap(shape: tuple[int, int], rest: Moments) -> bool:
+    """Whether what is left of a matrix of this shape, without its far entries, is certified by itself."""
+    return certify(shape, rest, Bulk(rest.mean, rest.variance)).certified
+
+
 def predicted_outlier(strength: float, aspect: float) -> float:
     """λ/(s²N) of a rank-one spike of strength θ² = (w−m)²/(s²N) or m²M/s², with c = M/N: (1 + θ²)(c + θ²)/θ²."""
     return (1 + strength) * (aspect + strength) / strength

@@ -25,8 +25,8 @@ from llmtrap.spectra.certificate import (
     Bulk,
     Certificate,
     Exceedances,
-    certify,
     entry_limit,
+    makes_no_trap,
     predicted_outlier,
 )
 from llmtrap.spectra.entries import standardise
@@ -85,7 +85,7 @@ def _of_entries(shape: tuple[int, int], bulk: Bulk, edge_z: float, matrix: Divid
     distance = math.sqrt(ENTRY_RATIO_LIMIT) * entry_limit(*shape) * bulk.deviation
     rest = matrix.rest(bulk.mean, distance)
     size = shape[0] * shape[1] - rest.count
-    if not 1 <= size <= most_far(shape) or not certify(shape, rest, Bulk(rest.mean, rest.variance)).certified:
+    if not 1 <= size <= most_far(shape) or not makes_no_trap(shape, rest):
         return ()
     far = matrix.beyond(bulk.mean, distance)
     if far.values.size != size:  # rounding put an entry on the other side of the limit: a shuffle shall tell
@@ -109,7 +109,7 @@ def _of_mean(shape: tuple[int, int], bulk: Bulk, certificate: Certificate, edge_
     n, m = max(shape), min(shape)
     # The matrix without its mean: the same entries, so the same ratio of the largest and the same kurtosis.
     centred = Moments(n * m, 0.0, 1.0, certificate.kurtosis, -certificate.max_sigmas, certificate.max_sigmas)
-    if not certify(shape, centred, Bulk(0.0, 1.0)).certified:
+    if not makes_no_trap(shape, centred):
         return ()
     strength = certificate.mean_ratio * math.sqrt(n * m)  # m²NM/s²
     if not _beyond(shape, strength, math.sqrt(GAUSSIAN_KURTOSIS), edge_z):

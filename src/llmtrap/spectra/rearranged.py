@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from llmtrap.spectra.certificate import Bulk, certify, entry_limit
+from llmtrap.spectra.certificate import entry_limit, makes_no_trap
 from llmtrap.spectra.entries import Entries
-from llmtrap.spectra.moments import Moments
 
 Floats = NDArray[np.floating]
 
@@ -70,7 +69,7 @@ class Rearrangements:
         if not generators or entries.largest < distance:
             return None
         split = entries.split(distance, int(MOST_FAR * n * m))
-        if split is None or not _makes_no_trap(entries.shape, split[1]):
+        if split is None or not makes_no_trap(entries.shape, split[1]):
             return None
         return cls(entries.shape, split[0], distance, generators)
 
@@ -147,10 +146,6 @@ class _Sparse:
     def values(self) -> Floats:
         """What stands at each."""
         return np.concatenate(self._values)
-
-
-def _makes_no_trap(shape: tuple[int, int], rest: Moments) -> bool:
-    return certify(shape, rest, Bulk(rest.mean, rest.variance)).certified
 
 
 def _add_product(cross: NDArray[np.float32], difference: sparse.csr_array, block: Floats) -> None:
