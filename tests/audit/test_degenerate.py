@@ -12,8 +12,8 @@ from tests.support.raw_safetensors import header, write
 
 import llmtrap
 from llmtrap.audit import AuditSettings
+from llmtrap.checkpoint.containers.safetensors import BITS
 from llmtrap.checkpoint.encodings.plain import DTYPES
-from llmtrap.checkpoint.headers import BITS
 from llmtrap.errors import UnsupportedError
 from llmtrap.report.document import Matrix, Report
 

@@ -26,8 +26,9 @@ with atheris.instrument_imports(include=["llmtrap.checkpoint"]):
     from llmtrap.checkpoint.adapters import read_adapter
     from llmtrap.checkpoint.catalogue import read_catalogue
     from llmtrap.checkpoint.checkpoint import Checkpoint
+    from llmtrap.checkpoint.containers import read_contents
+    from llmtrap.checkpoint.containers.safetensors import BITS
     from llmtrap.checkpoint.find import find_matrices
-    from llmtrap.checkpoint.headers import BITS, read_header
     from llmtrap.checkpoint.tensors import Catalogue
     from llmtrap.errors import LlmtrapError
 
@@ -46,7 +47,7 @@ def header(data: bytes) -> None:
     else:
         content = _nearly_sensible(provider)
     source = MemorySource({"model.safetensors": content})
-    entries = read_header(source, source.files()[0])
+    entries = read_contents(source, source.files()[0]).tensors
     find_matrices(Catalogue(source.identity, {e.name: e for e in entries}, source.files(), made.CONFIG, ()))
 
 

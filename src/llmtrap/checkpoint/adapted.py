@@ -191,8 +191,7 @@ def _replaced(matrix: WeightMatrix, entry: TensorEntry) -> WeightMatrix:
 
 
 def _placed(entry: TensorEntry) -> TensorEntry:
-    span = ByteRange(PLACE + entry.span.file, entry.span.start, entry.span.stop)
-    return TensorEntry(entry.name, entry.dtype, entry.shape, span)
+    return entry.placed(lambda file: PLACE + file)
 
 
 def changed_matrices(adapted: Checkpoint, base: Checkpoint) -> Iterator[WeightMatrix]:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtrap.checkpoint.containers import read_contents
 from llmtrap.checkpoint.encodings.plain import DTYPES, PlainTensor
-from llmtrap.checkpoint.headers import read_header
 from llmtrap.checkpoint.names import natural_key, printable
 from llmtrap.checkpoint.patterns import Patterns
 from llmtrap.checkpoint.sources.base import ByteRange, FileEntry, Source
@@ -106,7 +106,7 @@ def read_adapter(source: Source) -> Adapter:
     factors: dict[tuple[str, bool], dict[str, TensorEntry]] = {}
     saved: dict[str, TensorEntry] = {}
     skipped = []
-    for entry in read_header(source, files[WEIGHTS]):
+    for entry in read_contents(source, files[WEIGHTS]).tensors:
         name = entry.name.removeprefix(_PREFIX)
         if found := _FACTOR.fullmatch(name):
             factors.setdefault((found["module"], bool(found["embedding"])), {})[found["side"]] = entry
@@ -138,8 +138,7 @@ def read_factors(pair: LoraPair, source: Source, file: str) -> tuple[NDArray[np.
 
 def read_factor(entry: TensorEntry, source: Source, file: str | None = None) -> NDArray[np.float64]:
     """One factor in float64; `file` is its name in this source, where that is another than in the entry."""
-    span = entry.span if file is None else ByteRange(file, entry.span.start, entry.span.stop)
-    placed = TensorEntry(entry.name, entry.dtype, entry.shape, span)
+    placed = entry if file is None else entry.placed(lambda _: file)
     stored = PlainTensor(entry.name, entry.name, entry.dtype, entry.shape, (placed,))
     return stored.decode(source, None, 0, entry.shape[0]).astype(np.float64)
 

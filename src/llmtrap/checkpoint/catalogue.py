@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from llmtrap.checkpoint.config import read_config
-from llmtrap.checkpoint.headers import HeaderReader
+from llmtrap.checkpoint.containers import ContentsReader
 from llmtrap.checkpoint.layout import Layout, find_layout
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.sources.base import Source
@@ -34,18 +34,20 @@ def read_catalogue(source: Source) -> Catalogue:
     layout = find_layout(source)
     config = read_config(source)
     with ThreadPoolExecutor(min(_READERS, len(layout.shards))) as readers:
-        headers = list(readers.map(HeaderReader(source).read, layout.shards))
+        contents = list(readers.map(ContentsReader(source).read, layout.shards))
     tensors: dict[str, TensorEntry] = {}
     skipped = list(layout.skipped)
-    for entries in headers:
-        for entry in entries:
+    for of_file in contents:
+        skipped += of_file.skipped
+        for entry in of_file.tensors:
             _add(entry, layout, tensors, skipped)
     if layout.weight_map is not None:
         for name, file in layout.weight_map.items():
             if name not in tensors:
                 problem = "the index places this tensor here, and the file does not have it"
                 raise CheckpointError(problem, file=file, tensor=printable(name), remedy=_CONTRADICTION)
-    return Catalogue(source.identity, tensors, layout.shards, config, tuple(skipped))
+    metadata = {shard.name: of_file.metadata for shard, of_file in zip(layout.shards, contents, strict=True)}
+    return Catalogue(source.identity, tensors, layout.shards, config, tuple(skipped), metadata=metadata)
 
 
 def _add(entry: TensorEntry, layout: Layout, tensors: dict[str, TensorEntry], skipped: list[Skipped]) -> None:

@@ -8,14 +8,14 @@ cover the data exactly, without a hole or an overlap.
 from __future__ import annotations
 
 import math
-import threading
 from contextlib import nullcontext
 from typing import Any
 
+from llmtrap.checkpoint.containers.base import DAMAGED, LARGE, Container, OpenFile
 from llmtrap.checkpoint.names import MAX_NAME, encodable, printable
-from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, Source
+from llmtrap.checkpoint.sources.base import ByteRange, FileEntry
 from llmtrap.checkpoint.strict_json import read_object
-from llmtrap.checkpoint.tensors import TensorEntry
+from llmtrap.checkpoint.tensors import FileContents, TensorEntry
 from llmtrap.errors import CheckpointError, UnsafeFileError
 
 MAX_HEADER = 100_000_000
@@ -28,62 +28,36 @@ BITS = {
 }  # fmt: skip
 """Size of one element in bits, by the name a header gives the dtype."""
 
-MAX_TENSORS = 160_000
-"""Tensors of one checkpoint: enough for a mixture of 60 layers and 384 experts with a tensor of scales each."""
-
-_FIRST_READ = 1 << 16
-_LARGE = 4 << 20
-_DAMAGED = "The file is damaged or was cut short: fetch it again"
 _WRONG = "The file is not a valid safetensors file: save it again with the safetensors library"
 
 
-class HeaderReader:
-    """Reads the headers of one checkpoint, several at once, within limits that hold for all of them together.
+class Safetensors(Container):
+    """Files of the safetensors library."""
 
-    Small headers are fetched side by side; a large one is alone, and so is every one while it is parsed: many files
-    may not take together what one may not.
-    """
+    name = "safetensors"
+    suffixes = (".safetensors",)
 
-    def __init__(self, source: Source):
-        self._source = source
-        self._turn = threading.Lock()
-        self._read = 0
+    def recognises(self, head: bytes) -> bool:
+        """Whether these are a length and the brace that opens a header."""
+        return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER
 
-    def read(self, file: FileEntry) -> list[TensorEntry]:
-        """One file's tensors, as `read_header` gives them.
-
-        Raises:
-            CheckpointError: as there, or the checkpoint has more than MAX_TENSORS.
-        """
-        head, length = _read_head(self._source, file)
-        with self._turn if length > _LARGE else nullcontext():
-            header = _read_rest(self._source, file, head, length)
-            with nullcontext() if length > _LARGE else self._turn:
-                if self._read <= MAX_TENSORS:
-                    entries = _parse(header, file, length)
-                    self._read += len(entries)
-        if self._read > MAX_TENSORS:
-            remedy = "Give the folder of one checkpoint"
-            raise CheckpointError(f"over {MAX_TENSORS} tensors", file=self._source.identity.name, remedy=remedy)
-        return entries
+    def read(self, file: OpenFile) -> FileContents:
+        """Read the header: small ones are fetched side by side, a large one alone, and each is parsed alone."""
+        length = _header_length(file)
+        with file.turn if length > LARGE else nullcontext():
+            header = file.read(8, 8 + length)
+            with nullcontext() if length > LARGE else file.turn:
+                fields = read_object(header, file=file.name, what="header")
+                tensors = tuple(parse_header(fields, file.entry, data_start=8 + length))
+        metadata = fields.get("__metadata__")
+        return FileContents(tensors, metadata if isinstance(metadata, dict) else {})
 
 
-def read_header(source: Source, file: FileEntry) -> list[TensorEntry]:
-    """Read one file's header: its tensors in the order of their bytes.
-
-    Raises:
-        CheckpointError: the header lies about lengths, offsets, shapes or dtypes, or names a tensor twice.
-        UnsafeFileError: the file is a pickle or an archive under a safetensors name.
-    """
-    head, length = _read_head(source, file)
-    return _parse(_read_rest(source, file, head, length), file, length)
-
-
-def _read_head(source: Source, file: FileEntry) -> tuple[Bytes, int]:
-    """The file's first bytes, and the length of its header."""
-    head = source.read(ByteRange(file.name, 0, min(file.size, _FIRST_READ)))
+def _header_length(file: OpenFile) -> int:
+    """What the file's first bytes claim, once it is known to be possible."""
+    head = file.head
     if file.size < 8:
-        raise CheckpointError(f"{file.size} bytes are too few for a header", file=file.name, remedy=_DAMAGED)
+        raise CheckpointError(f"{file.size} bytes are too few for a header", file=file.name, remedy=DAMAGED)
     length = int.from_bytes(head[:8].tobytes(), "little")
     if 8 + length > min(file.size, MAX_HEADER) or head[8:9].tobytes() != b"{":
         _refuse_disguised(head[:4].tobytes(), file.name)
@@ -92,17 +66,8 @@ def _read_head(source: Source, file: FileEntry) -> tuple[Bytes, int]:
         raise CheckpointError(problem, file=file.name, remedy=_WRONG)
     if 8 + length > file.size:
         problem = f"the header claims {length} bytes, and the file has {file.size} in all"
-        raise CheckpointError(problem, file=file.name, remedy=_DAMAGED)
-    return head, length
-
-
-def _read_rest(source: Source, file: FileEntry, head: Bytes, length: int) -> Bytes:
-    complete = 8 + length <= head.size
-    return head[8 : 8 + length] if complete else source.read(ByteRange(file.name, 8, 8 + length))
-
-
-def _parse(header: Bytes, file: FileEntry, length: int) -> list[TensorEntry]:
-    return parse_header(read_object(header, file=file.name, what="header"), file, data_start=8 + length)
+        raise CheckpointError(problem, file=file.name, remedy=DAMAGED)
+    return length
 
 
 def parse_header(header: dict[str, Any], file: FileEntry, data_start: int) -> list[TensorEntry]:
@@ -126,7 +91,7 @@ def parse_header(header: dict[str, Any], file: FileEntry, data_start: int) -> li
     if end > file.size:
         cut = next(entry for entry in entries if entry.span.stop > file.size)
         problem = f"its data end at byte {cut.span.stop}, and the file has {file.size} (the last tensor ends at {end})"
-        raise CheckpointError(problem, file=file.name, tensor=printable(cut.name), remedy=_DAMAGED)
+        raise CheckpointError(problem, file=file.name, tensor=printable(cut.name), remedy=DAMAGED)
     if end < file.size:
         problem = f"{file.size - end} bytes after the last tensor belong to none"
         raise CheckpointError(problem, file=file.name, remedy=_WRONG)
