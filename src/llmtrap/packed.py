@@ -7,14 +7,14 @@ stand for, and a backend looks them up on its device, so that codes travel there
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 Array = Any  # a NumPy array as it was read, or the same on a device
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Factors on a grid of tiles over a matrix.
+    """Numbers on a grid of tiles over a matrix: factors of its entries, or terms that are added to them.
 
     Row i of a block belongs to tile row (i + above) // height, column j to tile column j // width.
 
@@ -24,6 +24,8 @@ class Tiles:
         height: rows of a tile.
         width: columns of a tile.
         above: rows of the first tile that lie above the block.
+        columns: the tile column of every column, int64, where they are not runs of `width`; else None.
+        operation: what is done with the tile's number to each of its entries, in float32.
     """
 
     factors: Array
@@ -31,6 +33,13 @@ class Tiles:
     height: int
     width: int
     above: int = 0
+    columns: Array | None = None
+    operation: Literal["multiply", "add"] = "multiply"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the numbers, and of the columns' places."""
+        return int(self.factors.nbytes) + (0 if self.columns is None else int(self.columns.nbytes))
 
 
 @dataclass(frozen=True)
@@ -40,14 +49,14 @@ class Packed:
     Attributes:
         codes: uint8 or int16 [rows, codes a row]; a 16-bit code is read as unsigned.
         table: float32 [256 or 65536, numbers a code].
-        tiles: what the numbers are multiplied by, in float32; None for nothing.
+        tiles: what the numbers are multiplied by and what is added to them, each step rounded to float32, in order.
         rows: which of the decoded rows are the matrix's, int64; None for all.
         columns: the same for columns.
     """
 
     codes: Array
     table: Array
-    tiles: Tiles | None = None
+    tiles: tuple[Tiles, ...] = ()
     rows: Array | None = None
     columns: Array | None = None
 
@@ -58,6 +67,5 @@ class Packed:
 
     @property
     def size(self) -> int:
-        """Bytes of the codes and the factors."""
-        parts = [self.codes] if self.tiles is None else [self.codes, self.tiles.factors]
-        return sum(int(part.nbytes) for part in parts)
+        """Bytes of the codes, the factors and the terms."""
+        return int(self.codes.nbytes) + sum(tiles.size for tiles in self.tiles)

@@ -48,7 +48,7 @@ def test_any_byte_under_any_scale_the_smallest_and_the_largest_included() -> Non
     scales = np.append(np.ldexp(1.0, np.arange(255) - 127), np.nan).astype(np.float32)
     codes = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     tiles = Tiles(np.arange(256, dtype=np.uint8).reshape(-1, 1), scales, height=1, width=512)
-    found = decoder.to_host(decoder.decode(decoder.send(Packed(codes, pairs, tiles))))
+    found = decoder.to_host(decoder.decode(decoder.send(Packed(codes, pairs, (tiles,)))))
     with np.errstate(over="ignore"):
         expected = np.tile(pairs.reshape(-1), (256, 1)) * scales[:, None]
     assert np.isnan(found[255]).all()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.checkpoint.encodings.base import BLOCK_ENTRIES, row_pieces
+from llmtrap.checkpoint.sources.held import HeldRanges
 
 if TYPE_CHECKING:
     from llmtrap.checkpoint.encodings.base import StoredTensor, ValueCounts
@@ -96,10 +97,10 @@ class WeightMatrix:
         return self.shape[0] * self.shape[1]
 
     def spans(self, max_entries: int = BLOCK_ENTRIES) -> tuple[ByteRange, ...]:
-        """The ranges that `blocks` opens with the same `max_entries`, in that order."""
-        return tuple(
-            span for start, stop, _ in self._pieces(max_entries) for span in self.stored.spans(self.index, start, stop)
-        )
+        """The ranges that `blocks` opens with the same `max_entries`, in that order; shared ones come once."""
+        pieces = [self.stored.spans(self.index, start, stop) for start, stop, _ in self._pieces(max_entries)]
+        shared = dict.fromkeys(self.stored.shared_spans(self.index))
+        return (*shared, *(span for spans in pieces for span in spans if span not in shared))
 
     def blocks(self, source: Source, max_entries: int = BLOCK_ENTRIES) -> Iterator[Floats]:
         """Yield the matrix top to bottom as contiguous [n, columns] float arrays, none over `max_entries` entries.
@@ -110,6 +111,7 @@ class WeightMatrix:
         Raises:
             CheckpointError: the file changed or was cut short since the catalogue was read.
         """
+        source = self._holding_shared(source)
         buffer: Floats = np.empty(0, dtype=self.stored.dtype)
         taken = None if self.columns is None else self.columns.indices()
         for start, stop, picked in self._pieces(max_entries):
@@ -135,6 +137,7 @@ class WeightMatrix:
         return None if first is None else chain([first], blocks)
 
     def _packed(self, source: Source, max_entries: int) -> Iterator[Packed]:
+        source = self._holding_shared(source)
         taken = None if self.columns is None else self.columns.indices()
         for start, stop, picked in self._pieces(max_entries):
             packed = self.stored.packed(source, self.index, start, stop)
@@ -159,6 +162,11 @@ class WeightMatrix:
         if self.rows is not None or self.columns is not None:
             return None
         return self.stored.histogram(source, self.index)
+
+    def _holding_shared(self, source: Source) -> Source:
+        """The source for one pass over the blocks: what all of them share is read once."""
+        shared = self.stored.shared_spans(self.index)
+        return HeldRanges(source, shared) if shared else source
 
     def _pieces(self, max_entries: int) -> Iterator[tuple[int, int, NDArray[np.intp] | None]]:
         """Stored rows [start, stop) to read at one time, and which of them (from 0) are this matrix's."""

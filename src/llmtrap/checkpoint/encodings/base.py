@@ -50,6 +50,14 @@ class StoredTensor(ABC):
     def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
         """Bytes needed for rows [start, stop) of the matrix, or of slice `index` of axis 0 of a stack."""
 
+    def shared_spans(self, index: int | None) -> tuple[ByteRange, ...]:
+        """Those of the `spans` that every block of rows needs, whichever rows it has: they are read once for all.
+
+        A tensor that is stored transposed is needed whole for any row, tables and global scales for all.
+        """
+        del index
+        return ()
+
     @abstractmethod
     def decode(self, source: Source, index: int | None, start: int, stop: int, out: Floats | None = None) -> Floats:
         """Return rows [start, stop) as a contiguous [stop - start, columns] float array, in `out` where given."""

@@ -77,7 +77,7 @@ class Fp8Tensor(StoredTensor):
         of_weight, of_scale = self.spans(index, start, stop)
         height, width = self.block
         tiles = Tiles(self._scales(source, of_scale), None, height, width, above=start % height)
-        return pack(source.read(of_weight), self.parts[0].dtype, stop - start, tiles)
+        return pack(source.read(of_weight), self.parts[0].dtype, stop - start, (tiles,))
 
     def _scales(self, source: Source, span: ByteRange) -> NDArray[np.float32]:
         values: NDArray[np.float32] = source.read(span).view(_SCALES[self.parts[1].dtype]).astype(np.float32)

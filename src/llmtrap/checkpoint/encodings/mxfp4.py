@@ -78,7 +78,7 @@ class Mxfp4Tensor(StoredTensor):
         of_blocks, of_scales = self.spans(index, start, stop)
         rows = stop - start
         scales = Tiles(source.read(of_scales).reshape(rows, -1), SCALES, height=1, width=GROUP)
-        return Packed(source.read(of_blocks).reshape(rows, -1), PAIRS, scales)
+        return Packed(source.read(of_blocks).reshape(rows, -1), PAIRS, (scales,))
 
     def histogram(self, source: Source, index: int | None) -> ValueCounts | None:
         """Count (scale, nibble) pairs over the packed bytes."""

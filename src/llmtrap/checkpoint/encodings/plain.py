@@ -127,7 +127,7 @@ def alphabet(dtype: str) -> NDArray[np.float32]:
     return values
 
 
-def pack(data: Bytes, dtype: str, rows: int, tiles: Tiles | None = None) -> Packed:
+def pack(data: Bytes, dtype: str, rows: int, tiles: tuple[Tiles, ...] = ()) -> Packed:
     """Codes of 8 or 16 bits with the numbers they stand for, and what those are multiplied by."""
     # Signed, since PyTorch computes little with unsigned words.
     codes = data if DTYPES[dtype].itemsize == 1 else data.view(np.int16)

@@ -29,10 +29,7 @@ class ArrayApiDecoder:
     @on_its_device
     def send(self, packed: Packed) -> Packed:
         """The same block with its arrays on the device, as they are stored."""
-        tiles = packed.tiles
-        if tiles is not None:
-            table = None if tiles.table is None else self._table(tiles.table)
-            tiles = replace(tiles, factors=self._sent(tiles.factors), table=table)
+        tiles = tuple(self._sent_tiles(step) for step in packed.tiles)
         rows = None if packed.rows is None else self._sent(packed.rows)
         columns = None if packed.columns is None else self._sent(packed.columns)
         return Packed(self._sent(packed.codes), self._table(packed.table), tiles, rows, columns)
@@ -44,8 +41,9 @@ class ArrayApiDecoder:
         # NumPy warns where 6·2¹²⁷ overflows, and the host's own decoding does not: infinity is found and reported.
         with np.errstate(over="ignore", invalid="ignore"):
             block = xp.reshape(self._looked_up(sent.table, sent.codes), sent.shape)
-            if sent.tiles is not None:
-                block = block * self._factors(sent.tiles, sent.shape)
+            for tiles in sent.tiles:
+                numbers = self._factors(tiles, sent.shape)
+                block = block * numbers if tiles.operation == "multiply" else block + numbers
         if sent.rows is not None:
             block = xp.take(block, sent.rows, axis=0)
         return block if sent.columns is None else xp.take(block, sent.columns, axis=1)
@@ -81,6 +79,11 @@ class ArrayApiDecoder:
     def _sent(self, array: NDArray[np.generic]) -> Array:
         return self._xp.asarray(np.ascontiguousarray(array), device=self._device)
 
+    def _sent_tiles(self, tiles: Tiles) -> Tiles:
+        table = None if tiles.table is None else self._table(tiles.table)
+        columns = None if tiles.columns is None else self._sent(tiles.columns)
+        return replace(tiles, factors=self._sent(tiles.factors), table=table, columns=columns)
+
     def _table(self, table: NDArray[np.float32]) -> Array:
         if table.flags.writeable:
             return self._sent(table)
@@ -96,13 +99,15 @@ class ArrayApiDecoder:
         return xp.take(table, index & 0xFFFF if codes.dtype == xp.int16 else index, axis=0)
 
     def _factors(self, tiles: Tiles, shape: tuple[int, int]) -> Array:
-        """The factor of every entry."""
+        """The factor (or the term) of every entry."""
         xp, (rows, columns) = self._xp, shape
         factors = tiles.factors
         if tiles.table is not None:
             factors = xp.reshape(self._looked_up(tiles.table, factors), factors.shape)
         down = (xp.arange(rows, device=self._device) + tiles.above) // tiles.height
-        across = xp.arange(columns, device=self._device) // tiles.width
+        across = tiles.columns
+        if across is None:
+            across = xp.arange(columns, device=self._device) // tiles.width
         return xp.take(xp.take(factors, down, axis=0), across, axis=1)
 
 
