@@ -40,9 +40,9 @@ def test_second_copies_and_other_weight_files_are_left_aside_with_reasons(tmp_pa
         + by_itself,
         "consolidated.safetensors (file)": "a second copy of the weights under the original names",
         "metal/model.bin (file)": "a second copy of the weights, in another container",
-        "model.fp16.safetensors (file)": "not one of the files the checkpoint consists of",
+        "model.fp16.safetensors (file)": "not named by the index, so no library loads it",
         "model.onnx (file)": "another format (ONNX); the safetensors files are audited",
-        "optimizer.pt (file)": "state of a training run, not weights; a pickle, never opened",
+        "optimizer.pt (file)": "state of a training run, not weights; never opened",
         "original/model.safetensors (file)": f"a second copy of the weights under the original names; {by_itself}",
         "pytorch_model.bin (file)": "a pickle, never opened; the safetensors files are audited",
     }
@@ -99,10 +99,10 @@ def test_a_missing_shard_is_named_with_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weight_map", "tensor", "problem"),
     [
-        ({"a.weight": "1.safetensors", "c.weight": "1.safetensors"}, "c.weight", "the file does not have it"),
-        ({"a.weight": "1.safetensors", "b.weight": "1.safetensors"}, "b.weight", "the file does not have it"),
+        ({"a.weight": "1.safetensors", "c.weight": "1.safetensors"}, "c.weight", "no shard has it"),
+        ({"a.weight": "1.safetensors", "b.weight": "1.safetensors"}, "b.weight", "no shard has it"),
         ({"b.weight": "2.safetensors"}, None, None),
-        ({"c.weight": "2.safetensors"}, "b.weight", "the index does not name this tensor"),
+        ({"c.weight": "2.safetensors"}, "c.weight", "no shard has it"),
     ],
 )
 def test_an_index_and_shards_that_contradict_one_another(

@@ -158,7 +158,9 @@ def singular_values(left: NDArray[np.float64], right: NDArray[np.float64]) -> ND
 def _read_config(source: Source, file: FileEntry) -> dict[str, Any]:
     if file.size > MAX_CONFIG:
         raise CheckpointError(f"{file.size} bytes are too many for a configuration", file=CONFIG, remedy=_AGAIN)
-    return read_object(source.read(ByteRange(file.name, 0, file.size)), file=CONFIG, what="configuration")
+    return read_object(
+        source.read(ByteRange(file.name, 0, file.size)), file=CONFIG, what="configuration", constants=True
+    )
 
 
 def _refuse_variants(config: dict[str, Any]) -> None:

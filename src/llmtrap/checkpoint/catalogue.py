@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from llmtrap.checkpoint.config import read_config
+from llmtrap.checkpoint.config import flag, read_config
 from llmtrap.checkpoint.containers import ContentsReader
 from llmtrap.checkpoint.layout import Layout, find_layout
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.sources.base import Source
 from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
+from llmtrap.checkpoint.weight_index import CONTRADICTION
 from llmtrap.errors import CheckpointError
 
-_CONTRADICTION = "The index and its shards are of different versions: fetch the checkpoint again"
+_BUFFERS = (".inv_freq", ".position_ids", ".masked_bias", ".attn.bias")  # what transformers makes anew
+_HEADS = ("lm_head.weight", "output.weight", "embed_out.weight")
 _READERS = 8  # headers come over the network from a hub, so several at once
 
 
-def read_catalogue(source: Source) -> Catalogue:
+def read_catalogue(source: Source, folder: str = "") -> Catalogue:
     """Read all headers of a checkpoint; no weight is read.
 
     Args:
         source: where the files are.
+        folder: a subfolder of it with a slash at its end, to read that alone; empty for the whole target.
 
     Returns:
         The catalogue: tensors in the order of their files and bytes, and what was left aside.
@@ -31,8 +36,8 @@ def read_catalogue(source: Source) -> Catalogue:
         UnsupportedError: a format that is not read.
         TargetError: no weights at all.
     """
-    layout = find_layout(source)
-    config = read_config(source)
+    layout = find_layout(source, folder)
+    config = read_config(source, f"{folder}config.json")
     with ThreadPoolExecutor(min(_READERS, len(layout.shards))) as readers:
         contents = list(readers.map(ContentsReader(source).read, layout.shards))
     tensors: dict[str, TensorEntry] = {}
@@ -41,31 +46,35 @@ def read_catalogue(source: Source) -> Catalogue:
         skipped += of_file.skipped
         for entry in of_file.tensors:
             _add(entry, layout, tensors, skipped)
-    if layout.weight_map is not None:
-        for name, file in layout.weight_map.items():
-            if name not in tensors:
-                problem = "the index places this tensor here, and the file does not have it"
-                raise CheckpointError(problem, file=file, tensor=printable(name), remedy=_CONTRADICTION)
+    _check_index(layout, tensors, config)
     metadata = {shard.name: of_file.metadata for shard, of_file in zip(layout.shards, contents, strict=True)}
     return Catalogue(source.identity, tensors, layout.shards, config, tuple(skipped), metadata=metadata)
 
 
 def _add(entry: TensorEntry, layout: Layout, tensors: dict[str, TensorEntry], skipped: list[Skipped]) -> None:
-    """File one tensor, once it agrees with the index and with the other files."""
-    name, file = entry.name, entry.span.file
-    if layout.weight_map is None:
-        if name in tensors:
-            problem = f"this tensor is in {tensors[name].span.file} too, and there is no index to say which counts"
-            remedy = "Give the one file to audit as the target, or remove the other"
-            raise CheckpointError(problem, file=file, tensor=printable(name), remedy=remedy)
-    elif name not in layout.weight_map:
-        raise CheckpointError(
-            "the index does not name this tensor", file=file, tensor=printable(name), remedy=_CONTRADICTION
-        )
-    elif layout.weight_map[name] != file:
-        place = layout.weight_map[name]
-        skipped.append(
-            Skipped(f"{printable(name)} (in {file})", f"a second copy; the index places the tensor in {place}")
-        )
+    """File one tensor. Of several copies the one counts that lies where the index says, else the first.
+
+    A tensor that the index does not name is read as well: libraries load every tensor of the shards.
+    """
+    name, other = entry.name, tensors.get(entry.name)
+    if other is None:
+        tensors[name] = entry
         return
-    tensors[name] = entry
+    place = None if layout.weight_map is None else layout.weight_map.get(name)
+    if place is None:
+        problem = f"this tensor is in {other.span.file} too, and there is no index to say which counts"
+        remedy = "Give the one file to audit as the target, or remove the other"
+        raise CheckpointError(problem, file=entry.span.file, tensor=printable(name), remedy=remedy)
+    chosen, copy = (entry, other) if entry.span.file == place else (other, entry)
+    tensors[name] = chosen
+    reason = f"a second copy; the index places the tensor in {place}"
+    skipped.append(Skipped(f"{printable(name)} (in {copy.span.file})", reason))
+
+
+def _check_index(layout: Layout, tensors: Mapping[str, TensorEntry], config: dict[str, Any]) -> None:
+    """Refuse where the index names a weight that no shard has, but for a head that is the embedding."""
+    tied = flag(config, "tie_word_embeddings") is True
+    for name, file in (layout.weight_map or {}).items():
+        if name not in tensors and not name.endswith(_BUFFERS) and not (tied and name.endswith(_HEADS)):
+            problem = "the index places this tensor here, and no shard has it"
+            raise CheckpointError(problem, file=file, tensor=printable(name), remedy=CONTRADICTION)

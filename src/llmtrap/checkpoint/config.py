@@ -25,7 +25,7 @@ def read_config(source: Source, name: str = "config.json") -> dict[str, Any]:
     if file.size > MAX_CONFIG:
         problem = f"{file.size} bytes are too many for a configuration ({MAX_CONFIG} are the limit)"
         raise CheckpointError(problem, file=name, remedy="Fetch the file again")
-    return read_object(source.read(ByteRange(name, 0, file.size)), file=name, what="configuration")
+    return read_object(source.read(ByteRange(name, 0, file.size)), file=name, what="configuration", constants=True)
 
 
 def texts(config: dict[str, Any], key: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import NoReturn
 
 from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.sources.base import FileEntry
 from llmtrap.checkpoint.tensors import Skipped
 from llmtrap.errors import TargetError, UnsafeFileError, UnsupportedError
 
@@ -42,7 +43,11 @@ _OTHER_FORMATS = (
     ),
     ("*.metadata", "a PyTorch distributed checkpoint", "Write safetensors with its HuggingFaceStorageWriter"),
 )
-_NOT_WEIGHTS = ("training_args.bin", "optimizer*.pt", "optimizer*.bin", "scheduler*.pt", "rng_state*.pth", "scaler.pt")
+_NOT_WEIGHTS = (
+    "training_args.bin", "optimizer*.pt", "optimizer*.bin", "scheduler*.pt", "scheduler*.bin", "rng_state*.pth",
+    "scaler.pt", "sampler*.bin", "dl_state_dict*.bin", "random_states_*.pkl", "custom_checkpoint_*.pkl",
+    "*_optim_states.pt", "optimizer*.safetensors", "*.optimizer.safetensors",
+)  # fmt: skip
 
 
 def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
@@ -74,7 +79,7 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
             problem = f"{what} is not a format that llmtrap reads (it reads {SUPPORTED})"
             raise UnsupportedError(problem, file=printable(found), remedy=remedy)
     for name in root:
-        if any(fnmatchcase(name, pattern) for pattern in _PICKLES) and not _is_training_state(name):
+        if any(fnmatchcase(name, pattern) for pattern in _PICKLES) and not is_training_state(name):
             raise UnsafeFileError("the weights are a pickle", file=printable(name), remedy=_CONVERT)
     if nested:
         folder = posixpath.dirname(nested[0])
@@ -89,15 +94,25 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
     raise TargetError("no weights here", file=source_name, remedy=f"llmtrap reads {SUPPORTED}")
 
 
-def left_aside(name: str) -> Skipped:
-    """A weight file that is not part of what is audited, with the reason."""
-    return Skipped(f"{printable(name)} (file)", _reason(name))
+def left_aside(file: FileEntry, name: str, reason: str | None = None) -> Skipped:
+    """A weight file that is not part of what is audited, with the reason.
+
+    Args:
+        file: the file.
+        name: its name within the checkpoint's folder.
+        reason: why, where that is known; else it is read from the name.
+    """
+    return Skipped(f"{printable(file.name)} (file)", reason or _reason(name))
 
 
 def _reason(name: str) -> str:
     base = posixpath.basename(name)
-    if _is_training_state(base):
-        return "state of a training run, not weights; a pickle, never opened"
+    if base.startswith("._"):
+        return "what macOS notes of a file on foreign disks, not weights"
+    if name.startswith(".") or "/." in name:
+        return "hidden, so not the checkpoint's own"
+    if is_training_state(base):
+        return "state of a training run, not weights; never opened"
     if any(fnmatchcase(base, pattern) for pattern in _PICKLES):
         if name.startswith("metal/"):
             return "a second copy of the weights, in another container"
@@ -117,5 +132,6 @@ def _reason(name: str) -> str:
     return "not one of the files the checkpoint consists of"
 
 
-def _is_training_state(name: str) -> bool:
+def is_training_state(name: str) -> bool:
+    """Whether the file is a trainer's own: an optimizer's, a scheduler's, a generator's state."""
     return any(fnmatchcase(name, pattern) for pattern in _NOT_WEIGHTS)

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from llmtrap.checkpoint.disguises import disguise
 from llmtrap.checkpoint.sources.base import Bytes
 from llmtrap.errors import CheckpointError
 
@@ -20,7 +21,7 @@ _ITEM = 80
 _COUNTED = 1 << 20
 
 
-def read_object(data: Bytes, *, file: str, what: str) -> dict[str, Any]:
+def read_object(data: Bytes, *, file: str, what: str, constants: bool = False) -> dict[str, Any]:
     """Parse bytes that must hold one JSON object.
 
     The structure is counted in the raw bytes first, so that a small file cannot grow into gigabytes of objects, nor a
@@ -30,6 +31,8 @@ def read_object(data: Bytes, *, file: str, what: str) -> dict[str, Any]:
         data: the bytes, already bounded in length by the caller.
         file: the file they come from, for errors.
         what: what the bytes are meant to be, for errors.
+        constants: take Infinity and NaN, which are no JSON and which Python writes into configurations all the same;
+            and a byte order mark, which editors put before it.
 
     Raises:
         CheckpointError: not UTF-8, not JSON, not an object, too large or too deep, or with a key given twice.
@@ -40,11 +43,14 @@ def read_object(data: Bytes, *, file: str, what: str) -> dict[str, Any]:
         )
         raise CheckpointError(problem, file=file, remedy=_REMEDY)
     try:
-        text = str(data.data, "utf-8")
-        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        text = str(data.data, "utf-8-sig" if constants else "utf-8")
+        parse_constant = None if constants else _no_constant
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=parse_constant)
     except RecursionError as error:
         raise CheckpointError(f"the {what} is nested too deeply", file=file, remedy=_REMEDY) from error
     except (UnicodeDecodeError, ValueError) as error:
+        if (other := disguise(data, file)) is not None:
+            raise other from None
         raise CheckpointError(f"the {what} is not valid JSON ({_short(error)})", file=file, remedy=_REMEDY) from error
     if not isinstance(value, dict):
         problem = f"the {what} is a JSON {type(value).__name__}, and should be an object"

@@ -12,11 +12,12 @@ from contextlib import nullcontext
 from typing import Any
 
 from llmtrap.checkpoint.containers.base import DAMAGED, LARGE, Container, OpenFile
+from llmtrap.checkpoint.disguises import disguised_weights
 from llmtrap.checkpoint.names import MAX_NAME, encodable, printable
 from llmtrap.checkpoint.sources.base import ByteRange, FileEntry
 from llmtrap.checkpoint.strict_json import read_object
 from llmtrap.checkpoint.tensors import FileContents, TensorEntry
-from llmtrap.errors import CheckpointError, UnsafeFileError
+from llmtrap.errors import CheckpointError
 
 MAX_HEADER = 100_000_000
 MAX_DIMENSIONS = 32
@@ -59,8 +60,9 @@ def _header_length(file: OpenFile) -> int:
     if file.size < 8:
         raise CheckpointError(f"{file.size} bytes are too few for a header", file=file.name, remedy=DAMAGED)
     length = int.from_bytes(head[:8].tobytes(), "little")
-    if 8 + length > min(file.size, MAX_HEADER) or head[8:9].tobytes() != b"{":
-        _refuse_disguised(head[:4].tobytes(), file.name)
+    impossible = 8 + length > min(file.size, MAX_HEADER) or head[8:9].tobytes() != b"{"
+    if impossible and (error := disguised_weights(head, file.name)) is not None:
+        raise error
     if length > MAX_HEADER:
         problem = f"the header claims {length} bytes, over the format's limit of {MAX_HEADER}"
         raise CheckpointError(problem, file=file.name, remedy=_WRONG)
@@ -125,13 +127,3 @@ def _entry(name: str, fields: Any, file: str, data_start: int) -> TensorEntry:
 def _naturals(value: Any) -> bool:
     """Whether this is a list of integers that fit 63 bits: a JSON true is an int to Python, and is refused."""
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
-
-
-def _refuse_disguised(magic: bytes, file: str) -> None:
-    """Say what a file really is, once its header length has turned out impossible."""
-    if magic[:4] == b"PK\x03\x04" or (magic[:1] == b"\x80" and magic[1:2] in (b"\2", b"\3", b"\4", b"\5")):
-        problem = "this is a pickle, or an archive of one, under a safetensors name"
-        remedy = "It was not opened, since loading a pickle can run code: get the checkpoint from a source you trust"
-        raise UnsafeFileError(problem, file=file, remedy=remedy)
-    if magic == b"GGUF":
-        raise CheckpointError("this is a GGUF file under a safetensors name", file=file, remedy=_WRONG)
