@@ -1,0 +1,106 @@
+"""Files of torch.save, read without PyTorch and without unpickling: nothing that they name is ever looked up or run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtrap.checkpoint.containers.base import DAMAGED, Container, OpenFile
+from llmtrap.checkpoint.containers.pytorch import archive, legacy
+from llmtrap.checkpoint.containers.pytorch.archive import Member, read_members, stored
+from llmtrap.checkpoint.containers.pytorch.legacy import read_legacy
+from llmtrap.checkpoint.containers.pytorch.opcodes import MAX_PICKLE, PickleReader
+from llmtrap.checkpoint.containers.pytorch.places import StoragePlace, place
+from llmtrap.checkpoint.containers.pytorch.state import find_state
+from llmtrap.checkpoint.containers.stream import ByteStream
+from llmtrap.checkpoint.sources.base import ByteRange
+from llmtrap.checkpoint.tensors import FileContents, Skipped, TensorEntry
+from llmtrap.errors import CheckpointError, UnsupportedError
+
+_TORCHSCRIPT = (
+    "Save the state dict of the model it was traced or scripted from: torch.save(model.state_dict(), FILE), "
+    "best as safetensors"
+)
+_TAR = "Load it with an old PyTorch where you trust it, and save it again"
+
+
+class PyTorch(Container):
+    """Files of torch.save: a zip archive since PyTorch 1.6, pickles one after the other before."""
+
+    name = "PyTorch"
+    suffixes = (".bin", ".pt", ".pth", ".ckpt")
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether this is a zip archive or the old format's magic number."""
+        return head.startswith((archive.MAGIC, legacy.MAGIC))
+
+    def read(self, file: OpenFile) -> FileContents:
+        """List the state dict's tensors; a large pickle is parsed while no other is."""
+        head = file.head[:512].tobytes()
+        if not self.recognises(head):
+            raise _other(head, file)
+        with file.turn:
+            saved, places = (read_legacy if head.startswith(legacy.MAGIC) else _read_archive)(file)
+            state, skipped = find_state(saved, file.name)
+        entries: list[TensorEntry] = []
+        left_out: list[Skipped] = list(skipped)
+        for name, tensor in state.items():
+            placed = place(name, tensor, places, file.name)
+            (entries if isinstance(placed, TensorEntry) else left_out).append(placed)  # type: ignore[arg-type]
+        return FileContents(tuple(entries), {}, tuple(left_out))
+
+
+def _read_archive(file: OpenFile) -> tuple[Any, dict[str, StoragePlace]]:
+    """The saved object of a zip archive, and where each storage's numbers lie."""
+    members = read_members(file)
+    root = _root(members, file)
+    order = members.get(f"{root}/byteorder")
+    if order is not None and file.read(order.start, min(order.stop, order.start + 6)).tobytes() != b"little":
+        remedy = "Save it again on a little-endian machine"
+        raise UnsupportedError("the numbers are big-endian", file=file.name, remedy=remedy)
+    pickled = stored(members[f"{root}/data.pkl"], file)
+    if pickled.size > MAX_PICKLE:
+        problem = f"a pickle of {pickled.size} bytes is larger than any state dict's"
+        raise CheckpointError(problem, file=file.name, remedy="Save the weights alone")
+    stream = ByteStream(file, pickled.start, pickled.stop, "the pickle")
+    reader = PickleReader(stream, file.name)
+    saved = reader.load()
+    prefix = f"{root}/data/"
+    places = {
+        name.removeprefix(prefix): StoragePlace(ByteRange(file.name, member.start, member.stop))
+        for name, member in members.items()
+        if name.startswith(prefix) and name.removeprefix(prefix) in reader.calls.storages and stored(member, file)
+    }
+    return saved, places
+
+
+def _root(members: dict[str, Member], file: OpenFile) -> str:
+    """The folder within the archive that holds the one `data.pkl`."""
+    roots = [name.removesuffix("/data.pkl") for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    scripted = any(name.endswith("/constants.pkl") or "/code/" in name for name in members)
+    if scripted:
+        raise UnsupportedError("this is TorchScript: a program with its weights", file=file.name, remedy=_TORCHSCRIPT)
+    if len(roots) != 1:
+        what = "a zip archive without data.pkl, so not of torch.save"
+        if any(name.endswith(".npy") for name in members):
+            what = "a NumPy archive (npz)"
+        elif "model.weights.h5" in members:
+            what = "a Keras archive"
+        remedy = "Give the file that torch.save wrote, or save the weights as safetensors"
+        raise UnsupportedError(what, file=file.name, remedy=remedy)
+    return roots[0]
+
+
+def _other(head: bytes, file: OpenFile) -> CheckpointError:
+    """Say what the file is, since it is not what its name says."""
+    safetensors = "Save the weights as safetensors, or with torch.save"
+    if head[257:262] == b"ustar":
+        return UnsupportedError("the tar format of PyTorch before 0.2 is not read", file=file.name, remedy=_TAR)
+    if head.startswith(b"\x80"):
+        problem = "a pickle that torch.save did not write: it may hold anything, and loading it could run code"
+        return UnsupportedError(problem, file=file.name, remedy=f"It was not run. {safetensors}")
+    if head[:4] == b"GGUF":
+        return CheckpointError("this is a GGUF file under another name", file=file.name, remedy="Name it FILE.gguf")
+    if head[8:9] == b"{":
+        remedy = "Name it FILE.safetensors"
+        return CheckpointError("this is a safetensors file under another name", file=file.name, remedy=remedy)
+    return CheckpointError("this is no file of torch.save", file=file.name, remedy=DAMAGED)
