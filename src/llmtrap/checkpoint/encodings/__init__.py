@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmtrap.checkpoint.encodings.base import Encoding, StoredTensor
+from llmtrap.checkpoint.encodings.chunked import Chunked
 from llmtrap.checkpoint.encodings.fp8_block import Fp8Block
 from llmtrap.checkpoint.encodings.mxfp4 import Mxfp4
 from llmtrap.checkpoint.encodings.plain import Plain
@@ -11,6 +12,7 @@ from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
 __all__ = ["ENCODINGS", "Encoding", "StoredTensor", "claim_all"]
 
 ENCODINGS: tuple[Encoding, ...] = (Mxfp4(), Fp8Block(), Plain())
+_CHUNKED = Chunked()  # the others read rows as they lie, so they are shown no tensor that does not lie so
 
 
 def claim_all(catalogue: Catalogue) -> tuple[list[StoredTensor], dict[str, TensorEntry]]:
@@ -20,7 +22,10 @@ def claim_all(catalogue: Catalogue) -> tuple[list[StoredTensor], dict[str, Tenso
         CheckpointError: an encoding's tensors contradict one another.
     """
     free = dict(catalogue.tensors)
-    taken = [stored for encoding in ENCODINGS for stored in encoding.claim(catalogue, free)]
+    taken = _CHUNKED.claim(catalogue, free)
+    in_chunks = {name: free.pop(name) for name, entry in catalogue.tensors.items() if entry.chunks and name in free}
+    taken += [stored for encoding in ENCODINGS for stored in encoding.claim(catalogue, free)]
+    free |= in_chunks
     order = {name: position for position, name in enumerate(catalogue.tensors)}
     taken.sort(key=lambda stored: order[stored.name])
     return taken, free
