@@ -41,10 +41,10 @@ def test_second_copies_and_other_weight_files_are_left_aside_with_reasons(tmp_pa
         "consolidated.safetensors (file)": "a second copy of the weights under the original names",
         "metal/model.bin (file)": "a second copy of the weights, in another container",
         "model.fp16.safetensors (file)": "not named by the index, so no library loads it",
-        "model.onnx (file)": "another format (ONNX); the safetensors files are audited",
+        "model.onnx (file)": "another format (ONNX), which is not read",
         "optimizer.pt (file)": "state of a training run, not weights; never opened",
         "original/model.safetensors (file)": f"a second copy of the weights under the original names; {by_itself}",
-        "pytorch_model.bin (file)": "a pickle, never opened; the safetensors files are audited",
+        "pytorch_model.bin (file)": "in another container than the files that are audited",
     }
 
 
@@ -137,11 +137,13 @@ def test_one_tensor_in_two_files_without_an_index_is_refused(tmp_path: Path) -> 
             TargetError,
             "only in the subfolder 'original'. Give that folder as the target",
         ),
-        (["pytorch_model.bin"], UnsafeFileError, "pytorch_model.bin: the weights are a pickle.*save_pretrained"),
-        (["model.pt", "optimizer.pt"], UnsafeFileError, "model.pt: the weights are a pickle"),
+        (["weights.pkl"], UnsafeFileError, "weights.pkl: the weights are a pickle.*never opened"),
+        (["pytorch_model.bin"], CheckpointError, "pytorch_model.bin: this is no file of torch.save"),
+        (["model.pt", "optimizer.pt"], CheckpointError, "model.pt: this is no file of torch.save"),
+        (["step/model.pt"], TargetError, "only in the subfolder 'step'"),
         (["optimizer.pt"], TargetError, "no weights here"),
         (["adapter_model.safetensors", "adapter_config.json"], UnsupportedError, "an adapter.*merge_and_unload"),
-        (["model-q4.gguf"], UnsupportedError, "model-q4.gguf: GGUF is not a format.*made from"),
+        (["model.ggml"], UnsupportedError, "model.ggml: GGML is not a format.*made from"),
         (["model.onnx"], UnsupportedError, "ONNX"),
         (["tf_model.h5"], UnsupportedError, "HDF5"),
         (["flax_model.msgpack"], UnsupportedError, "Flax"),
@@ -164,5 +166,5 @@ def test_a_target_without_readable_weights_is_refused_with_the_reason(
 
 def test_a_single_file_of_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"\x80\x02}q\x00.")
-    with pytest.raises(UnsafeFileError, match=r"model\.bin: the weights are a pickle"):
+    with pytest.raises(UnsafeFileError, match=r"model\.bin: a pickle that torch\.save did not write"):
         open_checkpoint(str(tmp_path / "model.bin"))

@@ -80,7 +80,7 @@ def test_a_pickle(invoke: Any, tmp_path: Path) -> None:
     # Were it loaded, it would write a file
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch " + os.fsencode(tmp_path / "ran") + b"'\ntR.")
     for target in (folder, folder / "pytorch_model.bin"):
-        refused(invoke("audit", target), "pytorch_model.bin", "pickle", "never opened", "save_pretrained")
+        refused(invoke("audit", target), "pytorch_model.bin", "pickle", "could run code", "not run and never is")
     assert not (tmp_path / "ran").exists()
 
 

@@ -145,7 +145,11 @@ def test_a_hubs_adapter_cannot_choose_a_folder_of_this_machine(
         ({"base_model_name_or_path": "org/none"}, AccessError, "base model 'org/none': there is no model repository"),
         ({"base_model_name_or_path": "datasets/org/x"}, TargetError, "'datasets/org/x': .* named as a dataset"),
         ({"base_model_name_or_path": "org/lora"}, UnsupportedError, "'org/lora': it is an adapter itself. .*merge"),
-        ({"base_model_name_or_path": "org/pickled"}, UnsafeFileError, "'org/pickled': the weights are a pickle"),
+        (
+            {"base_model_name_or_path": "org/pickled"},
+            UnsafeFileError,
+            "'org/pickled': a pickle that torch.save",
+        ),
         ({"base_model_name_or_path": "org/gated"}, AccessError, "'org/gated': .* is gated, .*hf auth login"),
         ({"peft_type": "LOHA"}, UnsupportedError, "an adapter of type LOHA; only LORA is read. Merge it"),
     ],

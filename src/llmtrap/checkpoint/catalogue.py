@@ -10,6 +10,7 @@ from llmtrap.checkpoint.config import flag, read_config
 from llmtrap.checkpoint.containers import ContentsReader
 from llmtrap.checkpoint.layout import Layout, find_layout
 from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.parallel import is_parallel, join_parallel
 from llmtrap.checkpoint.sources.base import Source
 from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
 from llmtrap.checkpoint.weight_index import CONTRADICTION
@@ -40,9 +41,10 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
     config = read_config(source, f"{folder}config.json")
     with ThreadPoolExecutor(min(_READERS, len(layout.shards))) as readers:
         contents = list(readers.map(ContentsReader(source).read, layout.shards))
+    parts = [join_parallel(contents)] if is_parallel([shard.name for shard in layout.shards]) else contents
     tensors: dict[str, TensorEntry] = {}
     skipped = list(layout.skipped)
-    for of_file in contents:
+    for of_file in parts:
         skipped += of_file.skipped
         for entry in of_file.tensors:
             _add(entry, layout, tensors, skipped)

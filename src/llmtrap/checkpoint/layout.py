@@ -9,10 +9,17 @@ from fnmatch import fnmatchcase
 
 from llmtrap.checkpoint.file_sets import INCOMPLETE, check_complete, file_sets, preferred, variant_rank
 from llmtrap.checkpoint.names import natural_key, printable
-from llmtrap.checkpoint.refusals import WEIGHT_SUFFIXES, is_training_state, left_aside, refuse_target
+from llmtrap.checkpoint.refusals import (
+    WEIGHT_SUFFIXES,
+    is_adapter_file,
+    is_other_format,
+    is_training_state,
+    left_aside,
+    refuse_target,
+)
 from llmtrap.checkpoint.sources.base import FileEntry, Source
 from llmtrap.checkpoint.tensors import Skipped
-from llmtrap.checkpoint.weight_index import index_parts, read_index
+from llmtrap.checkpoint.weight_index import TAMPERED, index_parts, read_index
 from llmtrap.errors import CheckpointError, UnsafeFileError
 
 _COPY = "Put a copy of the file in its place"
@@ -32,9 +39,15 @@ class Kind:
     """
 
     suffix: str
-    singles: tuple[str, ...]
-    before_index: tuple[str, ...]
+    singles: tuple[str, ...] = ()
+    before_index: tuple[str, ...] = ()
     second_copies: tuple[str, ...] = ()
+    other_suffixes: tuple[str, ...] = ()
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """What the names of such files end in; those that an index names end in the first."""
+        return (self.suffix, *self.other_suffixes)
 
 
 INDEX = "model.safetensors.index.json"
@@ -46,6 +59,14 @@ KINDS = (
         before_index=("model.safetensors",),
         second_copies=("consolidated*.safetensors",),
     ),
+    Kind(
+        ".bin",
+        singles=("pytorch_model.bin", "diffusion_pytorch_model.bin"),
+        before_index=("pytorch_model.bin",),
+        second_copies=("consolidated*.pth",),
+        other_suffixes=(".pt", ".pth", ".ckpt"),
+    ),
+    Kind(".gguf", second_copies=("mmproj*.gguf", "*-mmproj-*.gguf", "*.mmproj-*.gguf")),
 )
 """In the order in which they are preferred."""
 
@@ -81,7 +102,7 @@ def find_layout(source: Source, folder: str = "") -> Layout:
 
     Raises:
         CheckpointError: the index is broken, leads out of the folder, or a shard is missing.
-        UnsafeFileError: there is nothing but pickles, or a shard is a link that leads out of the folder.
+        UnsafeFileError: there is nothing but bare pickles, or a shard is a link that leads out of the folder.
         UnsupportedError: the weights are in a format that is not read.
         TargetError: there are no weights at all.
     """
@@ -113,21 +134,21 @@ def root_weights(names: Collection[str], kind: Kind) -> list[str]:
     return [
         name
         for name in names
-        if name.endswith(kind.suffix)
+        if name.endswith(kind.suffixes)
         and "/" not in name
         and not name.startswith(".")
-        and not fnmatchcase(name, "adapter_model*")
+        and not is_adapter_file(name)
         and not is_training_state(name)
     ]
 
 
 def _choose(source: Source, folder: str, files: Mapping[str, FileEntry], refused: Mapping[str, str]) -> _Choice:
-    where = posixpath.join(source.identity.name, folder.rstrip("/"))
+    where = posixpath.join(source.identity.name, folder.rstrip("/")) if folder else source.identity.name
     if source.identity.kind == "file":
         name = next(name for name in files if posixpath.basename(source.identity.name) == name)
-        if any(name.endswith(kind.suffix) for kind in KINDS) and not fnmatchcase(name, "adapter_model*"):
-            return _Choice((name,), {})
-        refuse_target(source_name=source.identity.name, names=[name])
+        if is_adapter_file(name) or is_other_format(name):
+            refuse_target(source_name=source.identity.name, names=[name])
+        return _Choice((name,), {})
     for kind in KINDS:
         choice = _choose_kind(source, folder, kind, files, refused)
         if choice is not None:
@@ -147,8 +168,9 @@ def _choose_kind(
         weight_map = _read_map(source, folder, index, files, refused, single if single in kind.before_index else None)
         if weight_map is not None:
             named = tuple(dict.fromkeys(weight_map.values()))
-            if wrong := next((name for name in named if not name.endswith(kind.suffix)), None):
-                refuse_target(source_name=printable(folder + index), names=[wrong])
+            if wrong := next((name for name in named if not name.endswith(kind.suffixes)), None):
+                problem = f"the index names {printable(wrong)}, which is no {kind.suffix} file"
+                raise UnsafeFileError(problem, file=printable(folder + index), remedy=TAMPERED)
             places = {tensor: folder + file for tensor, file in weight_map.items()}
             return _Choice(named, dict.fromkeys(set(first) - set(named), _UNNAMED), index, places)
     if single is not None:

@@ -12,26 +12,27 @@ from llmtrap.checkpoint.sources.base import FileEntry
 from llmtrap.checkpoint.tensors import Skipped
 from llmtrap.errors import TargetError, UnsafeFileError, UnsupportedError
 
-SUPPORTED = "safetensors with weights in F64, F32, F16, BF16, FP8 (plain or with block scales) or MXFP4"
+SUPPORTED = "safetensors, files of torch.save (.bin, .pt, .pth, .ckpt) and GGUF"
 
+READ_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
 WEIGHT_SUFFIXES = (
-    ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".gguf", ".ggml", ".onnx", ".h5", ".msgpack",
+    *READ_SUFFIXES, ".pkl", ".pickle", ".ggml", ".onnx", ".h5", ".msgpack",
     ".distcp", ".npz", ".tflite", ".nemo", ".keras",
 )  # fmt: skip
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
-_CONVERT = (
-    "Loading it could run code, so it is never opened. Convert it where you trust it: "
-    "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER) writes safetensors"
-)
+_BARE_PICKLES = ("*.pkl", "*.pickle")
+_CONVERT = "Loading it could run code, so it is never opened. Load it where you trust it, and save the weights alone"
 _OTHER_FORMATS = (
-    ("*.gguf", "GGUF", "Audit the safetensors checkpoint it was made from"),
     ("*.ggml", "GGML", "Audit the safetensors checkpoint it was made from"),
     ("*.onnx", "ONNX", "Audit the safetensors checkpoint it was exported from"),
     ("*.tflite", "TensorFlow Lite", "Audit the safetensors checkpoint it was exported from"),
-    ("*.h5", "HDF5 (TensorFlow or Keras)", "Load it with from_tf=True and save it as safetensors"),
+    ("*.h5", "HDF5 (TensorFlow or Keras)", "Load it with Keras or TensorFlow and save the weights as safetensors"),
     ("*.keras", "Keras", "Save the weights as safetensors"),
-    ("*.msgpack", "Flax", "Load it with from_flax=True and save it as safetensors"),
+    (
+        "*.msgpack",
+        "Flax",
+        "Restore it with flax.serialization and save the arrays with safetensors.flax",
+    ),
     ("*.npz", "a NumPy archive", "Save the arrays as safetensors"),
     ("*.nemo", "NeMo", "Export it to the Hugging Face format"),
     ("*/mp_rank_*", "Megatron", "Export it to the Hugging Face format"),
@@ -59,14 +60,14 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
 
     Raises:
         UnsupportedError: a format that is not read, or an adapter without its configuration.
-        UnsafeFileError: only pickles.
+        UnsafeFileError: only bare pickles.
         TargetError: no weights at all, or only in a subfolder.
     """
-    nested = [name for name in names if "/" in name and name.endswith(".safetensors")]
+    nested = [name for name in names if "/" in name and name.endswith(READ_SUFFIXES) and not is_other_format(name)]
     root = [name for name in names if "/" not in name]
     if any(name.endswith((".distcp", ".metadata")) for name in names):
         root = [name for name in names if name.endswith((".distcp", ".metadata"))]
-    if any(fnmatchcase(name, "adapter_model*.safetensors") for name in root):
+    if any(is_adapter_file(name) for name in root):
         problem = "these are an adapter's factors (LoRA), which say nothing without its adapter_config.json"
         remedy = (
             "Give the folder or repository that holds both, "
@@ -79,7 +80,7 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
             problem = f"{what} is not a format that llmtrap reads (it reads {SUPPORTED})"
             raise UnsupportedError(problem, file=printable(found), remedy=remedy)
     for name in root:
-        if any(fnmatchcase(name, pattern) for pattern in _PICKLES) and not is_training_state(name):
+        if any(fnmatchcase(name, pattern) for pattern in _BARE_PICKLES) and not is_training_state(name):
             raise UnsafeFileError("the weights are a pickle", file=printable(name), remedy=_CONVERT)
     if nested:
         folder = posixpath.dirname(nested[0])
@@ -113,25 +114,39 @@ def _reason(name: str) -> str:
         return "hidden, so not the checkpoint's own"
     if is_training_state(base):
         return "state of a training run, not weights; never opened"
-    if any(fnmatchcase(base, pattern) for pattern in _PICKLES):
-        if name.startswith("metal/"):
-            return "a second copy of the weights, in another container"
-        return "a pickle, never opened; the safetensors files are audited"
+    if name.startswith("metal/"):
+        return "a second copy of the weights, in another container"
+    if any(fnmatchcase(base, pattern) for pattern in _BARE_PICKLES):
+        return "a pickle, never opened"
     for pattern, what, _ in _OTHER_FORMATS:
         if fnmatchcase(base, pattern):
-            return f"another format ({what}); the safetensors files are audited"
-    if fnmatchcase(base, "adapter_model*.safetensors"):
+            return f"another format ({what}), which is not read"
+    if is_adapter_file(base):
         return "an adapter (LoRA), not part of the checkpoint's own weights"
     if "/" in name:
         folder = posixpath.dirname(name)
         if folder == "original":
             return "a second copy of the weights under the original names; audit it by giving that folder as the target"
         return "in a subfolder, so another checkpoint or a second copy; audit it by giving that folder as the target"
-    if fnmatchcase(base, "consolidated*.safetensors"):
+    if fnmatchcase(base, "consolidated*"):
         return "a second copy of the weights under the original names"
+    if fnmatchcase(base, "*mmproj*.gguf"):
+        return "the projector of images or sound, a model of its own; audit it by giving the file as the target"
+    if not base.endswith(".safetensors"):
+        return "in another container than the files that are audited"
     return "not one of the files the checkpoint consists of"
 
 
 def is_training_state(name: str) -> bool:
     """Whether the file is a trainer's own: an optimizer's, a scheduler's, a generator's state."""
     return any(fnmatchcase(name, pattern) for pattern in _NOT_WEIGHTS)
+
+
+def is_adapter_file(name: str) -> bool:
+    """Whether the file holds a PEFT adapter's factors, by its name."""
+    return fnmatchcase(name, "adapter_model*")
+
+
+def is_other_format(name: str) -> bool:
+    """Whether the name says that the file is of a format that is not read."""
+    return any(fnmatchcase(name, pattern) for pattern, _, _ in _OTHER_FORMATS)

@@ -11,6 +11,7 @@ from llmtrap.checkpoint.strict_json import read_object
 from llmtrap.errors import CheckpointError, UnsafeFileError
 
 MAX_INDEX = 100_000_000
+TAMPERED = "Do not use this checkpoint: its index was tampered with"
 CONTRADICTION = "The index and its shards are of different versions: fetch the checkpoint again"
 
 _NAME = re.compile(r"(?P<stem>.+)(?P<suffix>\.safetensors|\.bin)\.index(?:\.(?P<variant>[^./]+))?\.json")
@@ -46,8 +47,7 @@ def read_index(source: Source, file: FileEntry) -> dict[str, str]:
     for name in dict.fromkeys(weight_map.values()):
         if not _is_plain(name):
             problem = f"the index names the shard {printable(name)!r}, which is not a plain path inside the folder"
-            remedy = "Do not use this checkpoint: its index was tampered with"
-            raise UnsafeFileError(problem, file=file.name, remedy=remedy)
+            raise UnsafeFileError(problem, file=file.name, remedy=TAMPERED)
     return weight_map
 
 

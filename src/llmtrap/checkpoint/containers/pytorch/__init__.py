@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from llmtrap.checkpoint.containers.base import DAMAGED, Container, OpenFile
@@ -12,14 +13,17 @@ from llmtrap.checkpoint.containers.pytorch.opcodes import MAX_PICKLE, PickleRead
 from llmtrap.checkpoint.containers.pytorch.places import StoragePlace, place
 from llmtrap.checkpoint.containers.pytorch.state import find_state
 from llmtrap.checkpoint.containers.stream import ByteStream
-from llmtrap.checkpoint.sources.base import ByteRange
+from llmtrap.checkpoint.disguises import disguise
+from llmtrap.checkpoint.sources.base import ByteRange, Bytes
 from llmtrap.checkpoint.tensors import FileContents, Skipped, TensorEntry
-from llmtrap.errors import CheckpointError, UnsupportedError
+from llmtrap.errors import CheckpointError, LlmtrapError, UnsafeFileError, UnsupportedError
 
 _TORCHSCRIPT = (
     "Save the state dict of the model it was traced or scripted from: torch.save(model.state_dict(), FILE), "
     "best as safetensors"
 )
+_TEXT_PICKLE = re.compile(rb"c[\w.]{1,200}\n[\w.]{1,200}\n")
+_BARE = "It was not run and never is. Load it where you trust it, and save the weights alone, best as safetensors"
 _TAR = "Load it with an old PyTorch where you trust it, and save it again"
 
 
@@ -35,9 +39,9 @@ class PyTorch(Container):
 
     def read(self, file: OpenFile) -> FileContents:
         """List the state dict's tensors; a large pickle is parsed while no other is."""
-        head = file.head[:512].tobytes()
+        head = file.head[:32].tobytes()
         if not self.recognises(head):
-            raise _other(head, file)
+            raise _other(file.head, file)
         with file.turn:
             saved, places = (read_legacy if head.startswith(legacy.MAGIC) else _read_archive)(file)
             state, skipped = find_state(saved, file.name)
@@ -90,17 +94,18 @@ def _root(members: dict[str, Member], file: OpenFile) -> str:
     return roots[0]
 
 
-def _other(head: bytes, file: OpenFile) -> CheckpointError:
+def _other(head: Bytes, file: OpenFile) -> LlmtrapError:
     """Say what the file is, since it is not what its name says."""
-    safetensors = "Save the weights as safetensors, or with torch.save"
-    if head[257:262] == b"ustar":
+    start = head[:512].tobytes()
+    if start[257:262] == b"ustar":
         return UnsupportedError("the tar format of PyTorch before 0.2 is not read", file=file.name, remedy=_TAR)
-    if head.startswith(b"\x80"):
+    if start.startswith(b"\x80") or _TEXT_PICKLE.match(start):
         problem = "a pickle that torch.save did not write: it may hold anything, and loading it could run code"
-        return UnsupportedError(problem, file=file.name, remedy=f"It was not run. {safetensors}")
-    if head[:4] == b"GGUF":
+        return UnsafeFileError(problem, file=file.name, remedy=_BARE)
+    if start[:4] == b"GGUF":
         return CheckpointError("this is a GGUF file under another name", file=file.name, remedy="Name it FILE.gguf")
-    if head[8:9] == b"{":
+    if start[8:9] == b"{":
         remedy = "Name it FILE.safetensors"
         return CheckpointError("this is a safetensors file under another name", file=file.name, remedy=remedy)
-    return CheckpointError("this is no file of torch.save", file=file.name, remedy=DAMAGED)
+    known = disguise(head, file.name)
+    return known or CheckpointError("this is no file of torch.save", file=file.name, remedy=DAMAGED)
