@@ -20,7 +20,7 @@ def test_a_row_a_report_with_links_to_its_faces(tmp_path: Path) -> None:
     write_json(documents.clean(), tmp_path / "clean.json")
     (tmp_path / "other.json").write_text('{"weight_map": {}}')
     (tmp_path / "cut.json").write_text('{"schema": ')
-    (tmp_path / "later.json").write_text('{"schema": "llmtrap.report/2"}')
+    (tmp_path / "later.json").write_text('{"schema": "llmtrap.report/3"}')
     (tmp_path / "run.json").write_text('{"schema": "llmtrap.calibration/1"}')
     (tmp_path / "run.html").write_text("")
 
@@ -45,7 +45,7 @@ def test_a_row_a_report_with_links_to_its_faces(tmp_path: Path) -> None:
         ("cut.json", "the file is cut short: the document does not end by byte 11"),
         (
             "later.json",
-            "the report has the schema &#39;llmtrap.report/2&#39;, and this llmtrap reads &#39;llmtrap.report/1&#39;",
+            "the report has the schema &#39;llmtrap.report/3&#39;, and this llmtrap reads &#39;llmtrap.report/2&#39;",
         ),
         ("other.json", "this is JSON, but not a report of llmtrap"),
     ]

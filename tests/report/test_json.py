@@ -40,7 +40,7 @@ def test_the_schema_is_itself_valid_and_refuses_what_is_no_report() -> None:
     schema = json.loads(schema_text())
     Draft202012Validator.check_schema(schema)
     document = documents.trapped().to_json_dict()
-    for change in ({"schema": "llmtrap.report/2"}, {"extra": 1}, {"matrices": None}):
+    for change in ({"schema": "llmtrap.report/1"}, {"extra": 1}, {"matrices": None}):
         assert list(Draft202012Validator(schema).iter_errors({**document, **change})), change
     del document["summary"]
     assert list(Draft202012Validator(schema).iter_errors(document))

@@ -11,6 +11,7 @@ from tests.support import documents
 from llmtrap.errors import TargetError
 from llmtrap.report.json import to_json
 from llmtrap.report.read import read_report
+from llmtrap.report.verdict import judge
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,8 @@ def test_json_of_something_else(tmp_path: Path, content: str) -> None:
 
 
 def test_another_schema_version(tmp_path: Path, text: str) -> None:
-    later = text.replace("llmtrap.report/1", "llmtrap.report/2")
-    with pytest.raises(TargetError, match=r"schema 'llmtrap\.report/2', and this llmtrap reads 'llmtrap\.report/1'"):
+    later = text.replace("llmtrap.report/2", "llmtrap.report/3")
+    with pytest.raises(TargetError, match=r"schema 'llmtrap\.report/3', and this llmtrap reads 'llmtrap\.report/2'"):
         read_report(write(tmp_path, later))
 
 
@@ -81,3 +82,56 @@ def test_numbers_must_be_finite_numbers(tmp_path: Path, text: str, number: str) 
     path = write(tmp_path, text.replace('"seconds": 41.0', f'"seconds": {number}'))
     with pytest.raises(TargetError, match=r"'summary\.seconds'|not JSON"):
         read_report(path)
+
+
+def test_a_report_of_the_first_schema_is_read_and_claims_no_more_than_it_knew() -> None:
+    path = Path(__file__).parent / "fixtures" / "report-1.json"
+    was = json.loads(path.read_text(encoding="utf-8"))
+    assert was["schema"] == "llmtrap.report/1"
+
+    report = read_report(path)
+
+    now = json.loads(to_json(report))
+    for before, after in zip(was["matrices"], now["matrices"], strict=True):
+        assert {**after, **before} == after
+    assert {key: now["target"][key] for key in was["target"]} == was["target"]
+    assert [(item.tensor, item.kind) for item in report.coverage.skipped] == [
+        ("model.norm.weight", "one_dimensional"),
+        ("embeddings.position_ids", "buffer"),
+        ("vision.conv.weight", "unmeasured"),
+        ("layers.9.mlp.up", "on_request"),
+        ("pytorch_model.bin (file)", "file_not_read"),
+    ]
+    assert (report.coverage.counts, report.coverage.share) == (None, None)
+    assert report.summary.level == "partly_measured"
+    answers = judge(report)
+    assert answers.word == "Partly measured"
+    assert "older schema" in answers.coverage
+    assert answers.unmeasured == ("vision.conv.weight", "layers.2.mlp.down.weight")
+
+
+@pytest.mark.parametrize(
+    ("non_finite", "matrices", "with_traps", "left_out", "level"),
+    [
+        (1, 2, 1, (), "broken"),
+        (0, 0, 0, (), "nothing_measured"),
+        (0, 2, 1, ("x",), "unusual"),
+        (0, 2, 0, ("x",), "partly_measured"),
+        (0, 2, 0, (), "usual"),
+    ],
+)
+def test_the_level_of_an_older_report(
+    tmp_path: Path, non_finite: int, matrices: int, with_traps: int, left_out: tuple[str, ...], level: str
+) -> None:
+    path = Path(__file__).parent / "fixtures" / "report-1.json"
+    old = json.loads(path.read_text(encoding="utf-8"))
+    old["summary"] |= {"non_finite": non_finite, "matrices": matrices, "with_traps": with_traps}
+    old["coverage"] |= {"failed": [], "skipped": [{"tensor": name, "reason": "three-dimensional"} for name in left_out]}
+    assert read_report(write(tmp_path, json.dumps(old))).summary.level == level
+
+
+def test_an_older_report_that_breaks_its_schema_is_explained(tmp_path: Path) -> None:
+    path = Path(__file__).parent / "fixtures" / "report-1.json"
+    old = {**json.loads(path.read_text(encoding="utf-8")), "surprise": 1}
+    with pytest.raises(TargetError, match="does not keep to its schema at 'surprise'"):
+        read_report(write(tmp_path, json.dumps(old)))

@@ -35,6 +35,7 @@ def test_the_whole_summary() -> None:
             "entries. 1 matrix is at the edge: whether a trap shows depends on the shuffle. α: 1 of 85 matrices "
             "over-trained (below 2), 84 well trained, 0 under-trained (above 6); 1 fit unreliable."
         ),
+        level="unusual",
         matrices=86,
         with_traps=2,
         traps=3,
@@ -75,7 +76,7 @@ def test_nothing_measured_has_no_alpha() -> None:
     [
         ("clean", "clear", "No traps found", True),
         ("trapped", "traps", "Traps found", True),
-        ("partial", "clear", "No traps found", False),
+        ("partial", "partial", "Partly measured", False),
         ("empty", "nothing", "Nothing audited", True),
         ("broken", "broken", "Broken values", True),
     ],

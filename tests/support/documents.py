@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from llmtrap.report.coverage import count_coverage
 from llmtrap.report.document import (
     Alpha,
+    Amount,
     Band,
     Cause,
-    Coverage,
     FailedMatrix,
     File,
     Histogram,
@@ -228,8 +229,9 @@ def report(
     seconds: float = 41.0,
 ) -> Report:
     """A whole document of these matrices, with the summary that an audit would compute."""
-    coverage = Coverage(
-        planned=len(matrices) + len(failed), audited=len(matrices), skipped=tuple(skipped), failed=tuple(failed)
+    held = sum(m.shape[0] * m.shape[1] for m in matrices)
+    coverage = count_coverage(
+        len(matrices) + len(failed), Amount(count=len(matrices), parameters=held, bytes=2 * held), skipped, failed
     )
     return Report(
         tool=Tool(name="llmtrap", version="0.1.0"),
@@ -280,10 +282,13 @@ def dense(layers: int = 12, **changes: dict[str, Any]) -> list[Matrix]:
     return made
 
 
-SKIPPED = (
-    SkippedTensor(tensor="model.layers.0.input_layernorm.weight", reason="one-dimensional"),
-    SkippedTensor(tensor="model.layers.0.self_attn.q_proj.bias", reason="one-dimensional"),
-    SkippedTensor(tensor="model.norm.weight", reason="one-dimensional"),
+SKIPPED = tuple(
+    SkippedTensor(tensor=name, reason="one-dimensional", kind="one_dimensional", parameters=896, bytes=1792)
+    for name in (
+        "model.layers.0.input_layernorm.weight",
+        "model.layers.0.self_attn.q_proj.bias",
+        "model.norm.weight",
+    )
 )
 
 

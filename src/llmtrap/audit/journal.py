@@ -24,6 +24,8 @@ from pydantic import ValidationError
 from llmtrap.errors import LlmtrapError, OutputError
 from llmtrap.report import document
 
+TaskRecord = tuple[str, str, str, int, int]
+
 
 def default_folder() -> Path:
     """Where journals are kept: the user's cache folder."""
@@ -34,14 +36,14 @@ def default_folder() -> Path:
 class PlanRecord:
     """What a report needs to know beside its matrices, so that journals can be merged without the weights.
 
-    `tasks` are [id, tensor, key] in the order of the report.
+    `tasks` are [id, tensor, key, parameters, bytes] in the order of the report.
     """
 
     key: str
     target: document.Target
     settings: document.Settings
     skipped: tuple[document.SkippedTensor, ...]
-    tasks: tuple[tuple[str, str, str], ...]
+    tasks: tuple[TaskRecord, ...]
 
 
 class Journal:
@@ -200,7 +202,7 @@ def _plan_of(record: dict[str, Any]) -> PlanRecord:
         target=document.Target.model_validate(record["target"]),
         settings=document.Settings.model_validate(record["settings"]),
         skipped=tuple(document.SkippedTensor.model_validate(s) for s in record["skipped"]),
-        tasks=tuple((str(i), str(t), str(k)) for i, t, k in record["tasks"]),
+        tasks=tuple((str(i), str(t), str(k), int(p), int(b)) for i, t, k, p, b in record["tasks"]),
     )
 
 

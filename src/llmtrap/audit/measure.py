@@ -106,6 +106,7 @@ def describe(matrix: WeightMatrix, analysis: MatrixAnalysis, seconds: float) -> 
         spectrum=None if esd is None else _spectrum(esd),
         traps=None if analysis.traps is None else _traps(analysis.traps, matrix.shape),
         non_finite=None if bad is None else document.NonFinite(**asdict(bad)),
+        all_zero=analysis.moments is not None and analysis.moments.minimum == analysis.moments.maximum == 0,
         seconds=round(seconds, 4),
     )
 

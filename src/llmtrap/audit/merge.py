@@ -28,7 +28,7 @@ def merge_journals(paths: Sequence[Path]) -> document.Report:
             remedy="Run every part with the same llmtrap version, checkpoint and settings",
         )
     plan = shared[-1]
-    wanted = {key for _, _, key in plan.tasks}
+    wanted = {key for _, _, key, _, _ in plan.tasks}
     results: dict[str, document.Matrix] = {}
     for journal in journals:
         results.update(journal.matrices(wanted))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from llmtrap.audit.settings import AuditSettings, Part
@@ -82,16 +83,19 @@ def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None
 
 
 def _choose(matrices: Iterable[WeightMatrix], settings: AuditSettings) -> tuple[list[WeightMatrix], list[Skipped]]:
-    chosen, skipped = [], []
-    left_out: set[str] = set()
+    """What is asked for, and what is not: one entry a matrix, or a tensor whose parts are all left out."""
+    chosen: list[WeightMatrix] = []
+    left_out: dict[str, Skipped] = {}
     for matrix in matrices:
         reason = _excluded(matrix, settings)
         if reason is None:
             chosen.append(matrix)
-        elif (name := matrix.id if len(matrix.stored.shape) > 2 else matrix.tensor) not in left_out:
-            left_out.add(name)
-            skipped.append(Skipped(name, reason))
-    return chosen, skipped
+            continue
+        name = matrix.id if len(matrix.stored.shape) > 2 else matrix.tensor
+        known = left_out.get(name, Skipped(name, reason, "on_request"))
+        parameters, size = known.parameters + matrix.size, known.bytes + _bytes(matrix)
+        left_out[name] = replace(known, parameters=parameters, bytes=size)
+    return chosen, list(left_out.values())
 
 
 def _excluded(matrix: WeightMatrix, settings: AuditSettings) -> str | None:
@@ -116,9 +120,13 @@ def _task(matrix: WeightMatrix, settings: AuditSettings, stamps: dict[str, str],
         "slice": [matrix.index, repr(matrix.rows), repr(matrix.columns)],
         "meta": [matrix.layer, matrix.role, matrix.expert, list(matrix.shape), matrix.encoding, list(matrix.aliases)],
     }
-    stack = matrix.stored.shape[0] if matrix.index is not None else 1
-    size = sum(part.span.size for part in parts) // stack
-    return Task(matrix, _digest(content), core_seconds(matrix.shape, settings), size)
+    return Task(matrix, _digest(content), core_seconds(matrix.shape, settings), _bytes(matrix))
+
+
+def _bytes(matrix: WeightMatrix) -> int:
+    """The stored bytes that are this matrix's: of a stack or a fused tensor its share."""
+    stored = matrix.stored
+    return sum(span.size for part in stored.parts for span in part.spans) * matrix.size // math.prod(stored.shape)
 
 
 def core_seconds(shape: tuple[int, int], settings: AuditSettings) -> float:

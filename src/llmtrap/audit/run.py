@@ -12,7 +12,7 @@ from llmtrap.audit.executors import choose_executor, peak_rss_bytes
 from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.journal import Journal, PlanRecord, default_folder
 from llmtrap.audit.plan import Plan, Task, make_plan
-from llmtrap.audit.report import assemble, target_of
+from llmtrap.audit.report import assemble, skipped_of, target_of, tasks_of
 from llmtrap.audit.settings import AuditSettings, RunOptions
 from llmtrap.checkpoint import Checkpoint, open_checkpoint
 from llmtrap.report import document
@@ -147,8 +147,8 @@ class AuditRun:
                 key=self.plan.key,
                 target=target_of(self.checkpoint),
                 settings=settings,
-                skipped=tuple(document.SkippedTensor(tensor=s.tensor, reason=s.reason) for s in self.plan.skipped),
-                tasks=tuple((t.matrix.id, t.matrix.tensor, t.key) for t in self.plan.tasks),
+                skipped=skipped_of(self.plan),
+                tasks=tasks_of(self.plan),
             )
         )
         return self.journal.matrices({task.key for task in mine})

@@ -115,7 +115,7 @@ def read_adapter(source: Source) -> Adapter:
         elif len(entry.shape) > 1:
             saved[name] = entry
         else:
-            skipped.append(Skipped(printable(entry.name), "one-dimensional (a bias, a norm or another vector)"))
+            skipped.append(Skipped.of(entry, "one-dimensional (a bias, a norm or another vector)", "one_dimensional"))
     ranks, alphas = (
         Patterns(config.get(key) or {}, key=key, file=CONFIG, remedy=_MERGE)
         for key in ("rank_pattern", "alpha_pattern")

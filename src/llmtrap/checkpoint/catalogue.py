@@ -70,7 +70,8 @@ def _add(entry: TensorEntry, layout: Layout, tensors: dict[str, TensorEntry], sk
     chosen, copy = (entry, other) if entry.span.file == place else (other, entry)
     tensors[name] = chosen
     reason = f"a second copy; the index places the tensor in {place}"
-    skipped.append(Skipped(f"{printable(name)} (in {copy.span.file})", reason))
+    size = sum(span.size for span in copy.spans)
+    skipped.append(Skipped(f"{printable(name)} (in {copy.span.file})", reason, "file_not_read", bytes=size))
 
 
 def _check_index(layout: Layout, tensors: Mapping[str, TensorEntry], config: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from llmtrap.checkpoint.families.table import Rule
 from llmtrap.checkpoint.matrices import Stripes, WeightMatrix
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.splits import split_stripes
-from llmtrap.checkpoint.tensors import Catalogue, Skipped
+from llmtrap.checkpoint.tensors import Catalogue, SkipKind, Skipped
 from llmtrap.errors import CheckpointError
 
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])\d{1,9}(?![0-9])")
@@ -56,9 +56,8 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
     skipped = [leftover(entry) for entry in free.values()]
     for stored in taken:
         rule, values = matcher.find(stored.module, stored.encoding) or (_GENERIC_RULE, {})
-        reason = _no_matrix(stored, rule)
-        if reason:
-            skipped += [Skipped(printable(part.name), reason) for part in stored.parts]
+        if left_out := _no_matrix(stored, rule):
+            skipped += [Skipped.of(part, *left_out) for part in stored.parts]
             continue
         named = list(_name(stored, rule, values, family, catalogue.config, split_fused=split_fused))
         _check_count(len(matrices) + len(named), stored)
@@ -85,25 +84,25 @@ def _check_count(count: int, stored: StoredTensor) -> None:
 _GENERIC_RULE = Rule(pattern=re.compile(".*"), id="")
 
 
-def _no_matrix(stored: StoredTensor, rule: Rule) -> str | None:
-    """Why this tensor holds no weight matrix, or None."""
+def _no_matrix(stored: StoredTensor, rule: Rule) -> tuple[str, SkipKind] | None:
+    """Why this tensor holds no weight matrix, and what it counts as; or None."""
     dimensions = len(stored.shape)
     if 0 in stored.shape:
-        return "empty tensor"
+        return "empty tensor", "unmeasured"
     if rule.skip:
-        return rule.skip
+        return rule.skip, "one_dimensional"
     if dimensions == 0:
-        return "scalar"
+        return "scalar", "one_dimensional"
     if dimensions == 1:
-        return "one-dimensional (a bias, a norm or another vector)"
+        return "one-dimensional (a bias, a norm or another vector)", "one_dimensional"
     if stored.name.endswith("bias"):
-        return "a stack of biases"
+        return "a stack of biases", "one_dimensional"
     if stored.name.endswith(("_scale", "_scale_inv", "_zero_point")):
-        return "scales, and no quantised weight that they belong to"
+        return "scales, and no quantised weight that they belong to", "unmeasured"
     if dimensions == 3 and not rule.stack:
-        return "three-dimensional, and no stack of experts (a convolution kernel or the like)"
+        return "three-dimensional, and no stack of experts (a convolution kernel or the like)", "unmeasured"
     if dimensions > 3:
-        return f"{dimensions}-dimensional (a convolution kernel or the like)"
+        return f"{dimensions}-dimensional (a convolution kernel or the like)", "unmeasured"
     return None
 
 

@@ -125,7 +125,9 @@ def find_layout(source: Source, folder: str = "") -> Layout:
         for name, file in files.items()
         if name not in choice.names and name.endswith(WEIGHT_SUFFIXES)
     ]
-    skipped += [Skipped(f"{printable(folder + name)} (file)", reason) for name, reason in refused.items()]
+    skipped += [
+        Skipped(f"{printable(folder + name)} (file)", reason, "file_not_read") for name, reason in refused.items()
+    ]
     return Layout(tuple(shards), choice.weight_map, tuple(skipped))
 
 

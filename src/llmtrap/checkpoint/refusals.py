@@ -103,7 +103,7 @@ def left_aside(file: FileEntry, name: str, reason: str | None = None) -> Skipped
         name: its name within the checkpoint's folder.
         reason: why, where that is known; else it is read from the name.
     """
-    return Skipped(f"{printable(file.name)} (file)", reason or _reason(name))
+    return Skipped(f"{printable(file.name)} (file)", reason or _reason(name), "file_not_read", bytes=file.size)
 
 
 def _reason(name: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
+from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.sources.base import ByteRange, FileEntry, SourceIdentity
 
 
@@ -60,12 +61,27 @@ class TensorEntry:
         return replace(self, span=moved(self.span), chunks=chunks)
 
 
+SkipKind = Literal["unreadable", "one_dimensional", "buffer", "on_request", "file_not_read", "unmeasured"]
+
+
 @dataclass(frozen=True)
 class Skipped:
-    """A tensor (or a whole file, named `FILE (file)`) that is not audited, and why."""
+    """A tensor (or a whole file, named `FILE (file)`) that is not audited, and why.
+
+    `kind` says what it counts as in the report's coverage. What nobody classified counts as unmeasured weights, so that
+    no verdict is clean by oversight. `parameters` is 0 for a file: its headers were not read.
+    """
 
     tensor: str
     reason: str
+    kind: SkipKind = "unmeasured"
+    parameters: int = 0
+    bytes: int = 0
+
+    @classmethod
+    def of(cls, entry: TensorEntry, reason: str, kind: SkipKind) -> Skipped:
+        """A stored tensor that is left out, with its size."""
+        return cls(printable(entry.name), reason, kind, entry.size, sum(span.size for span in entry.spans))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from llmtrap.cli.demo import demo_target
 from llmtrap.cli.introduction import introduction
 from llmtrap.cli.progress import AuditProgress
 from llmtrap.errors import UsageError
+from llmtrap.report.coverage import is_incomplete
 from llmtrap.report.document import Report
 from llmtrap.report.html import write_html
 from llmtrap.report.json import write_json
@@ -87,7 +88,7 @@ def audit_command(
             _part_done(progress, share, kept)
         else:
             write_faces(finished.report, json, html, markdown, quiet=quiet)
-            if finished.report.coverage.failed:
+            if not is_whole(finished.report):
                 raise typer.Exit(EXIT_IN_PART)
 
 
@@ -143,6 +144,11 @@ def write_faces(report: Report, json: Path | None, html: Path | None, markdown: 
     if not quiet:
         show(report, output())
         messages().print("written: " + ", ".join(str(path) for path in written), soft_wrap=True)
+
+
+def is_whole(report: Report) -> bool:
+    """Whether the audit did what was asked: it measured something, and left no weights out but by request."""
+    return bool(report.matrices) and not is_incomplete(report.coverage)
 
 
 def default_report_folder(name: str, kind: str) -> Path:

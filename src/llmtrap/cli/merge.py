@@ -9,7 +9,7 @@ import typer
 
 from llmtrap.audit import merge_journals
 from llmtrap.cli import options as o
-from llmtrap.cli.audit import write_faces
+from llmtrap.cli.audit import is_whole, write_faces
 from llmtrap.cli.console import EXIT_IN_PART, guarded
 
 
@@ -25,5 +25,5 @@ def merge_command(
     with guarded(verbose=verbose):
         report = merge_journals(journals)
         write_faces(report, json, html, markdown, quiet=quiet)
-        if report.coverage.failed:
+        if not is_whole(report):
             raise typer.Exit(EXIT_IN_PART)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,15 @@ from numpy.typing import NDArray
 from llmtrap.audit.report import TOOL
 from llmtrap.checkpoint.adapters import LoraPair, read_factors, singular_values
 from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.tensors import Skipped
 from llmtrap.errors import LlmtrapError
 from llmtrap.gate.document import Update
 from llmtrap.gate.matching import module_kind
 from llmtrap.gate.targets import OpenAdapter
+from llmtrap.report.coverage import count_coverage
 from llmtrap.report.document import (
     Alpha,
-    Coverage,
+    Amount,
     FailedMatrix,
     File,
     Matrix,
@@ -40,26 +43,35 @@ def audit_adapter(opened: OpenAdapter) -> tuple[Report, dict[str, Update]]:
     α of so few values is marked unreliable.
     """
     start = time.perf_counter()
-    matrices, failed, updates = [], [], {}
+    matrices, measured, failed, updates = [], [], [], {}
     for pair in opened.adapter.pairs:
         try:
             matrix, update = measure_pair(pair, opened)
         except LlmtrapError as error:
-            failed.append(FailedMatrix(id=printable(pair.module), tensor=pair.b.name, error=error.message))
+            failed.append(
+                FailedMatrix(
+                    id=printable(pair.module),
+                    tensor=pair.b.name,
+                    error=error.message,
+                    parameters=pair.a.size + pair.b.size,
+                    bytes=pair.a.span.size + pair.b.span.size,
+                )
+            )
             continue
         matrices.append(matrix)
+        measured.append(pair)
         if update is not None:
             updates[matrix.id] = update
-    skipped = [SkippedTensor(tensor=item.tensor, reason=item.reason) for item in opened.adapter.skipped]
-    skipped += [
-        SkippedTensor(
-            tensor=printable(entry.name), reason="saved whole (modules_to_save), so judged with the base only"
-        )
-        for entry in opened.adapter.saved.values()
-    ]
-    coverage = Coverage(
-        planned=len(opened.adapter.pairs), audited=len(matrices), skipped=tuple(skipped), failed=tuple(failed)
+    whole = "saved whole (modules_to_save), so judged with the base only"
+    left_out = [*opened.adapter.skipped]
+    left_out += [Skipped.of(entry, whole, "unmeasured") for entry in opened.adapter.saved.values()]
+    amount = Amount(
+        count=len(measured),
+        parameters=sum(pair.a.size + pair.b.size for pair in measured),
+        bytes=sum(pair.a.span.size + pair.b.span.size for pair in measured),
     )
+    skipped = [SkippedTensor(**asdict(item)) for item in left_out]
+    coverage = count_coverage(len(opened.adapter.pairs), amount, skipped, failed)
     settings = Settings(
         traps="certify", trap_rule="tracy-widom", alpha=True, include=(), exclude=(), split_fused=False, shuffles=1,
         seed=0, backend="numpy",

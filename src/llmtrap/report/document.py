@@ -1,4 +1,4 @@
-"""The report document: the contract `llmtrap.report/1` between an audit and everything that shows or judges it."""
+"""The report document: the contract `llmtrap.report/2` between an audit and everything that shows or judges it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA: Final = "llmtrap.report/1"
+SCHEMA: Final = "llmtrap.report/2"
 
 Band = Literal["over", "well", "under"]
 Method = Literal["certified", "predicted", "measured", "undecided"]
 CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
+LeftOut = Literal["unreadable", "one_dimensional", "buffer", "on_request", "file_not_read", "unmeasured"]
+ReportLevel = Literal["usual", "unusual", "broken", "partly_measured", "nothing_measured"]
 
 
 class Model(BaseModel):
@@ -136,16 +138,20 @@ class Matrix(Model):
 
     id: str
     tensor: str
+    part: str = Field(default="text", description="the part of the model, such as text or vision")
     layer: int | None
     role: str
     expert: int | None
     shape: tuple[int, int]
     encoding: str
+    bits: float | None = Field(default=None, description="bits a weight as stored, scales included; null where unknown")
+    rounding: str | None = Field(default=None, description="what rounding to few bits does to the numbers below")
     aliases: tuple[str, ...] = ()
     alpha: Alpha | None
     spectrum: Spectrum | None
     traps: Traps | None
     non_finite: NonFinite | None
+    all_zero: bool = Field(default=False, description="every entry is zero: the layer adds nothing")
     seconds: float
 
 
@@ -190,11 +196,25 @@ class Settings(Model):
     backend: str
 
 
+class Amount(Model):
+    """So many tensors (or matrices, or files) with so many parameters in so many bytes."""
+
+    count: int = 0
+    parameters: int = 0
+    bytes: int = 0
+
+
 class SkippedTensor(Model):
-    """A tensor that is not audited, and why."""
+    """A tensor, a matrix or a whole file (`FILE (file)`) that is not audited, and why.
+
+    `kind` is its class in `Coverage.counts`; a file that was not read has bytes and no known number of parameters.
+    """
 
     tensor: str
     reason: str
+    kind: LeftOut = "unmeasured"
+    parameters: int = 0
+    bytes: int = 0
 
 
 class FailedMatrix(Model):
@@ -203,6 +223,20 @@ class FailedMatrix(Model):
     id: str
     tensor: str
     error: str
+    parameters: int = 0
+    bytes: int = 0
+
+
+class CoverageCounts(Model):
+    """The parameters of a checkpoint by what became of them; each is in one class."""
+
+    measured: Amount = Field(description="matrices measured")
+    unreadable: Amount = Field(description="matrices whose measurement failed, tensors of a format that is not read")
+    one_dimensional: Amount = Field(description="biases, norms, scalars and stacks of such")
+    buffer: Amount = Field(description="index tables, masks and the like: no parameters")
+    on_request: Amount = Field(description="left out by --include or --exclude")
+    file_not_read: Amount = Field(description="files with weights that were not looked at; parameters unknown, so 0")
+    unmeasured: Amount = Field(description="left out for another reason: weights of which nothing is known")
 
 
 class Coverage(Model):
@@ -210,8 +244,30 @@ class Coverage(Model):
 
     planned: int
     audited: int
+    counts: CoverageCounts | None = Field(default=None, description="null in a report of an older schema")
+    share: float | None = Field(default=None, description="measured parameters among all; buffers are none")
     skipped: tuple[SkippedTensor, ...]
     failed: tuple[FailedMatrix, ...]
+
+
+class TensorFinding(Model):
+    """NaN, infinite or only zero values in a tensor that is no weight matrix, such as a norm or a bias."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    encoding: str
+    nan: int
+    inf: int
+    first: tuple[int, ...] | None = Field(description="index of the first such entry, from 0; null where all are zero")
+    all_zero: bool
+
+
+class Remembered(Model):
+    """Matrices that an earlier run measured and the journal kept; times are UTC, ISO 8601."""
+
+    matrices: int
+    oldest: str
+    newest: str
 
 
 class AlphaSummary(Model):
@@ -229,6 +285,7 @@ class Summary(Model):
     """The head of the report."""
 
     verdict: str
+    level: ReportLevel
     matrices: int
     with_traps: int = Field(description="matrices with at least one centred trap and a reliable count")
     traps: int = Field(description="centred traps over those matrices")
@@ -241,7 +298,9 @@ class Summary(Model):
         description="by chance, of the matrices certified and measured; null where the rule gives no number"
     )
     alpha: AlphaSummary
-    non_finite: int
+    non_finite: int = Field(description="matrices and other tensors with NaN or infinite values")
+    all_zero: int = Field(default=0, description="weight matrices and norms of zeros alone")
+    remembered: Remembered | None = Field(default=None, description="what came from the journal")
     seconds: float
     peak_rss_bytes: int
 
@@ -251,13 +310,14 @@ class Report(Model):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
-    schema_: Literal["llmtrap.report/1"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["llmtrap.report/2"] = Field(default=SCHEMA, alias="schema")
     tool: Tool
     target: Target
     settings: Settings
     coverage: Coverage
     summary: Summary
     matrices: tuple[Matrix, ...]
+    tensors: tuple[TensorFinding, ...] = Field(default=(), description="findings in tensors that are no matrix")
 
     def to_json_dict(self) -> dict[str, Any]:
         """The document as JSON types, with its real key names."""

@@ -95,7 +95,7 @@ def badness(matrix: Matrix) -> tuple[float, ...]:
     strength = trap.strength if trap is not None else 0.0
     alpha = matrix.alpha
     value = alpha.value if alpha is not None and alpha.reliable and alpha.value is not None else math.inf
-    place = _ORDER[what]
+    place = 0 if matrix.all_zero else _ORDER[what]
     if place > 2 and value < 2:
         place = 2
     return (place, value if place == 2 else -strength, value)
@@ -109,7 +109,7 @@ def worst(matrices: Iterable[Matrix], limit: int | None = None) -> list[Matrix]:
 def is_notable(matrix: Matrix) -> bool:
     """Whether a matrix has something a reader should look at."""
     over = matrix.alpha is not None and matrix.alpha.reliable and matrix.alpha.band == "over"
-    return over or state(matrix) in {"non_finite", "trapped", "unreliable", "edge"}
+    return over or matrix.all_zero or state(matrix) in {"non_finite", "trapped", "unreliable", "edge"}
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ class Tally:
     mean_shifts: int
     with_mean_shift: int
     at_edge: int
+    all_zero: int
     decided: int
     certified: int
     predicted: int
@@ -149,11 +150,12 @@ def tally(matrices: Iterable[Matrix]) -> Tally:
     causes: Counter[CauseKind | None] = Counter()
     methods: Counter[str] = Counter()
     bands: Counter[str] = Counter()
-    traps = shifts = with_shift = edge = 0
+    traps = shifts = with_shift = edge = zero = 0
     for matrix in matrices:
         what = state(matrix)
         states[what] += 1
         edge += is_at_edge(matrix)
+        zero += matrix.all_zero
         if matrix.traps is not None:
             methods[matrix.traps.method] += 1
             if matrix.traps.reliable:
@@ -173,6 +175,7 @@ def tally(matrices: Iterable[Matrix]) -> Tally:
         mean_shifts=shifts,
         with_mean_shift=with_shift,
         at_edge=edge,
+        all_zero=zero,
         decided=methods["certified"] + methods["predicted"] + methods["measured"],
         certified=methods["certified"],
         predicted=methods["predicted"],

@@ -10,7 +10,7 @@ from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shif
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.document import Report
 from llmtrap.report.facts import is_notable
-from llmtrap.report.verdict import MEAN_SHIFTS_ARE_USUAL, NO_PROOF, WHAT_IT_IS, finding, judge
+from llmtrap.report.verdict import MEAN_SHIFTS_ARE_USUAL, NO_PROOF, WHAT_IT_IS, finding, judge, tensor_finding
 from llmtrap.report.wording import duration, number, plural, printable, size
 from llmtrap.report.worst_rows import notable_rows
 from llmtrap.report.write import write_whole
@@ -50,6 +50,16 @@ def to_markdown(report: Report, comparison: Comparison | None = None, limit: int
         more = [f"And {plural(rest, 'matrix')} more in the full report."] if rest else []
         head = ["| matrix | α | traps | × edge | why |", "|---|---|---|---|---|"]
         parts += ["## Worst matrices", "\n".join(head + lines), *more]
+    if report.tensors:
+        lines = [f"- {code(item.tensor)}: {tensor_finding(item)}" for item in report.tensors[:limit]]
+        more = [f"- and {len(report.tensors) - limit:,} more"] if len(report.tensors) > limit else []
+        parts += ["## Broken values beside the matrices", "\n".join(lines + more)]
+    left_out = [item for item in report.coverage.skipped if item.kind in ("unmeasured", "unreadable")]
+    if left_out:
+        left_out.sort(key=lambda item: -item.parameters)
+        lines = [f"- {code(item.tensor)}: {code(item.reason, 300)}" for item in left_out[:limit]]
+        more = [f"- and {len(left_out) - limit:,} more"] if len(left_out) > limit else []
+        parts += ["## Left out", "\n".join(lines + more)]
     if report.coverage.failed:
         failed = report.coverage.failed
         lines = [f"- {code(item.id)}: {code(item.error, 300)}" for item in failed[:limit]]

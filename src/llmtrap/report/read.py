@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from llmtrap.errors import TargetError
 from llmtrap.report.document import SCHEMA, Report
+from llmtrap.report.migrate import migrated
 
 # A report of 10,000 matrices has about 30 MB; far above that it is something else, or an attack on memory.
 LIMIT_BYTES = 512 * 1024 * 1024
@@ -30,7 +31,13 @@ def read_report(path: Path, limit: int = LIMIT_BYTES) -> Report:
     try:
         return Report.model_validate_json(content, strict=True)
     except ValidationError as error:
-        raise _explain(path, content, error) from error
+        older = migrated(content)
+        if older is None:
+            raise _explain(path, content, error) from error
+    try:
+        return Report.model_validate_json(older, strict=True)
+    except ValidationError as error:
+        raise _explain(path, older, error) from error
 
 
 def _content(path: Path, limit: int) -> bytes:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from llmtrap.report.document import AlphaSummary, Coverage, Matrix, Settings, Summary
+from llmtrap.report.document import AlphaSummary, Coverage, Matrix, Remembered, Settings, Summary, TensorFinding
 from llmtrap.report.facts import tally
-from llmtrap.report.verdict import verdict
+from llmtrap.report.verdict import report_level, verdict
 
 # The tracy-widom rule calls an eigenvalue a trap at p <= 1e-6: the false alarms to expect of one matrix without traps.
 FALSE_ALARM_RATE = 1e-6
 
 
 def summarise(
-    matrices: Sequence[Matrix], coverage: Coverage, settings: Settings, seconds: float, peak_rss_bytes: int
+    matrices: Sequence[Matrix],
+    coverage: Coverage,
+    settings: Settings,
+    seconds: float,
+    peak_rss_bytes: int,
+    tensors: Sequence[TensorFinding] = (),
+    remembered: Remembered | None = None,
 ) -> Summary:
     """Count traps, bands and methods, and put the verdict into words.
 
@@ -24,6 +30,8 @@ def summarise(
         settings: the audit's settings; the trap rule decides whether false alarms can be expected by number.
         seconds: how long the audit took.
         peak_rss_bytes: the most memory it held.
+        tensors: findings in tensors that are no matrix.
+        remembered: what came from a journal.
 
     Returns:
         The summary. Traps are counted where the count is reliable, α over the reliable fits only.
@@ -31,7 +39,8 @@ def summarise(
     counts = tally(matrices)
     alphas = [m.alpha.value for m in matrices if m.alpha and m.alpha.reliable and m.alpha.value is not None]
     return Summary(
-        verdict=verdict(counts, coverage),
+        verdict=verdict(counts, coverage, tensors),
+        level=report_level(counts, coverage, tensors),
         matrices=counts.matrices,
         with_traps=counts.trapped,
         traps=counts.traps,
@@ -49,7 +58,9 @@ def summarise(
             under=counts.under,
             unreliable=counts.unreliable_alpha,
         ),
-        non_finite=counts.states["non_finite"],
+        non_finite=counts.states["non_finite"] + sum(not item.all_zero for item in tensors),
+        all_zero=counts.all_zero + sum(item.all_zero for item in tensors),
+        remembered=remembered,
         seconds=seconds,
         peak_rss_bytes=peak_rss_bytes,
     )

@@ -12,14 +12,16 @@ from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words
 from llmtrap.report.document import Report
 from llmtrap.report.facts import is_notable
-from llmtrap.report.verdict import NO_PROOF, Level, Verdict, judge
-from llmtrap.report.wording import duration, number, plural, printable, size
+from llmtrap.report.verdict import NO_PROOF, Level, Verdict, judge, tensor_finding
+from llmtrap.report.wording import duration, name_some, number, plural, printable, size
 from llmtrap.report.worst_rows import Row, notable_rows
 
 _STYLES: dict[Level, str] = {
     "broken": "bold red",
+    "zero": "bold red",
     "traps": "bold red",
     "edge": "bold yellow",
+    "partial": "bold yellow",
     "clear": "bold green",
     "undecided": "bold yellow",
     "nothing": "bold yellow",
@@ -50,7 +52,7 @@ def renderable(
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for label, words in _facts(report, answers, comparison):
+    for label, words in _facts(report, answers, comparison, limit):
         grid.add_row(label, Text(words))
     title = Text(answers.word, style=_STYLES[answers.level])
     title.append("  " + printable(report.target.name, 60), style="bold")
@@ -91,7 +93,7 @@ def _more(report: Report, shown: int) -> str:
     return f"and {plural(rest, 'matrix')} more, in the report" if rest else NO_PROOF
 
 
-def _facts(report: Report, answers: Verdict, comparison: Comparison | None) -> list[tuple[str, str]]:
+def _facts(report: Report, answers: Verdict, comparison: Comparison | None, limit: int) -> list[tuple[str, str]]:
     target, summary = report.target, report.summary
     held = sum(file.bytes for file in target.files)
     facts = [("traps", answers.headline)]
@@ -101,6 +103,9 @@ def _facts(report: Report, answers: Verdict, comparison: Comparison | None) -> l
         median = number(summary.alpha.median)
         facts.append(("α", f"{answers.alpha.removeprefix('α: ')} Median {median}."))
     facts += [("how sure", answers.certainty), ("coverage", answers.coverage)]
+    facts += [(printable(item.tensor, 60), tensor_finding(item)) for item in report.tensors[:limit]]
+    if answers.unmeasured:
+        facts.append(("not measured", name_some(answers.unmeasured)))
     if comparison is not None:
         facts.append(("base", f"{printable(comparison.base.target.name, 60)}. {against_words(comparison)}"))
         facts += [("", f"Mind: {note}.") for note in comparison.notes]
@@ -117,7 +122,7 @@ def plain(report: Report, comparison: Comparison | None = None, limit: int = 10)
     """The report as lines of `key<TAB>text`, for a pipe: nothing is wrapped, cut to a width, or coloured."""
     answers = judge(report)
     lines = [("target", printable(report.target.name)), ("verdict", answers.word)]
-    lines += [(label or "base", words) for label, words in _facts(report, answers, comparison)]
+    lines += [(label or "base", words) for label, words in _facts(report, answers, comparison, limit)]
     text = "".join(f"{label}\t{words}\n" for label, words in lines)
     for row in notable_rows(report.matrices, limit):
         name = printable(row.name, 400)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from llmtrap.report.document import CauseKind, Coverage, Matrix, Report, Trap
+from llmtrap.report.coverage import coverage_words, is_incomplete, is_partial, unmeasured_names
+from llmtrap.report.document import CauseKind, Coverage, Matrix, Report, ReportLevel, TensorFinding, Trap
 from llmtrap.report.facts import Tally, is_at_edge, is_notable, strongest, tally, worst
 from llmtrap.report.wording import fixed, join, number, plural
 
-Level = Literal["broken", "traps", "edge", "clear", "undecided", "nothing"]
+Level = Literal["broken", "zero", "traps", "edge", "partial", "clear", "undecided", "nothing"]
 
 WHAT_IT_IS = (
     "A Correlation Trap is what stays when all entries of a weight matrix are shuffled: an eigenvalue beyond the edge "
@@ -21,8 +23,10 @@ MEAN_SHIFTS_ARE_USUAL = "Healthy networks have mean shifts too, so they are coun
 
 _MEANINGS: dict[Level, str] = {
     "broken": "Such a matrix cannot work, and nothing else can be measured in it.",
+    "zero": "Such a layer adds nothing: it was never trained, or lost its values when it was saved.",
     "traps": "Traps go with overfitting in experiments. They say where to look; alone they prove no harm.",
     "edge": "Whether there is a trap is not certain here: read the doubtful cases one by one.",
+    "partial": "What was measured shows no trap. Of the rest nothing is known, so nothing is called clean.",
     "clear": "This sign of overfitting is absent. That is no proof that the model does not overfit.",
     "undecided": "Audit again with --traps auto, which shuffles what cannot be certified.",
     "nothing": "See below which tensors were skipped or failed, and why.",
@@ -52,7 +56,8 @@ class Verdict:
     """The answers of a report: is there a problem, where, why, and how sure is that.
 
     Attributes:
-        level: what leads: broken values, traps, doubtful cases only, none, nothing decided, nothing audited.
+        level: what leads: broken values, layers of zeros, traps, doubtful cases only, too little measured to call the
+            rest clean, none, nothing decided, nothing audited.
         word: the level in two or three words.
         lead: what was found, as one sentence.
         rest: what must be said beside it; may be empty.
@@ -61,7 +66,8 @@ class Verdict:
         certainty: how the traps were decided, doubtful cases, and how many false alarms to expect.
         alpha: how many matrices are over-trained, well trained and under-trained.
         coverage: how much of the checkpoint was measured.
-        complete: whether everything that was planned was measured and decided.
+        unmeasured: tensors and matrices that could not be measured, the largest first.
+        complete: whether everything that was asked for was measured and decided.
     """
 
     level: Level
@@ -73,6 +79,7 @@ class Verdict:
     certainty: str
     alpha: str
     coverage: str
+    unmeasured: tuple[str, ...]
     complete: bool
 
     @property
@@ -83,27 +90,46 @@ class Verdict:
 
 _WORDS: dict[Level, str] = {
     "broken": "Broken values",
+    "zero": "Layers of zeros",
     "traps": "Traps found",
     "edge": "At the edge",
+    "partial": "Partly measured",
     "clear": "No traps found",
     "undecided": "Not decided",
     "nothing": "Nothing audited",
 }
 
 
-def verdict(counts: Tally, coverage: Coverage) -> str:
+_REPORT_LEVELS: dict[Level, ReportLevel] = {
+    "broken": "broken",
+    "zero": "unusual",
+    "traps": "unusual",
+    "edge": "unusual",
+    "partial": "partly_measured",
+    "clear": "usual",
+    "undecided": "partly_measured",
+    "nothing": "nothing_measured",
+}
+
+
+def verdict(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding] = ()) -> str:
     """The verdict as one short paragraph: traps by cause, doubtful cases, α and what is missing."""
-    parts = [*findings(counts), alpha_words(counts)]
+    parts = [*findings(counts, coverage, tensors), alpha_words(counts)]
     if coverage.failed:
         parts.append(f"{plural(len(coverage.failed), 'matrix')} could not be measured.")
     return " ".join(part for part in parts if part)
 
 
+def report_level(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding] = ()) -> ReportLevel:
+    """The verdict in one word for programs."""
+    return _REPORT_LEVELS[_level(counts, coverage, tensors)]
+
+
 def judge(report: Report) -> Verdict:
     """The whole verdict of a report."""
     counts = tally(report.matrices)
-    level = _level(counts)
-    lead, *rest = findings(counts)
+    level = _level(counts, report.coverage, report.tensors)
+    lead, *rest = findings(counts, report.coverage, report.tensors)
     first = next((m for m in worst(report.matrices, 1) if is_notable(m)), None)
     return Verdict(
         level=level,
@@ -115,32 +141,35 @@ def judge(report: Report) -> Verdict:
         certainty=certainty(counts, report),
         alpha=alpha_words(counts),
         coverage=coverage_words(report.coverage),
-        complete=not report.coverage.failed
+        unmeasured=unmeasured_names(report.coverage),
+        complete=not is_incomplete(report.coverage)
         and report.coverage.audited >= report.coverage.planned
         and not counts.states["undecided"],
     )
 
 
-def _level(counts: Tally) -> Level:
+def _level(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding]) -> Level:
+    if counts.states["non_finite"] or any(not item.all_zero for item in tensors):
+        return "broken"
     if counts.matrices == 0:
         return "nothing"
-    if counts.states["non_finite"]:
-        return "broken"
+    if counts.all_zero or tensors:
+        return "zero"
     if counts.trapped:
         return "traps"
     if counts.states["edge"] or counts.states["unreliable"]:
         return "edge"
-    return "undecided" if counts.decided == 0 else "clear"
+    if counts.decided == 0:
+        return "undecided"
+    return "partial" if is_partial(coverage) else "clear"
 
 
-def findings(counts: Tally) -> list[str]:
-    """What was found, in one to four sentences, the gravest first."""
+def findings(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding] = ()) -> list[str]:
+    """What was found, in a few sentences, the gravest first."""
+    parts = _broken(counts, tensors)
     if counts.matrices == 0:
-        return ["No matrix was measured, so nothing can be said."]
-    parts = []
-    if counts.states["non_finite"]:
-        held = "holds" if counts.states["non_finite"] == 1 else "hold"
-        parts.append(f"{plural(counts.states['non_finite'], 'matrix')} {held} NaN or infinite values.")
+        return [*parts, "No matrix was measured, so nothing can be said."]
+    partial = is_partial(coverage)
     undecided = counts.states["undecided"]
     if counts.trapped:
         parts.append(
@@ -148,7 +177,9 @@ def findings(counts: Tally) -> list[str]:
             f"{'has' if counts.trapped == 1 else 'have'} Correlation Traps{_causes(counts)}."
         )
     elif counts.decided:
-        among = f"the {counts.decided:,} matrices that were decided" if undecided else plural(counts.decided, "matrix")
+        among = plural(counts.decided, "matrix")
+        if undecided or partial:
+            among = f"the {among} that {_was(counts.decided)} {'decided' if undecided else 'measured'}"
         parts.append(f"No Correlation Traps in {among}.")
     elif undecided == 0 and not counts.states["non_finite"]:
         parts.append("Traps were not looked for.")
@@ -159,7 +190,31 @@ def findings(counts: Tally) -> list[str]:
             f"{plural(counts.states['edge'], 'matrix')} {_is(counts.states['edge'])} at the edge: "
             "whether a trap shows depends on the shuffle."
         )
+    if partial:
+        parts.append("Too little was measured to call the rest clean.")
     return parts
+
+
+def _broken(counts: Tally, tensors: Sequence[TensorFinding]) -> list[str]:
+    """NaN, infinities and layers of zeros, in matrices and beside them."""
+    parts = []
+    if bad := counts.states["non_finite"]:
+        parts.append(f"{plural(bad, 'matrix')} {_holds(bad)} NaN or infinite values.")
+    if bad := sum(not item.all_zero for item in tensors):
+        parts.append(f"{plural(bad, 'tensor')} beside the matrices {_holds(bad)} NaN or infinite values.")
+    if counts.all_zero:
+        parts.append(f"{plural(counts.all_zero, 'matrix')} {_holds(counts.all_zero)} zeros alone.")
+    if zero := sum(item.all_zero for item in tensors):
+        parts.append(f"{plural(zero, 'tensor')} beside the matrices {_holds(zero)} zeros alone.")
+    return parts
+
+
+def _holds(count: int) -> str:
+    return "holds" if count == 1 else "hold"
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _causes(counts: Tally) -> str:
@@ -186,16 +241,6 @@ def alpha_words(counts: Tally) -> str:
         f"{counts.under:,} under-trained (above 6)"
     )
     return f"{text}; {plural(counts.unreliable_alpha, 'fit')} unreliable." if counts.unreliable_alpha else f"{text}."
-
-
-def coverage_words(coverage: Coverage) -> str:
-    """How much of what was planned was measured, and what was left out."""
-    text = f"{coverage.audited:,} of {plural(coverage.planned, 'matrix')} measured"
-    if coverage.failed:
-        text += f", {len(coverage.failed):,} failed"
-    if coverage.skipped:
-        text += f"; {plural(len(coverage.skipped), 'tensor')} not audited, each with its reason"
-    return text + "."
 
 
 def certainty(counts: Tally, report: Report) -> str:
@@ -234,6 +279,8 @@ def finding(matrix: Matrix) -> str:
         bad = matrix.non_finite
         first = f"the first at row {bad.row:,}, column {bad.column:,}"
         return f"{bad.nan:,} NaN and {bad.inf:,} infinite entries, {first}."
+    if matrix.all_zero:
+        return "every entry is zero: the layer adds nothing."
     trap = strongest(matrix)
     if matrix.traps is not None and matrix.traps.centred > 0:
         doubt = " (at the edge: not in every shuffle)" if is_at_edge(matrix) else ""
@@ -245,6 +292,14 @@ def finding(matrix: Matrix) -> str:
     if matrix.alpha is not None and matrix.alpha.reliable and matrix.alpha.band == "over":
         return f"α = {fixed(matrix.alpha.value)}, a very heavy tail (over-trained)."
     return "nothing notable."
+
+
+def tensor_finding(finding: TensorFinding) -> str:
+    """What is wrong with a tensor that is no matrix; the sentence goes on from its name."""
+    if finding.all_zero:
+        return "every value is zero."
+    place = "" if not finding.first else f", the first at {list(finding.first)}"
+    return f"{finding.nan:,} NaN and {finding.inf:,} infinite values{place}."
 
 
 def cause_words(trap: Trap, matrix: Matrix) -> str:

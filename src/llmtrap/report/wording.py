@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 _IRREGULAR = {"matrix": "matrices", "entry": "entries", "shuffle": "shuffles"}
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -35,6 +36,12 @@ def _escape(character: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def name_some(names: Sequence[str], limit: int = 5, longest: int = 160) -> str:
+    """The first names of a list, and how many more there are."""
+    shown = ", ".join(printable(name, longest) for name in names[:limit])
+    return f"{shown} and {len(names) - limit:,} more" if len(names) > limit else shown
 
 
 def plural(count: int, noun: str) -> str:

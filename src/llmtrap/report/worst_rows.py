@@ -64,6 +64,8 @@ def why_cell(matrix: Matrix) -> str:
     what = state(matrix)
     if matrix.non_finite is not None:
         return f"{matrix.non_finite.nan:,} NaN, {matrix.non_finite.inf:,} infinite"
+    if matrix.all_zero:
+        return "every entry is zero"
     trap = strongest(matrix)
     parts = []
     if trap is not None:

@@ -58,10 +58,10 @@ def refuse_unread(catalogue: Catalogue, free: Mapping[str, TensorEntry]) -> None
 def leftover(entry: TensorEntry) -> Skipped:
     """Why a tensor that no encoding took is not audited."""
     if entry.dtype in _INTEGERS:
-        return Skipped(printable(entry.name), f"integer buffer ({entry.dtype})")
+        return Skipped.of(entry, f"integer buffer ({entry.dtype})", "buffer")
     if entry.dtype == "C64":
-        return Skipped(printable(entry.name), "complex numbers (C64)")
-    return Skipped(printable(entry.name), f"{entry.dtype} without a weight that it belongs to")
+        return Skipped.of(entry, "complex numbers (C64)", "unreadable")
+    return Skipped.of(entry, f"{entry.dtype} without a weight that it belongs to", "unreadable")
 
 
 def _readable(method: str, format_: object) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from llmtrap.errors import LlmtrapError, TargetError
 from llmtrap.report.command import audit_command
-from llmtrap.report.document import Summary, Target, Tool
+from llmtrap.report.document import Coverage, Summary, Target, Tool
 from llmtrap.report.html.assets import style
 from llmtrap.report.html.page import content_security_policy, environment
 from llmtrap.report.read import LIMIT_BYTES, read_report
@@ -26,6 +26,7 @@ class Entry:
     Attributes:
         target: what was audited.
         summary: its head.
+        coverage: how much was measured.
         answers: its verdict.
         tool: what wrote it.
         seed: the audit's seed.
@@ -36,6 +37,7 @@ class Entry:
 
     target: Target
     summary: Summary
+    coverage: Coverage
     answers: Verdict
     tool: Tool
     seed: int
@@ -108,6 +110,7 @@ def _entry(path: Path, folder: Path) -> Entry:
     return Entry(
         target=report.target,
         summary=report.summary,
+        coverage=report.coverage,
         answers=judge(report),
         tool=report.tool,
         seed=report.settings.seed,

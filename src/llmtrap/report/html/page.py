@@ -16,6 +16,7 @@ from llmtrap.report.against import CHANGED, Comparison, changed_first
 from llmtrap.report.against_words import against_words, alpha_shift_words, shift_words, trap_change_words
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.command import audit_command
+from llmtrap.report.coverage import share_words
 from llmtrap.report.document import Coverage, Matrix, Report
 from llmtrap.report.facts import is_notable, tally, worst
 from llmtrap.report.html import assets
@@ -43,6 +44,8 @@ def environment() -> Environment:
         "number": wording.number,
         "fixed": wording.fixed,
         "size": wording.size,
+        "some": wording.name_some,
+        "share": share_words,
         "duration": wording.duration,
         "plural": wording.plural,
         "shift": alpha_shift_words,
