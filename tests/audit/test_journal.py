@@ -37,7 +37,9 @@ def plan(key: str) -> PlanRecord:
         seed=0, backend="numpy",
     )  # fmt: skip
     skipped = (document.SkippedTensor(tensor="norm", reason="one-dimensional"),)
-    return PlanRecord(key, target, settings, skipped, (("a", "a.weight", "key-a"), ("b", "b.weight", "key-b")))
+    return PlanRecord(
+        key, target, settings, skipped, (("a", "a.weight", "key-a", 6, 24), ("b", "b.weight", "key-b", 6, 24))
+    )
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_a_tensor_in_a_second_shard_is_left_aside_where_the_index_says_which_cou
     catalogue = read_catalogue(LocalSource(tmp_path))
     assert catalogue.tensors["a.weight"].span.file == "1.safetensors"
     reason = "a second copy; the index places the tensor in 1.safetensors"
-    assert catalogue.skipped == (Skipped("a.weight (in 2.safetensors)", reason),)
+    assert catalogue.skipped == (Skipped("a.weight (in 2.safetensors)", reason, "file_not_read", bytes=24),)
 
 
 def test_a_missing_shard_is_named_with_what_to_do(tmp_path: Path) -> None:
