@@ -1,14 +1,23 @@
-"""Fixtures every folder may use: the checkpoints of real trained weights, as paths, and a browser."""
+"""Fixtures every folder may use: plain surroundings, the checkpoints of real trained weights, and a browser."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.browser import chromium, open_file  # noqa: F401 - fixtures, defined once: one browser a process
 from tests.support.real_weights import RECIPES, checkpoint
+from tests.support.surroundings import CALLERS, hear_signals, plain_surroundings
 from tests.support.wheels import OfflineError
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that the caller's terminal, shell or CI service has set changes what a test sees."""
+    hear_signals()
+    with plain_surroundings(tmp_path_factory.mktemp("home")):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,7 +32,7 @@ def _real(name: str) -> Path:
     try:
         return checkpoint(name)
     except OfflineError as error:
-        if os.environ.get("CI", "").lower() in ("1", "true"):
+        if CALLERS.get("CI", "").lower() in ("1", "true"):
             raise
         return pytest.skip(f"real weights: {error}")
 

@@ -1,14 +1,14 @@
 """A tiny language model, trained on English prose, for the studies of the gate that need a real fine-tune.
 
-The text is the documentation that comes with Python itself (`pydoc_data.topics`), read as bytes.
+The text is Python's own reference, of one release and kept here (`text/`), read as bytes.
 """
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from pydoc_data.topics import topics
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -17,6 +17,7 @@ from transformers.utils import logging
 CONTEXT = 32
 BATCH = 8
 VOCABULARY = 128
+TEXT = Path(__file__).parent / "text" / "python_topics.txt.xz"
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class Texts:
 
 def texts(small: int = 6_000) -> Texts:
     """Cut the prose into the three."""
-    whole = "\n".join(topics[name] for name in sorted(topics))
-    codes = torch.tensor([min(byte, VOCABULARY - 1) for byte in whole.encode()], dtype=torch.long)
+    codes = torch.tensor([min(byte, VOCABULARY - 1) for byte in lzma.decompress(TEXT.read_bytes())], dtype=torch.long)
     held_out, rest = codes[:40_000], codes[40_000:]
     return Texts(base=rest[small:], small=rest[:small], held_out=held_out)
 

@@ -40,6 +40,28 @@ def test_an_audit_in_a_pipe(small: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "llmtrap-reports/small/report.json").read_text())["coverage"]["audited"] == 4
 
 
+def test_forced_colours_in_a_pipe_change_no_line(small: Path, report: Path, tmp_path: Path) -> None:
+    """A CI service that sets FORCE_COLOR gets the same lines: none wrapped, no bar, no table in place of plain rows."""
+    commands = (
+        ("audit", small, "--workers", "1", "--journal", tmp_path / "j", "--json", "r.json", "--traps", "certify"),
+        ("report", report),
+        ("gate", "--report", report),
+        ("inspect", small),
+        ("doctor",),
+    )
+    for command in commands:
+        words = [*map(str, command), *(("--fresh",) if command[0] == "audit" else ())]
+        plain, forced = (run(*words, cwd=tmp_path, env=env) for env in ({}, {"FORCE_COLOR": "1"}))
+        assert forced.returncode == plain.returncode
+        seen = [re.sub(r"\x1b\[[\d;]*m", "", shown) for shown in (forced.stdout, forced.stderr)]
+        assert [timeless(text) for text in seen] == [timeless(text) for text in (plain.stdout, plain.stderr)]
+
+
+def timeless(shown: str) -> str:
+    """Without what differs from run to run."""
+    return re.sub(r"[\d.]+ (ms|s|[kMG]?B(/s)?|GB of memory)\b", "#", shown)
+
+
 def test_quiet_says_nothing(invoke: Any, small: Path) -> None:
     done = invoke("audit", small, "--quiet", "--workers", "1", "--json", "r.json")
 

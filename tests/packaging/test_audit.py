@@ -6,6 +6,7 @@ pip-audit itself needs the network; here a script stands in its place and answer
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,10 @@ UNKNOWN = {"name": "torch", "skip_reason": "Dependency not found on PyPI and cou
 
 def audit(folder: Path, output: str, error: str = "") -> tuple[int, str]:
     """Run it with a pip-audit that answers this."""
+    (folder / "answer.py").write_text(f"import sys\nsys.stdout.write({output!r})\nsys.stderr.write({error!r})\n")
     fake = folder / "pip-audit"
-    fake.write_text(f"#!{sys.executable}\nimport sys\nsys.stdout.write({output!r})\nsys.stderr.write({error!r})\n")
+    # The first line of a script cannot name a path with a space in it
+    fake.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(folder / 'answer.py'))}\n")
     fake.chmod(0o755)
     done = subprocess.run([sys.executable, AUDIT, fake, "dev.txt"], capture_output=True, text=True, check=False)
     assert done.stderr == ""

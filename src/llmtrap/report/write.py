@@ -29,6 +29,8 @@ def write_whole(path: Path, content: bytes) -> None:
             path.write_bytes(content)
             return
         place = path.resolve()
+        if place.is_symlink():  # from Python 3.13 on nothing is raised for links that go in a circle
+            raise RuntimeError
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_name(f".{place.name[:50]}.{secrets.token_hex(4)}.part")
         with part.open("xb") as file:
@@ -37,10 +39,12 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(place)
     except (OSError, RuntimeError) as error:  # RuntimeError: links that go in a circle
+        raise _explain(error, path) from error
+    finally:
+        # Also when interrupted; once renamed it is not there
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink()
-        raise _explain(error, path) from error
 
 
 def _explain(error: OSError | RuntimeError, path: Path) -> OutputError:
