@@ -8,6 +8,7 @@ from typing import Any
 
 from llmtrap.checkpoint.config import flag, read_config
 from llmtrap.checkpoint.containers import ContentsReader
+from llmtrap.checkpoint.containers.gguf.model import check_split, model_config
 from llmtrap.checkpoint.layout import Layout, find_layout
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.parallel import is_parallel, join_parallel
@@ -50,6 +51,9 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
             _add(entry, layout, tensors, skipped)
     _check_index(layout, tensors, config)
     metadata = {shard.name: of_file.metadata for shard, of_file in zip(layout.shards, contents, strict=True)}
+    if any("general.architecture" in of_file for of_file in metadata.values()):
+        check_split(metadata)
+        config = config or model_config(next(iter(metadata.values())), tensors)
     return Catalogue(source.identity, tensors, layout.shards, config, tuple(skipped), metadata=metadata)
 
 

@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 
 from llmtrap.checkpoint.containers.base import FIRST_READ, MAX_TENSORS, Container, OpenFile
+from llmtrap.checkpoint.containers.gguf import Gguf
 from llmtrap.checkpoint.containers.pytorch import PyTorch
 from llmtrap.checkpoint.containers.safetensors import Safetensors
 from llmtrap.checkpoint.sources.base import ByteRange, FileEntry, Source
@@ -14,7 +15,7 @@ from llmtrap.errors import CheckpointError, UnsupportedError
 
 __all__ = ["CONTAINERS", "MAX_TENSORS", "Container", "ContentsReader", "OpenFile", "read_contents"]
 
-CONTAINERS: tuple[Container, ...] = (Safetensors(), PyTorch())
+CONTAINERS: tuple[Container, ...] = (Safetensors(), PyTorch(), Gguf())
 
 MAX_METADATA = 16 << 20
 """Characters of metadata kept of one checkpoint; a file whose own would be more counts as having none."""

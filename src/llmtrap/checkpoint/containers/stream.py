@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 from llmtrap.checkpoint.containers.base import DAMAGED, OpenFile
 from llmtrap.errors import CheckpointError
 
+_COUNT = struct.Struct("<Q")
 _FIRST_PIECE = 1 << 16
 _LARGEST_PIECE = 1 << 20
 
@@ -74,6 +77,22 @@ class ByteStream:
             return
         self._next = self.position + count
         self._piece, self._at = b"", 0
+
+    def skip_counted(self, count: int) -> None:
+        """Pass over so many runs of bytes, each after eight bytes that say how long it is."""
+        while count:
+            piece, at = self._piece, self._at
+            last = len(piece) - 8
+            while count and at <= last:
+                (length,) = _COUNT.unpack_from(piece, at)
+                if length > last - at:
+                    break
+                at += 8 + length
+                count -= 1
+            self._at = at
+            if count:
+                self.skip(_COUNT.unpack(self.read(8))[0])
+                count -= 1
 
     def _require(self, count: int) -> None:
         if count < 0 or count > self.left:
