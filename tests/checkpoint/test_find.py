@@ -36,14 +36,14 @@ def test_every_tensor_is_a_matrix_or_skipped_with_its_reason(save: Save) -> None
     assert checkpoint.family == "generic"
     named = [(matrix.id, matrix.layer, matrix.role, matrix.expert, matrix.shape) for matrix in checkpoint.matrices]
     assert sorted(named) == [
+        ("net.4.conv", 4, "conv", None, (2, 75)),
         ("net.4.experts.up.0", 4, "up", 0, (3, 4)),
         ("net.4.experts.up.1", 4, "up", 1, (3, 4)),
         ("net.4.linear", 4, "linear", None, (3, 4)),
+        ("net.4.mixer", 4, "mixer", None, (2, 15)),
         ("row", None, "row", None, (1, 9)),
     ]
     assert {item.tensor: item.reason for item in checkpoint.skipped} == {
-        "net.4.conv.weight": "4-dimensional (a convolution kernel or the like)",
-        "net.4.mixer.weight": "three-dimensional, and no stack of experts (a convolution kernel or the like)",
         "net.4.norm.weight": "one-dimensional (a bias, a norm or another vector)",
         "net.4.scale": "scalar",
         "net.4.empty": "empty tensor",

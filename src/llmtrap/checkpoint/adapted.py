@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -182,11 +183,12 @@ def _with_update(matrix: WeightMatrix, pair: LoraPair) -> WeightMatrix:
 
 
 def _replaced(matrix: WeightMatrix, entry: TensorEntry) -> WeightMatrix:
-    if entry.shape != matrix.stored.shape or entry.dtype not in DTYPES:
+    fits = entry.shape in (matrix.stored.shape, matrix.stored.parts[0].shape)
+    if not fits or entry.size != math.prod(matrix.stored.shape) or entry.dtype not in DTYPES:
         problem = f"{entry.dtype} {list(entry.shape)} instead of {list(matrix.stored.shape)}"
         raise CheckpointError(problem, tensor=printable(entry.name), remedy=_OTHER_BASE)
     part = _placed(entry)
-    stored = PlainTensor(matrix.stored.name, matrix.stored.module, entry.dtype, entry.shape, (part,))
+    stored = PlainTensor(matrix.stored.name, matrix.stored.module, entry.dtype, matrix.stored.shape, (part,))
     return replace(matrix, stored=stored)
 
 

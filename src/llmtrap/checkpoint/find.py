@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +14,9 @@ from llmtrap.checkpoint.families import Family, Matcher, choose_family
 from llmtrap.checkpoint.families.table import Rule
 from llmtrap.checkpoint.matrices import Stripes, WeightMatrix
 from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.shapes import arrange, holds_weights, widest_side
 from llmtrap.checkpoint.splits import split_stripes
-from llmtrap.checkpoint.tensors import Catalogue, SkipKind, Skipped
+from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
 from llmtrap.errors import CheckpointError
 
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])\d{1,9}(?![0-9])")
@@ -50,15 +51,18 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
     """
     taken, free = claim_all(catalogue)
     refuse_unread(catalogue, free)
+    arranged = arrange(taken, catalogue.config)
     family = choose_family(catalogue.config, [(item.module, item.encoding) for item in taken if len(item.shape) > 1])
     matcher = Matcher(family)
     matrices: dict[str, WeightMatrix] = {}
-    skipped = [leftover(entry) for entry in free.values()]
-    for stored in taken:
+    skipped = [*arranged.left_out, *_left_over(free, widest_side(taken))]
+    for stored in arranged.weights:
         rule, values = matcher.find(stored.module, stored.encoding) or (_GENERIC_RULE, {})
-        if left_out := _no_matrix(stored, rule):
-            skipped += [Skipped.of(part, *left_out) for part in stored.parts]
+        if rule.skip:
+            skipped += [Skipped.of(part, rule.skip, "one_dimensional") for part in stored.parts]
             continue
+        if len(stored.shape) == 3 and "{expert}" not in rule.id:
+            rule = replace(rule, id="", split=None)
         named = list(_name(stored, rule, values, family, catalogue.config, split_fused=split_fused))
         _check_count(len(matrices) + len(named), stored)
         if any(matrix.id in matrices for matrix in named):
@@ -84,26 +88,13 @@ def _check_count(count: int, stored: StoredTensor) -> None:
 _GENERIC_RULE = Rule(pattern=re.compile(".*"), id="")
 
 
-def _no_matrix(stored: StoredTensor, rule: Rule) -> tuple[str, SkipKind] | None:
-    """Why this tensor holds no weight matrix, and what it counts as; or None."""
-    dimensions = len(stored.shape)
-    if 0 in stored.shape:
-        return "empty tensor", "unmeasured"
-    if rule.skip:
-        return rule.skip, "one_dimensional"
-    if dimensions == 0:
-        return "scalar", "one_dimensional"
-    if dimensions == 1:
-        return "one-dimensional (a bias, a norm or another vector)", "one_dimensional"
-    if stored.name.endswith("bias"):
-        return "a stack of biases", "one_dimensional"
-    if stored.name.endswith(("_scale", "_scale_inv", "_zero_point")):
-        return "scales, and no quantised weight that they belong to", "unmeasured"
-    if dimensions == 3 and not rule.stack:
-        return "three-dimensional, and no stack of experts (a convolution kernel or the like)", "unmeasured"
-    if dimensions > 3:
-        return f"{dimensions}-dimensional (a convolution kernel or the like)", "unmeasured"
-    return None
+def _left_over(free: Mapping[str, TensorEntry], widest: int) -> Iterator[Skipped]:
+    """What no encoding took: integers that must be weights are told from buffers."""
+    for entry in free.values():
+        if holds_weights(entry, widest):
+            yield Skipped.of(entry, f"weights in {entry.dtype}, and nothing says how they are to be read", "unmeasured")
+        else:
+            yield leftover(entry)
 
 
 def _name(

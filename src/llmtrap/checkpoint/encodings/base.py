@@ -67,6 +67,11 @@ class StoredTensor(ABC):
         """What `decode` returns: float64 where the file holds float64, else float32."""
         return np.dtype(np.float32)
 
+    def reshaped(self, shape: tuple[int, ...]) -> StoredTensor | None:
+        """The same entries, last dimension fastest, in another shape; None where this storage has no such view."""
+        del shape
+        return None
+
     def packed(self, source: Source, index: int | None, start: int, stop: int) -> Packed | None:
         """Rows [start, stop) as they are stored, undecoded, with what their codes stand for; or None.
 

@@ -57,6 +57,11 @@ class ChunkedTensor(PlainTensor):
         """Every range that is read for the rows."""
         return tuple(span for piece in self._pieces(index, start, stop) for span, _ in self._reads(piece))
 
+    def reshaped(self, shape: tuple[int, ...]) -> StoredTensor | None:
+        """None: the entries do not follow one another."""
+        del shape
+        return None
+
     def shared_spans(self, index: int | None) -> tuple[ByteRange, ...]:
         """Transposed chunks that are read whole."""
         pieces = self._pieces(index, 0, self.rows)

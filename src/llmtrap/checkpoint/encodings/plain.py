@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,10 @@ class PlainTensor(StoredTensor):
         with source.open(span) as data:
             widen(data, self.encoding, out)
         return out
+
+    def reshaped(self, shape: tuple[int, ...]) -> StoredTensor | None:
+        """Numbers that follow one another have every shape of as many."""
+        return replace(self, shape=shape)
 
     def packed(self, source: Source, index: int | None, start: int, stop: int) -> Packed | None:
         """The codes of the rows, for formats of at most 16 bits."""
