@@ -50,11 +50,12 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
         for entry in of_file.tensors:
             _add(entry, layout, tensors, skipped)
     _check_index(layout, tensors, config)
+    shared = _take_out_shared(tensors, skipped)
     metadata = {shard.name: of_file.metadata for shard, of_file in zip(layout.shards, contents, strict=True)}
     if any("general.architecture" in of_file for of_file in metadata.values()):
         check_split(metadata)
         config = config or model_config(next(iter(metadata.values())), tensors)
-    return Catalogue(source.identity, tensors, layout.shards, config, tuple(skipped), metadata=metadata)
+    return Catalogue(source.identity, tensors, layout.shards, config, tuple(skipped), None, metadata, shared)
 
 
 def _add(entry: TensorEntry, layout: Layout, tensors: dict[str, TensorEntry], skipped: list[Skipped]) -> None:
@@ -85,3 +86,21 @@ def _check_index(layout: Layout, tensors: Mapping[str, TensorEntry], config: dic
         if name not in tensors and not name.endswith(_BUFFERS) and not (tied and name.endswith(_HEADS)):
             problem = "the index places this tensor here, and no shard has it"
             raise CheckpointError(problem, file=file, tensor=printable(name), remedy=CONTRADICTION)
+
+
+def _take_out_shared(tensors: dict[str, TensorEntry], skipped: list[Skipped]) -> dict[str, tuple[str, ...]]:
+    """Keep one of the names under which the same bytes are the same tensor, a head's last; returns the others by it."""
+    names: dict[tuple[object, ...], list[str]] = {}
+    for name, entry in tensors.items():
+        if entry.size:
+            names.setdefault((entry.dtype, entry.shape, entry.span, entry.chunks), []).append(name)
+    shared: dict[str, tuple[str, ...]] = {}
+    for same in names.values():
+        kept, *others = sorted(same, key=lambda name: name.endswith(_HEADS))
+        for name in others:
+            del tensors[name]
+            reason = f"the same weights as {printable(kept)}, stored once"
+            skipped.append(Skipped(printable(name), reason, "buffer"))
+        if others:
+            shared[kept] = tuple(others)
+    return shared

@@ -71,6 +71,7 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
             # Two tensors of one module name (X and X.weight): the tensor's own name is always unique.
             unique = matrix if matrix.id not in matrices else replace(matrix, id=_free_id(matrix, matrices))
             matrices[unique.id] = unique
+    _share(matrices, catalogue.shared, matcher)
     _tie(matrices, catalogue.config, family)
     order = {name: position for position, name in enumerate(map(printable, catalogue.tensors))}
     skipped.sort(key=lambda item: order[item.tensor])
@@ -165,9 +166,21 @@ def _free_id(matrix: WeightMatrix, taken: dict[str, WeightMatrix]) -> str:
     return id_
 
 
+def _share(matrices: dict[str, WeightMatrix], shared: Mapping[str, tuple[str, ...]], matcher: Matcher) -> None:
+    """Give matrices that are stored once under several names the ids of the other names as well."""
+    for id_, matrix in matrices.items():
+        for name in shared.get(matrix.tensor, ()):
+            module = name.removesuffix(".weight")
+            found = matcher.find(module, matrix.encoding)
+            alias = found[0].id.format_map(found[1]) if found and matrix.expert is None else printable(module)
+            matrices[id_] = replace(matrices[id_], aliases=(*matrices[id_].aliases, alias))
+
+
 def _tie(matrices: dict[str, WeightMatrix], config: dict[str, Any], family: Family) -> None:
     """Give the embedding the unembedding's name too, where both are the same weights and only one is stored."""
     tied = flag(config, "tie_word_embeddings")
+    if any("unembedding" in matrix.aliases for matrix in matrices.values()):
+        return
     if "embedding" not in matrices or "unembedding" in matrices or not (family.tied if tied is None else tied):
         return
     listed = config.get("architectures")

@@ -35,7 +35,7 @@ class PyTorch(Container):
 
     def recognises(self, head: bytes) -> bool:
         """Whether this is a zip archive or the old format's magic number."""
-        return head.startswith((archive.MAGIC, legacy.MAGIC))
+        return head.startswith(archive.MAGIC) or legacy.MAGIC.match(head) is not None
 
     def read(self, file: OpenFile) -> FileContents:
         """List the state dict's tensors; a large pickle is parsed while no other is."""
@@ -43,7 +43,7 @@ class PyTorch(Container):
         if not self.recognises(head):
             raise _other(file.head, file)
         with file.turn:
-            saved, places = (read_legacy if head.startswith(legacy.MAGIC) else _read_archive)(file)
+            saved, places = (_read_archive if head.startswith(archive.MAGIC) else read_legacy)(file)
             state, skipped = find_state(saved, file.name)
         entries: list[TensorEntry] = []
         left_out: list[Skipped] = list(skipped)

@@ -28,7 +28,10 @@ _READERS = 16  # local headers of a remote file, fetched at once
 
 @dataclass(frozen=True)
 class Member:
-    """One entry: where its header begins and its data lie, in bytes from the file's start."""
+    """One entry: where its header begins and its data lie, in bytes from the file's start.
+
+    `size` is that of the data in the file; `stored` says that they are there as they are, uncompressed.
+    """
 
     name: str
     header: int
@@ -122,7 +125,7 @@ def _parse_directory(file: OpenFile, data: bytes, count: int) -> list[Member]:
         if flags & 0x41:
             raise UnsupportedError("the archive is encrypted", file=file.name, remedy="Decrypt it first")
         size, packed, header = _widened(extra, size, packed, header, file)
-        members.append(Member(name.decode("utf-8", "replace"), header, size, method == 0 and packed == size))
+        members.append(Member(name.decode("utf-8", "replace"), header, packed, method == 0 and packed == size))
     return members
 
 

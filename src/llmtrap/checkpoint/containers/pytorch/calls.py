@@ -104,8 +104,8 @@ class StateDictCalls:
         if kind == "UntypedStorage":
             return None
         if not _STORAGE.fullmatch(str(name)) or kind not in STORAGES:
-            problem = f"numbers kept as {printable(str(name), 120)}, which llmtrap does not read"
-            raise UnsupportedError(problem, file=self._file, remedy=_SAVE)
+            quantised = "tensors quantised by PyTorch, " if kind.startswith("Q") else ""
+            raise self._kind(f"{quantised}numbers kept as {printable(str(name), 120)}")
         return STORAGES[kind]
 
     def _container(self, kind: str, arguments: tuple[Any, ...]) -> Any:

@@ -6,6 +6,7 @@ in which their numbers follow: eight bytes that count the elements, then the ele
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from llmtrap.checkpoint.containers.base import DAMAGED, OpenFile
@@ -17,7 +18,7 @@ from llmtrap.checkpoint.containers.stream import ByteStream
 from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.errors import CheckpointError, UnsupportedError
 
-MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+MAGIC = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL)
 _VERSION = 1001
 
 

@@ -53,7 +53,8 @@ def place(name: str, tensor: Tensor, places: dict[str, StoragePlace], file: str)
     if _follow_one_another(lengths):
         return TensorEntry(name, tensor.dtype, tensor.shape, span)
     if _overlap(lengths):
-        return Skipped(printable(name), "a view whose elements share memory (expanded), so no tensor of its own")
+        problem = "a view whose elements share memory (expanded), so no tensor of its own"
+        return Skipped(printable(name), problem, "buffer")
     nothing = (0,) * len(tensor.shape)
     chunk = Chunk(nothing, tensor.shape, tensor.strides, span)
     return TensorEntry(name, tensor.dtype, tensor.shape, span, (chunk,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,18 +10,22 @@ from typing import Any
 from llmtrap.checkpoint.containers.base import MAX_TENSORS
 from llmtrap.checkpoint.containers.pytorch.values import Tensor
 from llmtrap.checkpoint.names import MAX_NAME, printable
-from llmtrap.checkpoint.tensors import Skipped
+from llmtrap.checkpoint.tensors import SkipKind, Skipped
 from llmtrap.errors import CheckpointError, TargetError
 
 MAX_DEPTH = 50
 _MAX_NODES = 2_000_000
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params")
-_BESIDE = (
-    (re.compile(r".*(optim|adam|sgd|master_?param|fp32_from|exp_avg).*", re.IGNORECASE), "state of an optimizer"),
-    (re.compile(r"(.*_)?(ema|swa)(_.*)?|.*averag.*", re.IGNORECASE), "a moving average of the weights"),
-    (re.compile(r".*(sched|scaler|rng|random|callback|loops?$|amp$|trainer|hyper|args$|config).*", re.IGNORECASE),
-     "state of a training run"),
-)  # fmt: skip
+_BESIDE: tuple[tuple[str, str, SkipKind], ...] = (
+    (r".*(optim|adam|sgd|master_?param|fp32_from|exp_avg).*", "state of an optimizer", "buffer"),
+    (r"(.*_)?(ema|swa)(_.*)?|.*averag.*", "a moving average of the weights", "file_not_read"),
+    (
+        r".*(sched|scaler|rng|random|callback|loops?$|amp$|trainer|hyper|args$|config).*",
+        "state of a training run",
+        "buffer",
+    ),
+)
+"""Patterns of a trainer's keys, what lies under them, and what that counts as in the report."""
 
 
 def find_state(saved: Any, file: str) -> tuple[dict[str, Tensor], tuple[Skipped, ...]]:
@@ -47,7 +52,7 @@ def find_state(saved: Any, file: str) -> tuple[dict[str, Tensor], tuple[Skipped,
     if wrapped:
         chosen = max(wrapped, key=lambda key: _entries(wrapped[key]))
         skipped = [
-            _beside(key, found, file, f"not part of the state dict {printable(chosen)!r}")
+            _beside(key, found, file, (f"not part of the state dict {printable(chosen)!r}", "unmeasured"))
             for key, found in tensors.items()
             if key != chosen
         ]
@@ -61,24 +66,21 @@ def find_state(saved: Any, file: str) -> tuple[dict[str, Tensor], tuple[Skipped,
     return kept, tuple(_beside(key, tensors[key], file, reason) for key, reason in reasons.items())
 
 
-def _beside(key: str, found: dict[str, Tensor], file: str, otherwise: str) -> Skipped:
-    reason = _no_weights(key) or otherwise
+def _beside(key: str, found: dict[str, Tensor], file: str, otherwise: tuple[str, SkipKind]) -> Skipped:
+    reason, kind = _no_weights(key) or otherwise
     count = f"{len(found)} tensors" if len(found) > 1 else "1 tensor"
-    return Skipped(f"{printable(key)} (in {printable(file)})", f"{reason}: {count}")
+    parameters = 0 if kind == "file_not_read" else _entries(found)
+    return Skipped(f"{printable(key)} (in {printable(file)})", f"{reason}: {count}", kind, parameters)
 
 
-def _no_weights(key: str) -> str | None:
-    return next((reason for pattern, reason in _BESIDE if pattern.fullmatch(key)), None)
+def _no_weights(key: str) -> tuple[str, SkipKind] | None:
+    """What lies under a key that is not the model's, and what it counts as."""
+    matching = ((what, kind) for pattern, what, kind in _BESIDE if re.fullmatch(pattern, key, re.IGNORECASE))
+    return next(matching, None)
 
 
 def _entries(found: dict[str, Tensor]) -> int:
-    total = 0
-    for tensor in found.values():
-        size = 1
-        for length in tensor.shape:
-            size *= length
-        total += size
-    return total
+    return sum(math.prod(tensor.shape) for tensor in found.values())
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:
