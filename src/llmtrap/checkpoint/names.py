@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sys
 
+from llmtrap.printable import printable as _printable
+
 MAX_NAME = 1000
 """Characters that a tensor's or a shard's name may have; no real one has 300."""
 
@@ -13,14 +15,8 @@ _SHOWN = 300
 
 
 def printable(name: str, limit: int = _SHOWN) -> str:
-    """The name with control, format and unassigned characters escaped, cut where it is absurdly long.
-
-    A terminal escape sequence or a right-to-left override in a tensor's name must not reach a screen or a report.
-    """
-    shown = name[:limit]
-    if not shown.isprintable():
-        shown = "".join(character if character.isprintable() else _escaped(character) for character in shown)
-    return shown if len(name) <= limit else f"{shown}… ({len(name)} characters)"
+    """The name as `llmtrap.printable` shows it, cut where it is absurdly long."""
+    return _printable(name, limit)
 
 
 def encodable(name: str) -> bool:
@@ -44,7 +40,3 @@ def natural_key(name: str) -> tuple[str, str]:
 def _with_length(found: re.Match[str]) -> str:
     digits = found[0].lstrip("0")
     return f"\0{chr(min(len(digits), sys.maxunicode))}{digits}"
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -16,6 +14,7 @@ from llmtrap.cli.inspect import inspect_command
 from llmtrap.cli.merge import merge_command
 from llmtrap.cli.report import report_command
 from llmtrap.cli.schema import schema_command
+from llmtrap.cli.streams import install
 from llmtrap.cli.verify import verify_command
 from llmtrap.version import __version__
 
@@ -57,8 +56,5 @@ app.command("doctor")(doctor_command)
 
 def main() -> None:
     """Run the command line."""
-    for stream in (sys.stdout, sys.stderr):
-        # Where a terminal or a log has no α, a mark in its place is better than no report.
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    install()
     app()

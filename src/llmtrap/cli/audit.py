@@ -7,16 +7,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import typer
-
 from llmtrap.audit import AuditRun, AuditSettings, Finished, Journal, Part, RunOptions, default_folder, journal_for
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.cli import options as o
-from llmtrap.cli.console import EXIT_IN_PART, guarded, messages, output
+from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, messages, output
 from llmtrap.cli.demo import demo_target
 from llmtrap.cli.introduction import introduction
 from llmtrap.cli.progress import AuditProgress
 from llmtrap.errors import UsageError
+from llmtrap.printable import printable
 from llmtrap.report.coverage import is_incomplete
 from llmtrap.report.document import Report
 from llmtrap.report.html import write_html
@@ -55,7 +54,7 @@ def audit_command(
 
     Without --json, --html or --markdown all three are written to llmtrap-reports/NAME/.
     """
-    with guarded(verbose=verbose, on_interrupt=_carry_on()):
+    with guarded(verbose=verbose, on_interrupt=_carry_on()) as outcome:
         settings = AuditSettings(
             traps=traps.value,
             trap_rule=trap_rule.value,
@@ -85,11 +84,11 @@ def audit_command(
         if verbose:
             progress.where_the_time_went()
         if finished.report is None:
-            _part_done(progress, share, kept)
+            outcome.code = EXIT_IN_PART if progress.failed else EXIT_DONE
+            _part_done(share, kept)
         else:
+            outcome.code = EXIT_DONE if is_whole(finished.report) else EXIT_IN_PART
             write_faces(finished.report, json, html, markdown, quiet=quiet)
-            if not is_whole(finished.report):
-                raise typer.Exit(EXIT_IN_PART)
 
 
 def _where(target: str | None, *, demo: bool, quiet: bool) -> str:
@@ -117,13 +116,11 @@ def _follow(run: AuditRun, progress: AuditProgress) -> Finished:
     raise RuntimeError("the run ended without a result")
 
 
-def _part_done(progress: AuditProgress, share: Part, kept: Journal) -> None:
+def _part_done(share: Part, kept: Journal) -> None:
     messages().print(
         f"part {share.number} of {share.of} is measured; when all are: llmtrap merge {shlex.quote(str(kept.path))} …",
         soft_wrap=True,
     )
-    if progress.failed:
-        raise typer.Exit(EXIT_IN_PART)
 
 
 def write_faces(report: Report, json: Path | None, html: Path | None, markdown: Path | None, *, quiet: bool) -> None:
@@ -143,7 +140,7 @@ def write_faces(report: Report, json: Path | None, html: Path | None, markdown: 
         written.append(markdown)
     if not quiet:
         show(report, output())
-        messages().print("written: " + ", ".join(str(path) for path in written), soft_wrap=True)
+        messages().print("written: " + ", ".join(printable(str(path)) for path in written), soft_wrap=True)
 
 
 def is_whole(report: Report) -> bool:

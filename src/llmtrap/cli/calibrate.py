@@ -13,6 +13,7 @@ from rich.text import Text
 
 from llmtrap.calibrate import CalibrationReport, CalibrationSettings, RunEvent, calibrate
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, output
+from llmtrap.printable import printable
 
 TaskName = Literal["mnist", "digits", "modular-addition"]
 PresetName = Literal["quick", "full", "paper"]
@@ -48,7 +49,9 @@ def calibrate_command(
 ) -> None:
     """Train the grokking tasks, follow them through their three phases, and check the thresholds."""
     console = output(quiet=quiet)
-    with guarded(verbose=verbose, on_interrupt="Stopped. The same command carries on where each run stands."):
+    with guarded(
+        verbose=verbose, on_interrupt="Stopped. The same command carries on where each run stands."
+    ) as outcome:
         settings = CalibrationSettings(
             out=out or Path(),
             task=task,
@@ -63,11 +66,13 @@ def calibrate_command(
             train=not report_only,
         )
         settings = settings.placed(out)
-        console.print(f"Task {settings.resolved_task()}, preset {preset}, into {settings.out}", soft_wrap=True)
+        console.print(
+            f"Task {settings.resolved_task()}, preset {preset}, into {printable(str(settings.out))}", soft_wrap=True
+        )
         with _Board(console) as board:
             report = calibrate(settings, board.hear)
+        outcome.code = EXIT_IN_PART if report.failed else EXIT_DONE
         show(report, settings.out, console)
-        raise typer.Exit(EXIT_IN_PART if report.failed else EXIT_DONE)
 
 
 class _Board:
@@ -82,10 +87,10 @@ class _Board:
     def __enter__(self) -> _Board:
         if self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[accuracies]}"),
+                TextColumn("{task.fields[accuracies]}", markup=False),
                 TimeElapsedColumn(),
                 console=self._console,
             )
@@ -121,5 +126,5 @@ def show(report: CalibrationReport, folder: Path, console: Console) -> None:
     for sentence in report.conclusions:
         console.print(f"- {sentence}")
     for failed in report.failed:
-        console.print(f"Failed: {failed.name}: {failed.error}")
-    console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
+        console.print(f"Failed: {printable(failed.name)}: {printable(failed.error)}")
+    console.print(f"Report: {printable(str(folder / 'report.html'))}", soft_wrap=True)

@@ -9,13 +9,16 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal, TextIO, TypedDict
 
 import typer
 from rich.console import Console
 
+from llmtrap.cli.machine import machine_fault
+from llmtrap.cli.streams import StandardOutputError, is_broken, silence
 from llmtrap.errors import LlmtrapError
-from llmtrap.report.wording import printable
+from llmtrap.printable import printable
 
 EXIT_DONE = 0
 EXIT_COULD_NOT = 2
@@ -35,6 +38,13 @@ class _Output(Console):
         raise BrokenPipeError
 
 
+class _Messages(Console):
+    """Standard error: what cannot be said is left unsaid, since the exit code still counts."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 def output(*, quiet: bool = False) -> Console:
     """Standard output. Names are never read as markup or emoji, since they come from files."""
     return _Output(markup=False, emoji=False, highlight=False, quiet=quiet, **_form(sys.stdout))
@@ -42,7 +52,7 @@ def output(*, quiet: bool = False) -> Console:
 
 def messages() -> Console:
     """Standard error, for progress and messages."""
-    return Console(stderr=True, markup=False, emoji=False, highlight=False, **_form(sys.stderr))
+    return _Messages(stderr=True, markup=False, emoji=False, highlight=False, **_form(sys.stderr))
 
 
 class _Form(TypedDict, total=False):
@@ -57,39 +67,60 @@ def _form(stream: TextIO) -> _Form:
     return {"force_terminal": False, "color_system": "standard"} if os.environ.get("FORCE_COLOR") else {}
 
 
+@dataclass
+class Outcome:
+    """How a command ends: its code is decided before anything is shown, so that a reader who leaves changes nothing."""
+
+    code: int = EXIT_DONE
+
+
 @contextmanager
-def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterator[None]:
+def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterator[Outcome]:
     """Turn what went wrong into one message and the right exit code; a traceback only with `--verbose`.
 
     Args:
         verbose: print the traceback too.
         on_interrupt: what to say after Ctrl-C.
     """
+    outcome = Outcome()
     try:
         with _terminable():
-            yield
+            try:
+                yield outcome
+            except typer.Exit as end:
+                outcome.code = end.exit_code
+            sys.stdout.flush()
     except LlmtrapError as error:
-        if verbose:
-            traceback.print_exc()
+        _trace(verbose=verbose)
         _say(f"llmtrap: {error.message}")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt as stop:
         _say(on_interrupt or "llmtrap: interrupted")
         raise typer.Exit(EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED) from None
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing more can be said, nor needs to be.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(EXIT_DONE) from None
-    except typer.Exit:
-        raise
+    except (BrokenPipeError, StandardOutputError) as error:
+        silence(sys.stdout)
+        if not is_broken(error):
+            _say(f"llmtrap: standard output cannot be written ({error.strerror}). Send it to another place")
+            outcome.code = outcome.code or EXIT_COULD_NOT
+        # The reader of our output went away (`| head`): nothing more can be said, and what was decided holds.
+        raise typer.Exit(outcome.code) from None
     except Exception as error:
-        if verbose:
-            traceback.print_exc()
-        _say(
-            f"llmtrap: {type(error).__name__}: {error}. This is a fault in llmtrap: "
-            "please report it with the output of the same command and --verbose"
-        )
+        _trace(verbose=verbose)
+        _say(f"llmtrap: {machine_fault(error) or _own_fault(error)}")
         raise typer.Exit(EXIT_COULD_NOT) from None
+    raise typer.Exit(outcome.code)
+
+
+def _own_fault(error: Exception) -> str:
+    return (
+        f"{type(error).__name__}: {error}. This is a fault in llmtrap: "
+        "please report it with the output of the same command and --verbose"
+    )
+
+
+def _trace(*, verbose: bool) -> None:
+    if verbose:
+        _say(traceback.format_exc())
 
 
 @contextmanager
@@ -114,4 +145,5 @@ def _terminable() -> Iterator[None]:
 
 
 def _say(message: str) -> None:
-    messages().print("\n".join(printable(line) for line in message.splitlines()), soft_wrap=True)
+    # Lines are ours; a line separator within a name is not one of them.
+    messages().print("\n".join(printable(line) for line in message.split("\n")), soft_wrap=True)

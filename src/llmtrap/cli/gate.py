@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from llmtrap.audit import RunOptions, default_folder
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, messages, output
+from llmtrap.cli.streams import write_commands
 from llmtrap.errors import UsageError
 from llmtrap.gate.measuring import GateOptions
 from llmtrap.gate.outputs import OUTPUTS
@@ -68,7 +69,7 @@ def gate_command(
 
     Exit codes: 0 passed, 1 the policy is violated, 2 could not audit, 3 too little could be judged.
     """
-    with guarded(verbose=verbose):
+    with guarded(verbose=verbose) as outcome:
         if init:
             messages().print(f"written: {write_template(Path())}", soft_wrap=True)
             return
@@ -83,10 +84,10 @@ def gate_command(
                 revision=revision, base_revision=baseline_revision, observe=watcher.observe,
             )  # fmt: skip
             gated = gate(target, baseline, loaded, chosen)
-        _write(gated, wanted, quiet=quiet)
         code = gated.judgement.exit_code
         # Only a verdict can be waived: what could not be judged stays an error.
-        raise typer.Exit(0 if exit_zero and code == 1 else code)
+        outcome.code = 0 if exit_zero and code == 1 else code
+        _write(gated, wanted, quiet=quiet)
 
 
 def _wanted(text: str) -> tuple[str, Path]:
@@ -105,7 +106,7 @@ def _write(gated: Gated, wanted: list[tuple[str, Path]], *, quiet: bool) -> None
         width = max(40, output().width) if output().is_terminal else None
         typer.echo(to_text(gated.judgement, width=width), nl=False)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        typer.echo(to_annotations(gated.judgement), nl=False)
+        write_commands(to_annotations(gated.judgement))
         if place := os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(place).open("ab") as file:
                 file.write(to_summary(gated.judgement).encode("utf-8", "backslashreplace"))
@@ -119,7 +120,7 @@ class _Watcher:
         self._quiet = quiet
         self._spoken: dict[str, float] = {}
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             console=self._console, transient=True, disable=quiet or not self._console.is_terminal,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}

@@ -10,7 +10,7 @@ import typer
 from llmtrap.audit import merge_journals
 from llmtrap.cli import options as o
 from llmtrap.cli.audit import is_whole, write_faces
-from llmtrap.cli.console import EXIT_IN_PART, guarded
+from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded
 
 
 def merge_command(
@@ -22,8 +22,7 @@ def merge_command(
     verbose: o.Verbose = False,
 ) -> None:
     """Join the parts of an audit (audit --part I/N) into its one report."""
-    with guarded(verbose=verbose):
+    with guarded(verbose=verbose) as outcome:
         report = merge_journals(journals)
+        outcome.code = EXIT_DONE if is_whole(report) else EXIT_IN_PART
         write_faces(report, json, html, markdown, quiet=quiet)
-        if not is_whole(report):
-            raise typer.Exit(EXIT_IN_PART)

@@ -39,7 +39,7 @@ class AuditProgress:
             yield self
             return
         with Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -62,7 +62,7 @@ class AuditProgress:
                 self.stages.update(event.stages)
             else:
                 self.failed += 1
-                self._line(f"failed: {printable(event.task.matrix.id, 60)}: {event.error}")
+                self._line(f"failed: {printable(event.task.matrix.id, 60)}: {printable(event.error)}")
             self._advance(event.task.matrix.id)
 
     def _start(self, event: Started) -> None:

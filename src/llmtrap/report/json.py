@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from llmtrap.printable import break_commands_in_json
 from llmtrap.report.document import Report
 from llmtrap.report.write import write_whole
 
@@ -12,14 +13,14 @@ from llmtrap.report.write import write_whole
 def to_json(report: Report) -> str:
     """The document as ASCII JSON text: the head indented, then one line a matrix.
 
-    ASCII, so that no name in a checkpoint can steer the terminal that shows the file.
+    ASCII, so that no name in a checkpoint can steer the terminal that shows the file, nor a CI runner.
     """
     document = report.to_json_dict()
     matrices = document.pop("matrices")
     head = json.dumps(document, indent=2, allow_nan=False)
     lines = ",\n".join("    " + json.dumps(matrix, allow_nan=False, separators=(", ", ": ")) for matrix in matrices)
     body = f"[\n{lines}\n  ]" if matrices else "[]"
-    return f'{head[: -len(chr(10) + "}")]},\n  "matrices": {body}\n}}\n'
+    return break_commands_in_json(f'{head[: -len(chr(10) + "}")]},\n  "matrices": {body}\n}}\n')
 
 
 def write_json(report: Report, path: Path) -> None:

@@ -1,41 +1,14 @@
-"""Numbers and names as people read them, the same in every face; untrusted names made harmless to show."""
+"""Numbers and words as people read them, the same in every face."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
+from llmtrap.printable import printable
+
+__all__ = ["duration", "fixed", "join", "name_some", "nouns", "number", "plural", "printable", "size"]
+
 _IRREGULAR = {"matrix": "matrices", "entry": "entries", "shuffle": "shuffles"}
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-
-
-def printable(name: str, limit: int | None = None) -> str:
-    r"""A name from a file, fit to be shown: what is invisible or steers a terminal is spelled out.
-
-    Control characters (ANSI escapes among them), direction marks, zero-width characters, line separators and lone
-    surrogates become `\x1b`-like escapes. A backslash stays as it is: this is for reading, not for parsing back.
-
-    Args:
-        name: the name as the file has it.
-        limit: the most characters to return; the middle of a longer name is replaced by an ellipsis.
-    """
-    if not name.isascii() or not name.isprintable():
-        name = "".join(_escape(character) if _is_hidden(character) else character for character in name)
-    if limit is None or len(name) <= limit:
-        return name
-    head = (limit - 1) // 2
-    return name[:head] + "…" + name[len(name) - (limit - 1 - head) :]
-
-
-def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in _HIDDEN
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def name_some(names: Sequence[str], limit: int = 5, longest: int = 160) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from llmtrap.gate.document import Judgement
 from llmtrap.gate.outputs.words import facts, sentence
+from llmtrap.printable import break_commands
 from llmtrap.report.wording import number, plural, printable
 
 LIMIT = 50
@@ -23,8 +24,7 @@ def to_text(judgement: Judgement, limit: int = LIMIT, width: int | None = None) 
         width: columns of the terminal that shows it; None leaves each finding and fact on one line, for `grep`.
     """
     text = "\n".join(wrapped for line in _lines(judgement, limit) for wrapped in _wrapped(*line, width))
-    # The runner of GitHub Actions takes `##[…]` anywhere in a line for a command.
-    return text.replace("##[", "## [") + "\n"
+    return break_commands(text) + "\n"
 
 
 def _lines(judgement: Judgement, limit: int) -> Iterator[tuple[str, int]]:
