@@ -9,7 +9,7 @@ from typing import Any
 
 from llmtrap.checkpoint.config import flag
 from llmtrap.checkpoint.encodings import StoredTensor, claim_all
-from llmtrap.checkpoint.encodings.quantised import leftover, refuse_unread
+from llmtrap.checkpoint.encodings.quantised import leftover, refuse_stated, refuse_unread
 from llmtrap.checkpoint.families import Family, Matcher, choose_family
 from llmtrap.checkpoint.families.table import Rule
 from llmtrap.checkpoint.matrices import Stripes, WeightMatrix
@@ -49,6 +49,7 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
         CheckpointError: an encoding's tensors contradict one another, or there are more than MAX_MATRICES.
         UnsupportedError: a quantisation that is not read.
     """
+    refuse_stated(catalogue)
     taken, free = claim_all(catalogue)
     refuse_unread(catalogue, free)
     arranged = arrange(taken, catalogue.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmtrap.checkpoint.encodings.base import Encoding, StoredTensor
 from llmtrap.checkpoint.encodings.chunked import Chunked
+from llmtrap.checkpoint.encodings.fp4 import Fp4
 from llmtrap.checkpoint.encodings.fp8_block import Fp8Block
 from llmtrap.checkpoint.encodings.gguf import GgufBlocks
 from llmtrap.checkpoint.encodings.mxfp4 import Mxfp4
@@ -12,7 +13,7 @@ from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
 
 __all__ = ["ENCODINGS", "Encoding", "StoredTensor", "claim_all"]
 
-ENCODINGS: tuple[Encoding, ...] = (Mxfp4(), Fp8Block(), GgufBlocks(), Plain())
+ENCODINGS: tuple[Encoding, ...] = (Mxfp4(), Fp4(), Fp8Block(), GgufBlocks(), Plain())
 _CHUNKED = Chunked()  # the others read rows as they lie, so they are shown no tensor that does not lie so
 
 

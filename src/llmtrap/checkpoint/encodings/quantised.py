@@ -5,31 +5,98 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llmtrap.checkpoint.config import section
+from llmtrap.checkpoint.encodings.siblings import Modules, unknown_scale
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
 from llmtrap.errors import UnsupportedError
 
-READ = ("mxfp4", "fp8", "fbgemm_fp8")
-"""Quantisation methods, as config.json names them, whose weights the encodings read."""
+READ = (
+    "awq", "auto-round", "bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit", "compressed-tensors", "fbgemm_fp8",
+    "fp8", "gptq", "hqq", "metal", "modelopt", "modelopt_fp4", "mxfp4", "mxfp8", "quanto", "torchao",
+)  # fmt: skip
+"""Quantisation methods, as config.json names them, whose weights the encodings read: the tensors then decide."""
 
-_READ_FORMATS = ("dense", "float-quantized", "naive-quantized")
-_MARKS = (
-    (("qweight", "qzeros"), "GPTQ or AWQ"),
-    (("weight_packed", "weight_global_scale"), "compressed-tensors"),
-    (("absmax", "quant_map", "nested_absmax", "SCB"), "bitsandbytes"),
-    (("weight_scale_2",), "NVFP4 (ModelOpt)"),
-    (("weight_format", "weight_zero_point"), "an integer quantisation"),
-)
+_CODE_BOOKS = "its code books are decoded by CUDA kernels alone"
+_PERMUTED = "its words are permuted for one kind of GPU kernel"
+_REFUSED: dict[str, tuple[str, str]] = {
+    "aqlm": ("AQLM", _CODE_BOOKS),
+    "awq_marlin": ("AWQ for Marlin", _PERMUTED),
+    "bitblas": ("BitBLAS", _PERMUTED),
+    "bitnet": ("BitNet", "weights of three values say nothing about α or traps"),
+    "eetq": ("EETQ", _PERMUTED),
+    "exl2": ("EXL2", "its rows are permuted and of mixed width, and its project has ended"),
+    "exl3": ("EXL3", "its trellis is stored rotated and decoded by CUDA kernels alone"),
+    "fouroversix": ("Four Over Six", "its NVFP4 scales are laid out for GPU kernels"),
+    "fp_quant": ("FP-Quant", "its weights are stored rotated (Hadamard)"),
+    "gptq_marlin": ("GPTQ for Marlin", _PERMUTED),
+    "gptq_marlin_24": ("GPTQ for Marlin, 2:4 sparse", _PERMUTED),
+    "higgs": ("HIGGS", "its weights are stored rotated (Hadamard), on code books"),
+    "marlin": ("Marlin", _PERMUTED),
+    "nvfp4": ("transformers' own NVFP4", "its scales are swizzled into tiles for GPU kernels"),
+    "qqq": ("QQQ", _PERMUTED),
+    "quark": ("AMD Quark", "its packings differ by exporter and version"),
+    "quip": ("QuIP#", "its weights are stored rotated (Hadamard), on code books"),
+    "sinq": ("SINQ", "its second scale, over the columns, changes α"),
+    "spqr": ("SpQR", "its outliers lie in a sparse matrix that GPU kernels add"),
+    "vptq": ("VPTQ", _CODE_BOOKS),
+}
+"""Methods that are known and not read: how they are called, and why."""
+
+_MARKS: dict[tuple[str, ...], str] = {
+    ("trellis", "suh", "svh"): "exl3",
+    ("q_weight", "q_scale_max", "q_invperm"): "exl2",
+    ("codebooks",): "aqlm",
+    ("centroids", "res_centroids"): "vptq",
+    ("dense_weights", "row_offsets", "col_vals"): "spqr",
+    ("B_24", "B_meta"): "gptq_marlin_24",
+    ("Qidxs", "SU", "SV"): "quip",
+    ("forward_hadamard_matrix", "backward_hadamard_matrix"): "fp_quant",
+    ("tables2",): "higgs",
+}
+"""Last parts of tensor names that only one unread method has."""
+
+_LEFT: dict[tuple[str, ...], str] = {
+    ("qweight", "qzeros"): "GPTQ or AWQ in a packing of another kind",
+    ("weight_packed",): "a packing of compressed-tensors",
+    ("absmax", "quant_map", "nested_absmax", "SCB"): "bitsandbytes, incomplete",
+    ("W_q",): "HQQ, incomplete",
+    ("_weight_qdata",): "torchao, of another kind or without its metadata",
+    ("_data", "_shift"): "optimum-quanto, incomplete",
+    ("bitmask", "compressed"): "2:4 sparse weights of compressed-tensors",
+}
+"""Last parts of names that an encoding takes where it can: what it left is in a form that it does not read."""
+
 _INTEGERS = ("BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64")
 _UNREAD_FLOATS = ("F4", "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
-_REMEDY = (
-    "llmtrap reads F64, F32, F16, BF16, FP8 (plain, per tensor, per row or in blocks) and MXFP4 as GPT-OSS stores it: "
-    "audit the checkpoint before it was quantised, or save a dequantised copy"
-)
+_REMEDY = "Audit the checkpoint before it was quantised, or save a dequantised copy (BF16)"
+_FEW = 64  # integers that cannot be a weight matrix
+
+
+def refuse_stated(catalogue: Catalogue) -> None:
+    """Stop where the configuration or a tensor's name tells of a quantisation that is not read.
+
+    Raises:
+        UnsupportedError: the quantisation, by its name, and why.
+    """
+    for name, entry in catalogue.tensors.items():
+        last = name.rpartition(".")[2]
+        method = next((method for marks, method in _MARKS.items() if last in marks), None)
+        if method is not None:
+            raise _refused(method, entry.span.file, name)
+    for key in ("quantization_config", "compression_config"):
+        settings = section(catalogue.config, key)
+        stated = settings.get("quant_method")
+        if isinstance(stated, str) and stated not in READ:
+            raise _refused(stated, "config.json")
+        sparsity = settings.get("sparsity_config")
+        form = sparsity.get("format") if isinstance(sparsity, dict) else None
+        if isinstance(form, str) and form != "dense":
+            problem = f"sparse weights of compressed-tensors ({printable(form)}): only the dense form is read"
+            raise UnsupportedError(problem, file="config.json", remedy=_REMEDY)
 
 
 def refuse_unread(catalogue: Catalogue, free: Mapping[str, TensorEntry]) -> None:
-    """Stop where the weights are quantised in a way that would be misread or left out.
+    """Stop where weights are left that would be misread or left out.
 
     Args:
         catalogue: the whole checkpoint.
@@ -38,21 +105,21 @@ def refuse_unread(catalogue: Catalogue, free: Mapping[str, TensorEntry]) -> None
     Raises:
         UnsupportedError: the quantisation, by its name.
     """
-    for name, entry in catalogue.tensors.items():
-        last = name.rsplit(".", 1)[-1]
-        for suffixes, method in _MARKS:
-            if last in suffixes:
-                raise _unread(method, entry)
+    modules: Modules | None = None
     for name, entry in free.items():
-        packed = name.endswith((".weight", "_packed")) and entry.dtype in _INTEGERS and len(entry.shape) >= 2
-        if packed or entry.dtype in _UNREAD_FLOATS:
-            raise _unread(f"weights packed as {entry.dtype}", entry)
-    for key in ("quantization_config", "compression_config"):
-        settings = section(catalogue.config, key)
-        stated = settings.get("quant_method")
-        if isinstance(stated, str) and stated not in READ and not _readable(stated, settings.get("format")):
-            problem = f"the quantisation {printable(stated)!r} is not one that llmtrap reads"
-            raise UnsupportedError(problem, file="config.json", remedy=_REMEDY)
+        last = name.rpartition(".")[2]
+        kind = next((kind for marks, kind in _LEFT.items() if last in marks), None)
+        matrix = len(entry.shape) >= 2 and 0 not in entry.shape
+        if kind is None and (entry.dtype in _UNREAD_FLOATS or (entry.dtype in _INTEGERS and matrix and last == "weight")):
+            kind = f"weights packed as {entry.dtype}"
+        if kind is not None:
+            problem = f"{kind}: a quantisation that llmtrap does not read"
+            raise UnsupportedError(problem, file=entry.span.file, tensor=printable(name), remedy=_REMEDY)
+        if entry.dtype in ("I8", "U8") and matrix and entry.size >= _FEW:
+            modules = modules or Modules(catalogue.tensors.values())
+            scale = modules.like_scales(entry, entry.shape, any_name=True)
+            if scale is not None:
+                raise unknown_scale(entry, scale)
 
 
 def leftover(entry: TensorEntry) -> Skipped:
@@ -64,10 +131,11 @@ def leftover(entry: TensorEntry) -> Skipped:
     return Skipped.of(entry, f"{entry.dtype} without a weight that it belongs to", "unreadable")
 
 
-def _readable(method: str, format_: object) -> bool:
-    return method == "compressed-tensors" and format_ in _READ_FORMATS
-
-
-def _unread(method: str, entry: TensorEntry) -> UnsupportedError:
-    problem = f"{method}: a quantisation that llmtrap does not read"
-    return UnsupportedError(problem, file=entry.span.file, tensor=printable(entry.name), remedy=_REMEDY)
+def _refused(method: str, file: str, tensor: str | None = None) -> UnsupportedError:
+    known = _REFUSED.get(method.lower())
+    problem = (
+        f"the quantisation {printable(method)!r} is not one that llmtrap reads"
+        if known is None
+        else f"{known[0]} is not read: {known[1]}"
+    )
+    return UnsupportedError(problem, file=file, tensor=None if tensor is None else printable(tensor), remedy=_REMEDY)
