@@ -10,7 +10,7 @@ import torch
 
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.checkpoint.families import load_families
-from llmtrap.errors import UnsupportedError
+from llmtrap.errors import CheckpointError, UnsupportedError
 
 Save = Callable[..., Checkpoint]
 
@@ -108,39 +108,78 @@ def test_an_embedding_beside_its_own_unembedding_is_not_tied(save: Save) -> None
     assert not any(matrix.aliases for matrix in save(tensors, config={"tie_word_embeddings": True}).matrices)
 
 
+BYTES = torch.ones(8, 8, dtype=torch.uint8)
+WORDS = torch.ones(2, 2, dtype=torch.int32)
+SIGNED = torch.ones(8, 8, dtype=torch.int8)
+
+
+def stated(method: str, **settings: object) -> dict[str, Any]:
+    return {"quantization_config": {"quant_method": method, **settings}}
+
+
 @pytest.mark.parametrize(
     ("tensors", "config", "named"),
     [
-        ({"l.0.q.qweight": torch.ones(2, 2, dtype=torch.int32)}, {}, "GPTQ or AWQ"),
-        ({"l.0.q.weight_packed": torch.ones(2, 2, dtype=torch.int32)}, {}, "compressed-tensors"),
-        (
-            {"l.0.q.weight": torch.ones(8, 1, dtype=torch.uint8), "l.0.q.weight.absmax": torch.ones(2)},
-            {},
-            "bitsandbytes",
+        ({"l.0.q.qweight": WORDS}, {}, "GPTQ or AWQ in a packing"),
+        ({"l.0.q.weight": BYTES, "l.0.q.weight.absmax": torch.ones(2)}, {}, "bitsandbytes, incomplete"),
+        ({"l.0.q.weight": SIGNED}, {}, "weights packed as I8"),
+        ({"l.0.q.weight": torch.ones(8, 8, dtype=torch.int32)}, {}, "weights packed as I32"),
+        ({"l.0.q.W_q": BYTES, "l.0.q.scale": torch.ones(8, 1), "l.0.q.zero": torch.ones(8, 1)}, {}, "HQQ, incomplete"),
+        ({"l.0.q._weight_qdata": SIGNED, "l.0.q._weight_scale": torch.ones(8, 1)}, {}, "torchao, of another kind"),
+        ({"l.0.q.weight._data._data": BYTES}, stated("quanto"), "without their _scale"),
+        ({"l.0.q.trellis": torch.ones(2, 2, 64, dtype=torch.int16)}, {}, "EXL3 is not read: its trellis is stored"),
+        ({"l.0.q.q_weight": WORDS}, {}, "EXL2"),
+        ({"l.0.q.codes": SIGNED, "l.0.q.codebooks": torch.ones(1, 256, 1, 8)}, {}, "AQLM"),
+        ({"l.0.q.centroids": torch.ones(2, 8)}, {}, "VPTQ"),
+        ({"l.0.q.dense_weights": WORDS}, {}, "SpQR"),
+        ({"l.0.q.Qidxs": WORDS}, {}, r"QuIP#"),
+        ({"l.0.q.bitmask": BYTES}, {}, "2:4 sparse"),
+        ({"l.0.q.codes": SIGNED, "l.0.q.multiplier": torch.ones(8, 1)}, {}, "multiplier .* fits the scales"),
+        *(
+            ({"l.0.q.weight": torch.ones(2, 2)}, stated(method), name)
+            for method, name in [
+                ("aqlm", "AQLM"), ("vptq", "VPTQ"), ("higgs", "HIGGS"), ("spqr", "SpQR"), ("exl3", "EXL3"),
+                ("marlin", "Marlin"), ("gptq_marlin_24", "Marlin"), ("eetq", "EETQ"), ("bitnet", "BitNet"),
+                ("fp_quant", "FP-Quant"), ("nvfp4", "swizzled"), ("quark", "Quark"), ("other", "'other' is not one"),
+            ]
         ),
-        ({"l.0.q.weight": torch.ones(8, 8, dtype=torch.int8), "l.0.q.SCB": torch.ones(8)}, {}, "bitsandbytes"),
-        ({"l.0.q.weight": torch.ones(8, 8, dtype=torch.int8)}, {}, "weights packed as I8"),
-        ({"l.0.q.weight": torch.ones(8, 8, dtype=torch.uint8), "l.0.q.weight_scale_2": torch.ones(1)}, {}, "NVFP4"),
-        ({"l.0.q.weight": torch.ones(2, 2)}, {"quantization_config": {"quant_method": "quip"}}, "'quip'"),
         (
             {"l.0.q.weight": torch.ones(2, 2)},
-            {"text_config": {"quantization_config": {"quant_method": "hqq"}}},
-            "'hqq'",
+            {"text_config": stated("bitblas")},
+            "BitBLAS",
         ),
         (
             {"l.0.q.weight": torch.ones(2, 2)},
-            {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}},
-            "'compressed-tensors'",
+            stated("compressed-tensors", sparsity_config={"format": "sparse-24-bitmask"}),
+            "sparse-24-bitmask",
         ),
     ],
-)
+)  # fmt: skip
 def test_a_quantisation_that_is_not_read_is_named_with_what_is(
     save: Save, tensors: dict[str, torch.Tensor], config: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(UnsupportedError, match=named) as caught:
+    with pytest.raises((UnsupportedError, CheckpointError), match=named) as caught:
         save(tensors, config=config)
-    assert "MXFP4" in str(caught.value.remedy)
+    assert caught.value.remedy
     assert caught.value.file in ("model.safetensors", "config.json")
+
+
+@pytest.mark.parametrize("name", ["descale", "weight_factors", "weight.amplitude"])
+@pytest.mark.parametrize("shape", [(), (1,), (64,), (64, 1), (1, 32), (2, 1), (64, 2)])
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
+def test_codes_are_not_measured_beside_a_tensor_that_must_be_their_scale(
+    save: Save, name: str, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    with pytest.raises(UnsupportedError, match=r"fits the scales|packed as I8") as caught:
+        save({"l.0.q.weight": torch.ones(64, 32).to(dtype), f"l.0.q.{name}": torch.ones(shape)})
+    assert caught.value.tensor == "l.0.q.weight"
+
+
+def test_what_lies_beside_fp8_weights_for_other_reasons_is_no_scale(save: Save) -> None:
+    names = ("bias", "input_scale", "k_scale", "input_global_scale", "pre_quant_scale")
+    beside = {f"l.0.q.{name}": torch.ones(64 if name == "bias" else 1) for name in names}
+    checkpoint = save({"l.0.q.weight": torch.ones(64, 32).to(torch.float8_e4m3fn), **beside})
+    assert [matrix.encoding for matrix in checkpoint.matrices] == ["F8_E4M3"]
 
 
 @pytest.mark.parametrize(

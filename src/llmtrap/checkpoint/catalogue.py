@@ -12,6 +12,8 @@ from llmtrap.checkpoint.containers.gguf.model import check_split, model_config
 from llmtrap.checkpoint.layout import Layout, find_layout
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.parallel import is_parallel, join_parallel
+from llmtrap.checkpoint.quantisation import with_quantisation
+from llmtrap.checkpoint.small_values import read_small_values
 from llmtrap.checkpoint.sources.base import Source
 from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
 from llmtrap.checkpoint.weight_index import CONTRADICTION
@@ -39,7 +41,7 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
         TargetError: no weights at all.
     """
     layout = find_layout(source, folder)
-    config = read_config(source, f"{folder}config.json")
+    config = with_quantisation(source, read_config(source, f"{folder}config.json"), folder)
     with ThreadPoolExecutor(min(_READERS, len(layout.shards))) as readers:
         contents = list(readers.map(ContentsReader(source).read, layout.shards))
     parts = [join_parallel(contents)] if is_parallel([shard.name for shard in layout.shards]) else contents
@@ -55,7 +57,8 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
     if any("general.architecture" in of_file for of_file in metadata.values()):
         check_split(metadata)
         config = config or model_config(next(iter(metadata.values())), tensors)
-    return Catalogue(source.identity, tensors, layout.shards, config, tuple(skipped), None, metadata, shared)
+    values = read_small_values(source, tensors.values())
+    return Catalogue(source.identity, tensors, layout.shards, config, tuple(skipped), None, metadata, shared, values)
 
 
 def _add(entry: TensorEntry, layout: Layout, tensors: dict[str, TensorEntry], skipped: list[Skipped]) -> None:

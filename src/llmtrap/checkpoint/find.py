@@ -51,7 +51,7 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
     """
     refuse_stated(catalogue)
     taken, free = claim_all(catalogue)
-    refuse_unread(catalogue, free)
+    refuse_unread(catalogue, taken, free)
     arranged = arrange(taken, catalogue.config)
     family = choose_family(catalogue.config, [(item.module, item.encoding) for item in taken if len(item.shape) > 1])
     matcher = Matcher(family)

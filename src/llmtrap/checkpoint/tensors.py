@@ -103,7 +103,8 @@ class Catalogue:
     `tensors` are in file order within natural order of their files; `files` are the files that hold them, `config` is
     the parsed config.json, or what the files' metadata say in its place (empty where there is neither); `metadata` is
     each file's own, by the file's name; `skipped` holds files that were recognised and left out; `base` is what an
-    adapter was put on; `shared` gives the other names of tensors that are stored once under several.
+    adapter was put on; `shared` gives the other names of tensors that are stored once under several; `small_values`
+    are the bytes of tensors that describe others, by their names.
     """
 
     identity: SourceIdentity
@@ -114,3 +115,4 @@ class Catalogue:
     base: SourceIdentity | None = None
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    small_values: dict[str, bytes] = field(default_factory=dict)

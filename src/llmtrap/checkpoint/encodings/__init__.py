@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from llmtrap.checkpoint.encodings.awq import Awq
 from llmtrap.checkpoint.encodings.base import Encoding, StoredTensor
+from llmtrap.checkpoint.encodings.bitsandbytes import BitsAndBytes
 from llmtrap.checkpoint.encodings.chunked import Chunked
+from llmtrap.checkpoint.encodings.compressed import CompressedIntegers
 from llmtrap.checkpoint.encodings.fp4 import Fp4
 from llmtrap.checkpoint.encodings.fp8_block import Fp8Block
 from llmtrap.checkpoint.encodings.gguf import GgufBlocks
+from llmtrap.checkpoint.encodings.gptq import Gptq
+from llmtrap.checkpoint.encodings.hqq import Hqq
+from llmtrap.checkpoint.encodings.int8 import Int8
+from llmtrap.checkpoint.encodings.mlx import Mlx
 from llmtrap.checkpoint.encodings.mxfp4 import Mxfp4
 from llmtrap.checkpoint.encodings.plain import Plain
+from llmtrap.checkpoint.encodings.quanto import Quanto
+from llmtrap.checkpoint.encodings.torchao import TorchAo
 from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
 
 __all__ = ["ENCODINGS", "Encoding", "StoredTensor", "claim_all"]
 
-ENCODINGS: tuple[Encoding, ...] = (Mxfp4(), Fp4(), Fp8Block(), GgufBlocks(), Plain())
+ENCODINGS: tuple[Encoding, ...] = (
+    Mxfp4(),
+    BitsAndBytes(),
+    TorchAo(),
+    Quanto(),
+    Hqq(),
+    Mlx(),
+    CompressedIntegers(),
+    Gptq(),
+    Awq(),
+    Fp4(),
+    Int8(),
+    Fp8Block(),
+    GgufBlocks(),
+    Plain(),
+)
 _CHUNKED = Chunked()  # the others read rows as they lie, so they are shown no tensor that does not lie so
 
 

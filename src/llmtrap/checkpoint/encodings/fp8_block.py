@@ -26,9 +26,10 @@ _WEIGHTS = ("F8_E4M3", "F8_E5M2")
 
 @dataclass(frozen=True)
 class Fp8Tensor(CodedTensor):
-    """A matrix or a stack in FP8 with the grid of its scales."""
+    """A matrix or a stack of FP8 numbers of one `kind`, with the grid of its scales."""
 
     grid: Grid
+    kind: str
 
     def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
         """The bytes of the rows, then those of the scales that cover them."""
@@ -39,7 +40,7 @@ class Fp8Tensor(CodedTensor):
         """The FP8 codes, and the scales, which are few, as numbers."""
         of_weight, _ = self.spans(index, start, stop)
         scales = self.grid.tiles(self.grid.numbers(source, index, start, stop), start)
-        return pack(source.read(of_weight), self.parts[0].dtype, stop - start, (scales,))
+        return pack(source.read(of_weight), self.kind, stop - start, (scales,))
 
 
 class Fp8Block(Encoding):
@@ -73,9 +74,9 @@ class Fp8Block(Encoding):
             del free[weight.name], free[scale.name]
             module = weight.name.removesuffix(".weight")
             described = grid.described(*weight.shape[-2:])
-            found.append(
-                Fp8Tensor(weight.name, module, f"{weight.dtype} {described}", weight.shape, (weight, scale), grid)
-            )
+            parts = (weight, scale)
+            encoding = f"{weight.dtype} {described}"
+            found.append(Fp8Tensor(weight.name, module, encoding, weight.shape, parts, grid, weight.dtype))
         return found
 
 

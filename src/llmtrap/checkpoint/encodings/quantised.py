@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from llmtrap.checkpoint.config import section
+from llmtrap.checkpoint.encodings.base import StoredTensor
 from llmtrap.checkpoint.encodings.siblings import Modules, unknown_scale
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
@@ -12,7 +13,7 @@ from llmtrap.errors import UnsupportedError
 
 READ = (
     "awq", "auto-round", "bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit", "compressed-tensors", "fbgemm_fp8",
-    "fp8", "gptq", "hqq", "metal", "modelopt", "modelopt_fp4", "mxfp4", "mxfp8", "quanto", "torchao",
+    "fp8", "gptq", "hqq", "metal", "mlx", "modelopt", "modelopt_fp4", "mxfp4", "mxfp8", "quanto", "torchao",
 )  # fmt: skip
 """Quantisation methods, as config.json names them, whose weights the encodings read: the tensors then decide."""
 
@@ -42,27 +43,32 @@ _REFUSED: dict[str, tuple[str, str]] = {
 }
 """Methods that are known and not read: how they are called, and why."""
 
-_MARKS: dict[tuple[str, ...], str] = {
-    ("trellis", "suh", "svh"): "exl3",
-    ("q_weight", "q_scale_max", "q_invperm"): "exl2",
-    ("codebooks",): "aqlm",
-    ("centroids", "res_centroids"): "vptq",
-    ("dense_weights", "row_offsets", "col_vals"): "spqr",
-    ("B_24", "B_meta"): "gptq_marlin_24",
-    ("Qidxs", "SU", "SV"): "quip",
-    ("forward_hadamard_matrix", "backward_hadamard_matrix"): "fp_quant",
-    ("tables2",): "higgs",
-}
+_MARKS: dict[str, str] = {
+    "trellis": "exl3", "suh": "exl3", "svh": "exl3",
+    "q_weight": "exl2", "q_scale_max": "exl2", "q_invperm": "exl2",
+    "codebooks": "aqlm",
+    "centroids": "vptq", "res_centroids": "vptq",
+    "dense_weights": "spqr", "row_offsets": "spqr", "col_vals": "spqr",
+    "B_24": "gptq_marlin_24", "B_meta": "gptq_marlin_24",
+    "Qidxs": "quip", "SU": "quip", "SV": "quip",
+    "forward_hadamard_matrix": "fp_quant", "backward_hadamard_matrix": "fp_quant",
+    "tables2": "higgs",
+}  # fmt: skip
 """Last parts of tensor names that only one unread method has."""
 
-_LEFT: dict[tuple[str, ...], str] = {
-    ("qweight", "qzeros"): "GPTQ or AWQ in a packing of another kind",
-    ("weight_packed",): "a packing of compressed-tensors",
-    ("absmax", "quant_map", "nested_absmax", "SCB"): "bitsandbytes, incomplete",
-    ("W_q",): "HQQ, incomplete",
-    ("_weight_qdata",): "torchao, of another kind or without its metadata",
-    ("_data", "_shift"): "optimum-quanto, incomplete",
-    ("bitmask", "compressed"): "2:4 sparse weights of compressed-tensors",
+_LEFT: dict[str, str] = {
+    "qweight": "GPTQ or AWQ in a packing of another kind",
+    "qzeros": "GPTQ or AWQ in a packing of another kind",
+    "weight_packed": "a packing of compressed-tensors",
+    "absmax": "bitsandbytes, incomplete",
+    "quant_map": "bitsandbytes, incomplete",
+    "nested_absmax": "bitsandbytes, incomplete",
+    "SCB": "bitsandbytes, incomplete",
+    "W_q": "HQQ, incomplete",
+    "_weight_qdata": "torchao, of another kind or without its metadata",
+    "_data": "optimum-quanto, incomplete",
+    "_shift": "optimum-quanto, incomplete",
+    "bitmask": "2:4 sparse weights of compressed-tensors",
 }
 """Last parts of names that an encoding takes where it can: what it left is in a form that it does not read."""
 
@@ -80,9 +86,8 @@ def refuse_stated(catalogue: Catalogue) -> None:
     """
     for name, entry in catalogue.tensors.items():
         last = name.rpartition(".")[2]
-        method = next((method for marks, method in _MARKS.items() if last in marks), None)
-        if method is not None:
-            raise _refused(method, entry.span.file, name)
+        if last in _MARKS:
+            raise _refused(_MARKS[last], entry.span.file, name)
     for key in ("quantization_config", "compression_config"):
         settings = section(catalogue.config, key)
         stated = settings.get("quant_method")
@@ -95,26 +100,28 @@ def refuse_stated(catalogue: Catalogue) -> None:
             raise UnsupportedError(problem, file="config.json", remedy=_REMEDY)
 
 
-def refuse_unread(catalogue: Catalogue, free: Mapping[str, TensorEntry]) -> None:
+def refuse_unread(catalogue: Catalogue, taken: Iterable[StoredTensor], free: Mapping[str, TensorEntry]) -> None:
     """Stop where weights are left that would be misread or left out.
 
     Args:
         catalogue: the whole checkpoint.
+        taken: what the encodings took.
         free: the tensors that no encoding took.
 
     Raises:
         UnsupportedError: the quantisation, by its name.
     """
+    of_quantised = {part.name for stored in taken if len(stored.parts) > 1 for part in stored.parts}
+    for name, entry in catalogue.tensors.items():
+        kind = _LEFT.get(name.rpartition(".")[2])
+        if kind is not None and name not in of_quantised:
+            raise _unread(kind, entry)
     modules: Modules | None = None
     for name, entry in free.items():
-        last = name.rpartition(".")[2]
-        kind = next((kind for marks, kind in _LEFT.items() if last in marks), None)
         matrix = len(entry.shape) >= 2 and 0 not in entry.shape
-        if kind is None and (entry.dtype in _UNREAD_FLOATS or (entry.dtype in _INTEGERS and matrix and last == "weight")):
-            kind = f"weights packed as {entry.dtype}"
-        if kind is not None:
-            problem = f"{kind}: a quantisation that llmtrap does not read"
-            raise UnsupportedError(problem, file=entry.span.file, tensor=printable(name), remedy=_REMEDY)
+        packed = entry.dtype in _INTEGERS and matrix and name.endswith(".weight")
+        if packed or entry.dtype in _UNREAD_FLOATS:
+            raise _unread(f"weights packed as {entry.dtype}", entry)
         if entry.dtype in ("I8", "U8") and matrix and entry.size >= _FEW:
             modules = modules or Modules(catalogue.tensors.values())
             scale = modules.like_scales(entry, entry.shape, any_name=True)
@@ -129,6 +136,11 @@ def leftover(entry: TensorEntry) -> Skipped:
     if entry.dtype == "C64":
         return Skipped.of(entry, "complex numbers (C64)", "unreadable")
     return Skipped.of(entry, f"{entry.dtype} without a weight that it belongs to", "unreadable")
+
+
+def _unread(kind: str, entry: TensorEntry) -> UnsupportedError:
+    problem = f"{kind}: a quantisation that llmtrap does not read"
+    return UnsupportedError(problem, file=entry.span.file, tensor=printable(entry.name), remedy=_REMEDY)
 
 
 def _refused(method: str, file: str, tensor: str | None = None) -> UnsupportedError:

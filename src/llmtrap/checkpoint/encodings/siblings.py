@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
 from llmtrap.checkpoint.encodings.grids import SCALES, fit_grid
@@ -15,6 +16,7 @@ _OF_TENSOR = ("_scale_inv", "_scale", "_scales", ".scale", ".scales", "._scale",
 _OF_MODULE = ("scale", "scale_inv", "scale_weight", "qscale_weight", "scales")
 """Names of a scale beside `X.weight` as `X.NAME`: DeepSeek's own layout, ComfyUI, Mistral's own layout."""
 
+_MEMBERS = 64  # tensors of a module; no layer has 20
 _ASIDE = ("bias", "input_scale", "output_scale", "act_scale", "in_scale", "out_scale", "k_scale", "v_scale", "q_scale")
 _ASIDE_WORDS = ("input_", "activation", "act_", "_act", "smooth", "pre_quant", "output_", "global_scale", "kv_")
 
@@ -32,13 +34,10 @@ class Modules:
     """The tensors of a checkpoint by the module that they lie in: `a.b.weight` lies in `a.b`."""
 
     def __init__(self, tensors: Iterable[TensorEntry]):
-        self._members: dict[str, list[TensorEntry]] = {}
-        for entry in tensors:
-            self._members.setdefault(entry.name.rpartition(".")[0], []).append(entry)
+        self._by_name = {entry.name: entry for entry in tensors}
+        self._sorted = sorted(self._by_name)
 
-    def like_scales(
-        self, weight: TensorEntry, shape: tuple[int, ...], *, any_name: bool = False
-    ) -> TensorEntry | None:
+    def like_scales(self, weight: TensorEntry, shape: tuple[int, ...], *, any_name: bool = False) -> TensorEntry | None:
         """A float tensor beside a weight that by its shape could hold the weight's scales, and is none we know of.
 
         Args:
@@ -47,13 +46,19 @@ class Modules:
             any_name: take it for its module's weight whatever its name; else only one named `weight`.
         """
         module, _, last = weight.name.rpartition(".")
-        beside = self._members.get(module, ()) if (any_name or last == "weight") and module else ()
-        under = self._members.get(weight.name, ())
-        named_after = (entry for entry in self._members.get(module, ()) if entry.name.startswith(f"{weight.name}_"))
-        for entry in (*beside, *under, *named_after):
-            if entry.name != weight.name and _could_scale(entry, shape):
-                return entry
+        prefixes = [f"{weight.name}.", f"{weight.name}_"]
+        if module and (any_name or last == "weight"):
+            prefixes.append(f"{module}.")
+        for prefix in prefixes:
+            for name in self._starting(prefix):
+                if name != weight.name and _could_scale(self._by_name[name], shape):
+                    return self._by_name[name]
         return None
+
+    def _starting(self, prefix: str) -> list[str]:
+        """Names with this prefix: a module's few tensors, and not all of a file's where everything lies in one."""
+        first = bisect_left(self._sorted, prefix)
+        return [name for name in self._sorted[first : first + _MEMBERS] if name.startswith(prefix)]
 
 
 def _could_scale(entry: TensorEntry, shape: tuple[int, ...]) -> bool:
