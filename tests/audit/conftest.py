@@ -27,6 +27,7 @@ def timeless() -> Callable[[Report], dict[str, Any]]:
         for matrix in document["matrices"]:
             del matrix["seconds"]
         del document["summary"]["seconds"], document["summary"]["peak_rss_bytes"]
+        del document["summary"]["remembered"]
         return document
 
     return strip

@@ -41,6 +41,7 @@ def timeless(document: dict[str, Any]) -> dict[str, Any]:
     for matrix in document["matrices"]:
         del matrix["seconds"]
     del document["summary"]["seconds"], document["summary"]["peak_rss_bytes"]
+    del document["summary"]["remembered"]
     return document
 
 

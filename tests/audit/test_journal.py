@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtrap.audit import Journal
-from llmtrap.audit.journal import PlanRecord, open_existing
+from llmtrap.audit.journal import PlanRecord, Recorded, open_existing, remembered
 from llmtrap.errors import LlmtrapError, OutputError
 from llmtrap.report import document
 
@@ -232,3 +233,23 @@ def test_a_journals_name_never_leaves_its_folder_and_tells_targets_apart(tmp_pat
     assert journal.path.name.isascii()
     assert journal.path != Journal.for_target(tmp_path, name + "2", "folder").path
     assert journal.path != Journal.for_target(tmp_path, name, "hub").path
+
+
+def test_a_result_says_when_it_was_measured_and_one_without_a_time_is_none(journal: Journal) -> None:
+    before = datetime.datetime.now(tz=datetime.UTC).replace(microsecond=0)
+    journal.add("1", matrix("a"))
+    (result,) = journal.results({"1"}).values()
+    assert before <= datetime.datetime.fromisoformat(result.at) <= datetime.datetime.now(tz=datetime.UTC)
+
+    body = journal.path.read_text(encoding="utf-8").partition(" ")[2].rstrip("\n")
+    for time in ("2026-01-01", "2026-01-01T00:00:00+00:00\\u001b[31m", "yesterday"):
+        forged = body.replace(result.at, time)
+        journal.path.write_text(f"{zlib.crc32(forged.encode()):08x} {forged}\n", encoding="utf-8")
+        assert journal.results({"1"}) == {}
+
+
+def test_the_report_says_what_came_from_the_journal_and_when() -> None:
+    first, last = ("2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00")
+    kept = remembered([Recorded(matrix("a"), last), Recorded(matrix("b"), first)])
+    assert kept == document.Remembered(matrices=2, oldest=first, newest=last)
+    assert remembered([]) is None

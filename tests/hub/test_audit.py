@@ -45,7 +45,12 @@ def audit(target: str, settings: AuditSettings, journal: Path | None = None) -> 
 
 
 def stripped(report: dict[str, Any]) -> dict[str, Any]:
-    del report["target"], report["summary"]["seconds"], report["summary"]["peak_rss_bytes"]
+    del (
+        report["target"],
+        report["summary"]["seconds"],
+        report["summary"]["peak_rss_bytes"],
+        report["summary"]["remembered"],
+    )
     for matrix in report["matrices"]:
         del matrix["seconds"]
     return report

@@ -59,12 +59,12 @@ def test_every_byte_is_in_one_class_and_the_share_is_of_parameters(skipped: list
     assert found.share == pytest.approx(9_800 / (9_800 + held))
 
 
-@pytest.mark.parametrize("kind", ["unmeasured", "unreadable"])
-def test_the_threshold_is_two_per_cent_of_all_parameters(kind: LeftOut) -> None:
+@pytest.mark.parametrize(("kind", "incomplete"), [("unmeasured", True), ("on_request", False)])
+def test_the_threshold_is_two_per_cent_of_all_parameters(kind: LeftOut, incomplete: bool) -> None:
     assert PARTLY_ABOVE == 0.02
     at, beyond = coverage(left_out(kind, 200)), coverage(left_out(kind, 201))
     assert (is_partial(at), is_incomplete(at)) == (False, False)
-    assert (is_partial(beyond), is_incomplete(beyond)) == (True, True)
+    assert (is_partial(beyond), is_incomplete(beyond)) == (True, incomplete)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,7 @@ def test_a_failed_matrix_and_an_empty_weight_are_never_clean_however_small() -> 
     failed = FailedMatrix(id="a", tensor="a", error="cut short", parameters=1, bytes=2)
     assert is_incomplete(coverage(failed=(failed,)))
     assert is_incomplete(coverage(left_out("unmeasured", 0)))
+    assert is_incomplete(coverage(left_out("unreadable", 1)))
 
 
 def partly(*skipped: SkippedTensor) -> Report:

@@ -39,6 +39,7 @@ def without_times(report: llmtrap.Report) -> dict[str, Any]:
     """The document but for what the machine decides: seconds and memory."""
     document = report.to_json_dict()
     del document["summary"]["seconds"], document["summary"]["peak_rss_bytes"]
+    del document["summary"]["remembered"]
     for matrix in document["matrices"]:
         del matrix["seconds"]
     return document

@@ -8,15 +8,17 @@ skipped; two runs may write to one journal at once.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import fcntl
 import json
 import os
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from platformdirs import user_cache_path
 from pydantic import ValidationError
@@ -46,6 +48,28 @@ class PlanRecord:
     tasks: tuple[TaskRecord, ...]
 
 
+@dataclass(frozen=True)
+class BesideRecord:
+    """What the tensors beside the matrices hold: those skipped, with what could not be read, and the findings."""
+
+    skipped: tuple[document.SkippedTensor, ...]
+    findings: tuple[document.TensorFinding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One result, and when it was written down (UTC, ISO 8601)."""
+
+    matrix: document.Matrix
+    at: str
+
+
+def remembered(results: Iterable[Recorded]) -> document.Remembered | None:
+    """What a report says of the results that came from a journal; None where there is none."""
+    times = sorted(result.at for result in results)
+    return document.Remembered(matrices=len(times), oldest=times[0], newest=times[-1]) if times else None
+
+
 class Journal:
     """One journal file, opened for reading back and appending."""
 
@@ -63,16 +87,20 @@ class Journal:
         with self._explained():
             self.path.unlink(missing_ok=True)
 
-    def matrices(self, wanted: set[str]) -> dict[str, document.Matrix]:
+    def results(self, wanted: set[str]) -> dict[str, Recorded]:
         """The recorded results with these keys."""
-        found: dict[str, document.Matrix] = {}
+        found: dict[str, Recorded] = {}
         for record in self._records():
-            key = record.get("key")
-            if record.get("kind") == "matrix" and isinstance(key, str) and key in wanted:
+            key, at = record.get("key"), record.get("at")
+            if record.get("kind") == "matrix" and isinstance(key, str) and key in wanted and _is_time(at):
                 # A record that does not fit the document is no result: the matrix is measured again.
                 with contextlib.suppress(ValidationError):
-                    found[key] = document.Matrix.model_validate(record.get("matrix"))
+                    found[key] = Recorded(document.Matrix.model_validate(record.get("matrix")), at)
         return found
+
+    def matrices(self, wanted: set[str]) -> dict[str, document.Matrix]:
+        """The recorded matrices with these keys."""
+        return {key: result.matrix for key, result in self.results(wanted).items()}
 
     def plans(self) -> list[PlanRecord]:
         """The plans recorded, oldest first."""
@@ -97,13 +125,37 @@ class Journal:
                 }
             )
 
+    def beside(self, plan: str) -> BesideRecord | None:
+        """What the newest run of this plan found in the tensors beside the matrices; None where none came so far."""
+        found = None
+        for record in self._records():
+            if record.get("kind") == "beside" and record.get("key") == plan:
+                with contextlib.suppress(ValidationError, KeyError, TypeError):
+                    found = BesideRecord(
+                        tuple(document.SkippedTensor.model_validate(s) for s in record["skipped"]),
+                        tuple(document.TensorFinding.model_validate(t) for t in record["findings"]),
+                    )
+        return found
+
+    def add_beside(self, plan: str, beside: BesideRecord) -> None:
+        """Record what the tensors beside the matrices hold."""
+        self._append(
+            {
+                "kind": "beside",
+                "key": plan,
+                "skipped": [s.model_dump(mode="json") for s in beside.skipped],
+                "findings": [t.model_dump(mode="json") for t in beside.findings],
+            }
+        )
+
     def add(self, key: str, matrix: document.Matrix) -> None:
         """Record one result; it is on disk when this returns.
 
         Raises:
             OutputError: it could not be written; what was recorded before is intact.
         """
-        self._append({"kind": "matrix", "key": key, "matrix": matrix.model_dump(mode="json")})
+        now = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
+        self._append({"kind": "matrix", "key": key, "at": now, "matrix": matrix.model_dump(mode="json")})
 
     def _append(self, record: dict[str, Any]) -> None:
         body = json.dumps(record, separators=(",", ":"), allow_nan=False)
@@ -154,6 +206,10 @@ def _record_of(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _is_time(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and re.fullmatch(document.UTC_TIME, value, re.ASCII) is not None
 
 
 def _append_line(file: int, line: bytes) -> None:

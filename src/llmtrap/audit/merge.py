@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmtrap.audit.journal import PlanRecord, open_existing
-from llmtrap.audit.report import assemble_record
+from llmtrap.audit.journal import BesideRecord, PlanRecord, Recorded, open_existing, remembered
+from llmtrap.audit.report import assemble
 from llmtrap.errors import UsageError
 from llmtrap.report import document
 
@@ -29,7 +29,20 @@ def merge_journals(paths: Sequence[Path]) -> document.Report:
         )
     plan = shared[-1]
     wanted = {key for _, _, key, _, _ in plan.tasks}
-    results: dict[str, document.Matrix] = {}
+    results: dict[str, Recorded] = {}
     for journal in journals:
-        results.update(journal.matrices(wanted))
-    return assemble_record(plan, results)
+        results.update(journal.results(wanted))
+    matrices = {key: result.matrix for key, result in results.items()}
+    # The parts ran side by side, on machines that may differ: their time is that of all matrices.
+    seconds = sum(matrix.seconds for matrix in matrices.values())
+    found = [beside for journal in journals if (beside := journal.beside(plan.key)) is not None]
+    beside = found[0] if found else BesideRecord(tuple(map(_not_looked_at, plan.skipped)))
+    return assemble(plan, matrices, beside, seconds=seconds, remembered=remembered(results.values()))
+
+
+def _not_looked_at(item: document.SkippedTensor) -> document.SkippedTensor:
+    """A tensor beside the matrices of which no part has come to see the values."""
+    if item.kind in ("on_request", "file_not_read", "buffer"):
+        return item
+    reason = f"{item.reason}; not looked through: no part came to its end"
+    return item.model_copy(update={"kind": "unreadable", "reason": reason})

@@ -78,8 +78,10 @@ def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None
         key=lambda k: (not _is_huge(tasks[k].matrix), shards.get(_shard(tasks[k].matrix), 0), -tasks[k].cost, k),
     )
     mine = tuple(order[share.number - 1 :: share.of])
-    names = [[task.matrix.id, task.key] for task in tasks]
-    return Plan(tasks, mine, (*checkpoint.skipped, *skipped), _digest(names))
+    left_out = (*checkpoint.skipped, *skipped)
+    # All that a report of the journal alone is made of: the tensors beside the matrices too.
+    whole = [common, stamps, [[task.matrix.id, task.key] for task in tasks], [[s.tensor, s.reason] for s in left_out]]
+    return Plan(tasks, mine, left_out, _digest(whole))
 
 
 def _choose(matrices: Iterable[WeightMatrix], settings: AuditSettings) -> tuple[list[WeightMatrix], list[Skipped]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 
-from llmtrap.audit.journal import PlanRecord, TaskRecord
+from llmtrap.audit.journal import BesideRecord, PlanRecord
 from llmtrap.audit.plan import Plan
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.report import document
@@ -30,63 +30,58 @@ def target_of(checkpoint: Checkpoint) -> document.Target:
     )
 
 
+def record_of(checkpoint: Checkpoint, settings: document.Settings, plan: Plan) -> PlanRecord:
+    """What a report needs to know beside its matrices, as the journal keeps it."""
+    return PlanRecord(
+        key=plan.key,
+        target=target_of(checkpoint),
+        settings=settings,
+        skipped=tuple(document.SkippedTensor(**asdict(item)) for item in plan.skipped),
+        tasks=tuple((t.matrix.id, t.matrix.tensor, t.key, t.matrix.size, t.bytes) for t in plan.tasks),
+    )
+
+
 def assemble(
-    target: document.Target,
-    settings: document.Settings,
-    plan: Plan,
+    record: PlanRecord,
     results: Mapping[str, document.Matrix],
-    errors: Mapping[str, str],
+    beside: BesideRecord,
+    *,
+    errors: Mapping[str, str] | None = None,
     seconds: float,
-    peak_rss_bytes: int,
+    peak_rss_bytes: int = 0,
+    remembered: document.Remembered | None = None,
 ) -> document.Report:
-    """Put the results into the plan's order. A task with neither result nor error counts as failed."""
-    return _report(target, settings, tasks_of(plan), skipped_of(plan), results, errors, seconds, peak_rss_bytes)
+    """Put the results into the plan's order. A task with neither result nor error counts as failed.
 
-
-def assemble_record(plan: PlanRecord, results: Mapping[str, document.Matrix]) -> document.Report:
-    """The report of an audit that was run in parts, from journals alone. Its seconds are those of all matrices."""
-    seconds = sum(results[key].seconds for _, _, key, _, _ in plan.tasks if key in results)
-    return _report(plan.target, plan.settings, plan.tasks, plan.skipped, results, {}, seconds, 0)
-
-
-def tasks_of(plan: Plan) -> tuple[TaskRecord, ...]:
-    """What is to be measured, as the journal keeps it."""
-    return tuple((t.matrix.id, t.matrix.tensor, t.key, t.matrix.size, t.bytes) for t in plan.tasks)
-
-
-def skipped_of(plan: Plan) -> tuple[document.SkippedTensor, ...]:
-    """What is left out, in the document's words."""
-    return tuple(document.SkippedTensor(**asdict(skipped)) for skipped in plan.skipped)
-
-
-def _report(
-    target: document.Target,
-    settings: document.Settings,
-    tasks: Sequence[TaskRecord],
-    skipped: Sequence[document.SkippedTensor],
-    results: Mapping[str, document.Matrix],
-    errors: Mapping[str, str],
-    seconds: float,
-    peak_rss_bytes: int,
-) -> document.Report:
-    matrices = tuple(results[key] for _, _, key, _, _ in tasks if key in results)
+    Args:
+        record: what was planned.
+        results: the matrices measured, by the keys of their tasks.
+        beside: what the tensors beside the matrices hold.
+        errors: why others were not, by the same keys.
+        seconds: how long the audit took.
+        peak_rss_bytes: the most memory it held; 0 where that is not known.
+        remembered: which of the results came from a journal.
+    """
+    known = errors or {}
+    matrices = tuple(results[key] for _, _, key, _, _ in record.tasks if key in results)
     failed = tuple(
-        document.FailedMatrix(
-            id=name, tensor=tensor, error=errors.get(key, "not measured"), parameters=held, bytes=size
-        )
-        for name, tensor, key, held, size in tasks
+        document.FailedMatrix(id=name, tensor=tensor, error=known.get(key, "not measured"), parameters=held, bytes=size)
+        for name, tensor, key, held, size in record.tasks
         if key not in results
     )
-    measured = [(held, size) for _, _, key, held, size in tasks if key in results]
+    measured = [(held, size) for _, _, key, held, size in record.tasks if key in results]
     amount = document.Amount(
         count=len(measured), parameters=sum(held for held, _ in measured), bytes=sum(size for _, size in measured)
     )
-    coverage = count_coverage(len(tasks), amount, skipped, failed)
+    coverage = count_coverage(len(record.tasks), amount, beside.skipped, failed)
     return document.Report(
         tool=TOOL,
-        target=target,
-        settings=settings,
+        target=record.target,
+        settings=record.settings,
         coverage=coverage,
-        summary=summarise(matrices, coverage, settings, round(seconds, 3), peak_rss_bytes),
+        summary=summarise(
+            matrices, coverage, record.settings, round(seconds, 3), peak_rss_bytes, beside.findings, remembered
+        ),
         matrices=matrices,
+        tensors=beside.findings,
     )

@@ -8,11 +8,12 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmtrap.audit.beside import look_beside
 from llmtrap.audit.executors import choose_executor, peak_rss_bytes
 from llmtrap.audit.executors.worker import WorkerSpec
-from llmtrap.audit.journal import Journal, PlanRecord, default_folder
+from llmtrap.audit.journal import Journal, PlanRecord, Recorded, default_folder, remembered
 from llmtrap.audit.plan import Plan, Task, make_plan
-from llmtrap.audit.report import assemble, skipped_of, target_of, tasks_of
+from llmtrap.audit.report import assemble, record_of
 from llmtrap.audit.settings import AuditSettings, RunOptions
 from llmtrap.checkpoint import Checkpoint, open_checkpoint
 from llmtrap.report import document
@@ -100,7 +101,9 @@ class AuditRun:
         tasks = self.plan.tasks
         mine = [tasks[k] for k in self.plan.order]
         settings = self.settings.document(backend.name)
-        results = self._remembered(mine, settings)
+        record = record_of(self.checkpoint, settings, self.plan)
+        known = self._remembered(mine, record)
+        results = {key: result.matrix for key, result in known.items()}
         todo = [task for task in mine if task.key not in results]
         yield Started(
             self.plan, len(todo), len(mine) - len(todo), sum(t.bytes for t in todo), sum(t.cost for t in todo)
@@ -113,12 +116,21 @@ class AuditRun:
             else:
                 errors[event.task.key] = event.error
             yield event
+        beside = look_beside(self.checkpoint, self.checkpoint.source, self.plan.skipped)
+        if self.journal is not None and not self.options.part.whole:
+            self.journal.add_beside(self.plan.key, beside)
         seconds = time.perf_counter() - start
         memory[f"{os.getpid()}"] = peak_rss_bytes()
         report = None
         if self.options.part.whole:
             report = assemble(
-                target_of(self.checkpoint), settings, self.plan, results, errors, seconds, sum(memory.values())
+                record,
+                results,
+                beside,
+                errors=errors,
+                seconds=seconds,
+                peak_rss_bytes=sum(memory.values()),
+                remembered=remembered(known.values()),
             )
         yield Finished(report, seconds)
 
@@ -139,19 +151,11 @@ class AuditRun:
                 self.journal.add(task.key, outcome.matrix)
             yield Measured(task, outcome.matrix, outcome.stages)
 
-    def _remembered(self, mine: Sequence[Task], settings: document.Settings) -> dict[str, document.Matrix]:
+    def _remembered(self, mine: Sequence[Task], record: PlanRecord) -> dict[str, Recorded]:
         if self.journal is None:
             return {}
-        self.journal.add_plan(
-            PlanRecord(
-                key=self.plan.key,
-                target=target_of(self.checkpoint),
-                settings=settings,
-                skipped=skipped_of(self.plan),
-                tasks=tasks_of(self.plan),
-            )
-        )
-        return self.journal.matrices({task.key for task in mine})
+        self.journal.add_plan(record)
+        return self.journal.results({task.key for task in mine})
 
 
 def audit(

@@ -147,8 +147,9 @@ def adapt(base: Checkpoint, adapter: Adapter, source: Source) -> Checkpoint:
         files=(*base.catalogue.files, placed), skipped=(*base.catalogue.skipped, *adapter.skipped),
     )  # fmt: skip
     return Checkpoint(
-        JoinedSource(base.source, source), catalogue, matrices, (*base.skipped, *adapter.skipped), base.family
-    )
+        JoinedSource(base.source, source), catalogue, matrices, (*base.skipped, *adapter.skipped), base.family,
+        tuple(_placed(entry) for entry in adapter.vectors),
+    )  # fmt: skip
 
 
 def _find(module: str, by_module: Mapping[str, WeightMatrix]) -> WeightMatrix:

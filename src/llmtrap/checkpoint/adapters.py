@@ -66,7 +66,7 @@ class Adapter:
     """One adapter, from its configuration and header alone.
 
     `saved` are whole tensors that replace the base's (`modules_to_save`), by the base's tensor name; `base_name` and
-    `base_revision` are what the configuration says of the base.
+    `base_revision` are what the configuration says of the base; `vectors` are the tensors behind `skipped`.
     """
 
     file: FileEntry
@@ -75,6 +75,7 @@ class Adapter:
     skipped: tuple[Skipped, ...]
     base_name: str | None
     base_revision: str | None = None
+    vectors: tuple[TensorEntry, ...] = ()
 
 
 def is_adapter(source: Source) -> bool:
@@ -105,7 +106,7 @@ def read_adapter(source: Source) -> Adapter:
     _refuse_variants(config)
     factors: dict[tuple[str, bool], dict[str, TensorEntry]] = {}
     saved: dict[str, TensorEntry] = {}
-    skipped = []
+    vectors: list[TensorEntry] = []
     for entry in read_contents(source, files[WEIGHTS]).tensors:
         name = entry.name.removeprefix(_PREFIX)
         if found := _FACTOR.fullmatch(name):
@@ -115,7 +116,7 @@ def read_adapter(source: Source) -> Adapter:
         elif len(entry.shape) > 1:
             saved[name] = entry
         else:
-            skipped.append(Skipped.of(entry, "one-dimensional (a bias, a norm or another vector)", "one_dimensional"))
+            vectors.append(entry)
     ranks, alphas = (
         Patterns(config.get(key) or {}, key=key, file=CONFIG, remedy=_MERGE)
         for key in ("rank_pattern", "alpha_pattern")
@@ -128,7 +129,9 @@ def read_adapter(source: Source) -> Adapter:
         value if isinstance(value := config.get(key), str) and value else None
         for key in ("base_model_name_or_path", "revision")
     )
-    return Adapter(files[WEIGHTS], tuple(pairs), saved, tuple(skipped), base, revision)
+    vector = "one-dimensional (a bias, a norm or another vector)"
+    skipped = tuple(Skipped.of(entry, vector, "one_dimensional") for entry in vectors)
+    return Adapter(files[WEIGHTS], tuple(pairs), saved, skipped, base, revision, tuple(vectors))
 
 
 def read_factors(pair: LoraPair, source: Source, file: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -6,15 +6,25 @@ from dataclasses import dataclass
 
 from llmtrap.checkpoint.matrices import WeightMatrix
 from llmtrap.checkpoint.sources.base import Source
-from llmtrap.checkpoint.tensors import Catalogue, Skipped
+from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint, opened: its bytes, what the headers say, its weight matrices and what is left aside."""
+    """A checkpoint, opened: its bytes, what the headers say, its weight matrices and what is left aside.
+
+    `further` are tensors of another file than the catalogue's: those that an adapter brings along.
+    """
 
     source: Source
     catalogue: Catalogue
     matrices: tuple[WeightMatrix, ...]
     skipped: tuple[Skipped, ...]
     family: str
+    further: tuple[TensorEntry, ...] = ()
+
+    @property
+    def beside(self) -> tuple[TensorEntry, ...]:
+        """The tensors that are no part of a matrix."""
+        parts = {name for matrix in self.matrices for name in matrix.tensors}
+        return (*(entry for name, entry in self.catalogue.tensors.items() if name not in parts), *self.further)

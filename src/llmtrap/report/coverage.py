@@ -13,7 +13,6 @@ PARTLY_ABOVE: Final = 0.02
 """The share of all parameters that may stay unmeasured beside biases and norms: above it nothing is called clean."""
 
 KINDS: Final[tuple[LeftOut, ...]] = get_args(LeftOut)
-_NOT_ASKED_FOR: Final[tuple[LeftOut, ...]] = ("on_request",)
 _NOT_POSSIBLE: Final[tuple[LeftOut, ...]] = ("unreadable", "unmeasured")
 
 _LABELS: Final[dict[LeftOut, str]] = {
@@ -64,17 +63,24 @@ def parameters(counts: CoverageCounts) -> int:
 def is_partial(coverage: Coverage) -> bool:
     """Whether too much was left out, asked for or not, to call the rest clean.
 
-    So it is with a failed matrix, with an empty weight tensor, and with over PARTLY_ABOVE of the parameters left out.
+    So it is with anything unreadable, with an empty weight, and with over PARTLY_ABOVE of the parameters left out.
     A report of an older schema has no counts: there one tensor left out for an unknown reason is enough.
     """
-    return is_incomplete(coverage) or _share(coverage, (*_NOT_POSSIBLE, *_NOT_ASKED_FOR)) > PARTLY_ABOVE
+    return is_incomplete(coverage) or _share(coverage, ("unmeasured", "on_request")) > PARTLY_ABOVE
 
 
 def is_incomplete(coverage: Coverage) -> bool:
-    """Whether too much could not be measured though it was asked for: what makes an audit end with exit code 3."""
-    if coverage.failed or any(item.kind == "unmeasured" and item.parameters == 0 for item in coverage.skipped):
+    """Whether too much could not be measured though it was asked for: what makes an audit end with exit code 3.
+
+    What could not be read is too much however small it is, and so is a weight that is empty.
+    """
+    if coverage.failed or any(_is_alone_too_much(item) for item in coverage.skipped):
         return True
-    return _share(coverage, _NOT_POSSIBLE) > PARTLY_ABOVE
+    return _share(coverage, ("unmeasured",)) > PARTLY_ABOVE
+
+
+def _is_alone_too_much(item: SkippedTensor) -> bool:
+    return item.kind == "unreadable" or (item.kind == "unmeasured" and item.parameters == 0)
 
 
 def unmeasured_names(coverage: Coverage) -> tuple[str, ...]:

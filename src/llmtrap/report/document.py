@@ -11,6 +11,8 @@ SCHEMA: Final = "llmtrap.report/2"
 
 Band = Literal["over", "well", "under"]
 Method = Literal["certified", "predicted", "measured", "undecided"]
+UTC_TIME: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"
+
 CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
 LeftOut = Literal["unreadable", "one_dimensional", "buffer", "on_request", "file_not_read", "unmeasured"]
 ReportLevel = Literal["usual", "unusual", "broken", "partly_measured", "nothing_measured"]
@@ -266,8 +268,8 @@ class Remembered(Model):
     """Matrices that an earlier run measured and the journal kept; times are UTC, ISO 8601."""
 
     matrices: int
-    oldest: str
-    newest: str
+    oldest: str = Field(pattern=UTC_TIME)
+    newest: str = Field(pattern=UTC_TIME)
 
 
 class AlphaSummary(Model):

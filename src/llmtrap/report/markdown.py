@@ -10,7 +10,15 @@ from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shif
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.document import Report
 from llmtrap.report.facts import is_notable
-from llmtrap.report.verdict import MEAN_SHIFTS_ARE_USUAL, NO_PROOF, WHAT_IT_IS, finding, judge, tensor_finding
+from llmtrap.report.verdict import (
+    MEAN_SHIFTS_ARE_USUAL,
+    NO_PROOF,
+    WHAT_IT_IS,
+    finding,
+    judge,
+    remembered_words,
+    tensor_finding,
+)
 from llmtrap.report.wording import duration, number, plural, printable, size
 from llmtrap.report.worst_rows import notable_rows
 from llmtrap.report.write import write_whole
@@ -91,6 +99,8 @@ def _facts(report: Report, comparison: Comparison | None) -> str:
     # An audit joined from its parts does not know what each of them held.
     memory = f", {size(summary.peak_rss_bytes)} of memory at most" if summary.peak_rss_bytes else ""
     rows.append(("Read", f"{used}{memory}"))
+    if kept := remembered_words(report):
+        rows.append(("Journal", f"{kept}."))
     return "\n".join(["| | |", "|---|---|", *(f"| **{label}** | {_cell(words)} |" for label, words in rows)])
 
 

@@ -12,7 +12,7 @@ from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words
 from llmtrap.report.document import Report
 from llmtrap.report.facts import is_notable
-from llmtrap.report.verdict import NO_PROOF, Level, Verdict, judge, tensor_finding
+from llmtrap.report.verdict import NO_PROOF, Level, Verdict, judge, remembered_words, tensor_finding
 from llmtrap.report.wording import duration, name_some, number, plural, printable, size
 from llmtrap.report.worst_rows import Row, notable_rows
 
@@ -115,7 +115,8 @@ def _facts(report: Report, answers: Verdict, comparison: Comparison | None, limi
         facts.append(("adapter of", printable(target.base, 100)))
     memory = f", {size(summary.peak_rss_bytes)} of memory" if summary.peak_rss_bytes else ""
     run = f"seed {report.settings.seed}, {duration(summary.seconds)}{memory}"
-    return [*facts, ("read", read), ("run", run)]
+    kept = remembered_words(report)
+    return [*facts, ("read", read), ("run", f"{run}; {kept}" if kept else run)]
 
 
 def plain(report: Report, comparison: Comparison | None = None, limit: int = 10) -> str:

@@ -243,6 +243,15 @@ def alpha_words(counts: Tally) -> str:
     return f"{text}; {plural(counts.unreliable_alpha, 'fit')} unreliable." if counts.unreliable_alpha else f"{text}."
 
 
+def remembered_words(report: Report) -> str:
+    """How many matrices were measured before, and when; empty where none was."""
+    kept = report.summary.remembered
+    if kept is None:
+        return ""
+    when = f"at {kept.newest}" if kept.oldest == kept.newest else f"from {kept.oldest} to {kept.newest}"
+    return f"{plural(kept.matrices, 'matrix')} from the journal, measured {when}"
+
+
 def certainty(counts: Tally, report: Report) -> str:
     """How sure the trap counts are: how they were decided, what is doubtful, how many to expect by chance."""
     if counts.decided == 0:

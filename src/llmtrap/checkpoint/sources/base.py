@@ -19,7 +19,7 @@ class FileEntry:
 
     `name` is relative to the checkpoint's root, with forward slashes. `digest` identifies the content where that is
     known without reading it (a hub's sha256 or etag), else None. `stamp` is what tells a changed file from the same
-    one at no cost: size and modification time for a local file, the etag for a hub's.
+    one at no cost: size, times and inode of a local file, the etag for a hub's.
     """
 
     name: str

@@ -90,8 +90,11 @@ def _entry(name: str, status: os.stat_result) -> FileEntry:
 
 
 def stamp_of(status: os.stat_result) -> str:
-    """What tells a changed file from the same one at no cost: its size and its modification time."""
-    return f"{status.st_size}-{status.st_mtime_ns}"
+    """What tells a changed file from the same one at no cost.
+
+    The modification time alone can be set back, and tools that copy do: the time of change and the inode cannot.
+    """
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
 
 
 def _refusal(root: Path, path: Path) -> str | None:
