@@ -54,7 +54,7 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
     _check_index(layout, tensors, config)
     shared = _take_out_shared(tensors, skipped)
     metadata = {shard.name: of_file.metadata for shard, of_file in zip(layout.shards, contents, strict=True)}
-    if any("general.architecture" in of_file for of_file in metadata.values()):
+    if any("general.architecture" in of_file or "split.count" in of_file for of_file in metadata.values()):
         check_split(metadata)
         config = config or model_config(next(iter(metadata.values())), tensors)
     values = read_small_values(source, tensors.values())

@@ -63,7 +63,7 @@ class CodeBookTensor(_BlockTensor):
         from gguf.quants import dequantize  # noqa: PLC0415
 
         (span,) = self.spans(index, start, stop)
-        with source.open(span) as data:
+        with source.open(span) as data, np.errstate(all="ignore"):
             values = dequantize(data.reshape(stop - start, -1), GGMLQuantizationType[self.encoding])
         if out is None:
             out = np.empty((stop - start, self.columns), dtype=np.float32)

@@ -58,7 +58,7 @@ def _read_archive(file: OpenFile) -> tuple[Any, dict[str, StoragePlace]]:
     members = read_members(file)
     root = _root(members, file)
     order = members.get(f"{root}/byteorder")
-    if order is not None and file.read(order.start, min(order.stop, order.start + 6)).tobytes() != b"little":
+    if order and file.read(stored(order, file).start, min(order.stop, order.start + 6)).tobytes() != b"little":
         remedy = "Save it again on a little-endian machine"
         raise UnsupportedError("the numbers are big-endian", file=file.name, remedy=remedy)
     pickled = stored(members[f"{root}/data.pkl"], file)
@@ -70,9 +70,9 @@ def _read_archive(file: OpenFile) -> tuple[Any, dict[str, StoragePlace]]:
     saved = reader.load()
     prefix = f"{root}/data/"
     places = {
-        name.removeprefix(prefix): StoragePlace(ByteRange(file.name, member.start, member.stop))
-        for name, member in members.items()
-        if name.startswith(prefix) and name.removeprefix(prefix) in reader.calls.storages and stored(member, file)
+        key: StoragePlace(ByteRange(file.name, stored(members[prefix + key], file).start, members[prefix + key].stop))
+        for key in reader.calls.storages
+        if prefix + key in members
     }
     return saved, places
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from llmtrap.checkpoint.containers.stream import ByteStream
 from llmtrap.errors import CheckpointError, UnsupportedError
 
 MAX_PICKLE = 64 << 20
-MAX_OPCODES = 4_000_000
+MAX_OPCODES = 2_000_000
 MAX_MEMO = 1_000_000
 _LONG_TEXT = 4096  # no name of a tensor is as long: such text is passed over
 _MARK = object()
@@ -53,6 +54,7 @@ class PickleReader:
         self._file = file
         self.calls = calls or StateDictCalls(file)
         self._opcodes = 0
+        self.protocol = 2
         self.stream = stream
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
@@ -147,7 +149,10 @@ class PickleReader:
         parts = [part.decode() if isinstance(part, bytes) else part for part in (module, attribute)]
         if not all(isinstance(part, str) for part in parts):
             raise self.error("a class without a name")
-        self.stack.append(Name(*map(str, parts)))
+        name = str(parts[0]), str(parts[1])
+        if self.protocol < 3:
+            name = NAME_MAPPING.get(name, (IMPORT_MAPPING.get(name[0], name[0]), name[1]))
+        self.stack.append(Name(*name))
 
     def _refuse(self, code: int) -> None:
         name = _NAMES.get(code, f"{code:#04x}")
@@ -186,8 +191,9 @@ for _code, _make in _CONSTANTS:
 
 @_opcode(pickle.PROTO)
 def _proto(reader: PickleReader) -> None:
-    if not 2 <= (protocol := reader.integer(1)) <= 5:
-        raise reader.error(f"protocol {protocol}")
+    reader.protocol = reader.integer(1)
+    if not 2 <= reader.protocol <= 5:
+        raise reader.error(f"protocol {reader.protocol}")
 
 
 @_opcode(pickle.FRAME)
