@@ -11,6 +11,7 @@ from llmtrap.checkpoint.containers import ContentsReader
 from llmtrap.checkpoint.containers.gguf.model import check_split, model_config
 from llmtrap.checkpoint.layout import Layout, find_layout
 from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.not_weights import refuse_ungathered, refuse_updates
 from llmtrap.checkpoint.parallel import is_parallel, join_parallel
 from llmtrap.checkpoint.quantisation import with_quantisation
 from llmtrap.checkpoint.small_values import read_small_values
@@ -37,7 +38,7 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
     Raises:
         CheckpointError: a header, the index or the configuration is broken, or they contradict one another.
         UnsafeFileError: a pickle, or a path that leads out of the folder.
-        UnsupportedError: a format that is not read.
+        UnsupportedError: a format that is not read, or factors of an update in the place of weights.
         TargetError: no weights at all.
     """
     layout = find_layout(source, folder)
@@ -47,6 +48,9 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
     parts = [join_parallel(contents)] if is_parallel([shard.name for shard in layout.shards]) else contents
     tensors: dict[str, TensorEntry] = {}
     skipped = list(layout.skipped)
+    for shard, of_file in zip(layout.shards, contents, strict=True):
+        refuse_updates(of_file.tensors, shard.name)
+        refuse_ungathered(of_file.tensors)
     for of_file in parts:
         skipped += of_file.skipped
         for entry in of_file.tensors:
