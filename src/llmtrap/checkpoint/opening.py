@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from llmtrap.checkpoint.adapted import adapt
 from llmtrap.checkpoint.adapters import CONFIG, Adapter, is_adapter, read_adapter
-from llmtrap.checkpoint.catalogue import read_catalogue
 from llmtrap.checkpoint.checkpoint import Checkpoint
-from llmtrap.checkpoint.find import find_matrices
 from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.parts import open_parts
 from llmtrap.checkpoint.sources import Source, open_hub_source, open_source
 from llmtrap.errors import LlmtrapError, TargetError, UnsupportedError
 
@@ -18,7 +17,12 @@ _OTHERWISE = (
 
 
 def open_checkpoint(
-    target: str, *, split_fused: bool = False, revision: str | None = None, download: bool = False
+    target: str,
+    *,
+    split_fused: bool = False,
+    revision: str | None = None,
+    download: bool = False,
+    subfolder: str | None = None,
 ) -> Checkpoint:
     """Open a target and find its weight matrices; headers only, no weight is read.
 
@@ -29,27 +33,23 @@ def open_checkpoint(
     A LoRA adapter is opened together with its base: the matrices are those of base + ΔW.
 
     Args:
-        target: a folder, one .safetensors file, or a hub repository `org/name[@revision]`.
+        target: a folder, one .safetensors file, or a hub repository `org/name[/folder][@revision]`. All parts of a
+            diffusers pipeline or a sentence-transformers model are opened as one checkpoint.
         split_fused: give gate and up, or q, k and v, of fused tensors apart.
         revision: the hub revision, where the target does not name one.
         download: keep a hub repository's files instead of streaming them.
+        subfolder: the folder within the target to audit alone.
 
     Raises:
         TargetError: there is no such target, or nothing in it that can be audited; or no such base of an adapter.
         CheckpointError: its files are broken, unsafe, or of a kind that is not read.
     """
-    source = open_source(target, revision=revision, download=download)
+    source = open_source(target, revision=revision, download=download, subfolder=subfolder)
     if not is_adapter(source):
-        return _opened(source, split_fused=split_fused)
+        return open_parts(source, split_fused=split_fused)
     adapter = read_adapter(source)
     base = _open_base(adapter, source, split_fused=split_fused, download=download)
     return adapt(base, adapter, source)
-
-
-def _opened(source: Source, *, split_fused: bool) -> Checkpoint:
-    catalogue = read_catalogue(source)
-    found = find_matrices(catalogue, split_fused=split_fused)
-    return Checkpoint(source, catalogue, found.matrices, found.skipped, found.family)
 
 
 def _open_base(adapter: Adapter, source: Source, *, split_fused: bool, download: bool) -> Checkpoint:
@@ -65,7 +65,7 @@ def _open_base(adapter: Adapter, source: Source, *, split_fused: bool, download:
         base = open_by_name(name, revision=adapter.base_revision, download=download)
         if is_adapter(base):
             raise UnsupportedError("it is an adapter itself", remedy=_OTHERWISE)
-        return _opened(base, split_fused=split_fused)
+        return open_parts(base, split_fused=split_fused)
     except LlmtrapError as error:
         # What is wrong with the base must not read as if it were wrong with the target.
         problem = f"the adapter's base model {printable(name, 200)!r}: {error.problem}"

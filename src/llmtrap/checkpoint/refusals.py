@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import NoReturn
 
-from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.names import natural_key, printable
 from llmtrap.checkpoint.sources.base import FileEntry
 from llmtrap.checkpoint.tensors import Skipped
 from llmtrap.errors import TargetError, UnsafeFileError, UnsupportedError
@@ -44,6 +44,7 @@ _OTHER_FORMATS = (
     ),
     ("*.metadata", "a PyTorch distributed checkpoint", "Write safetensors with its HuggingFaceStorageWriter"),
 )
+_SHOWN = 20
 _NOT_WEIGHTS = (
     "training_args.bin", "optimizer*.pt", "optimizer*.bin", "scheduler*.pt", "scheduler*.bin", "rng_state*.pth",
     "scaler.pt", "sampler*.bin", "dl_state_dict*.bin", "random_states_*.pkl", "custom_checkpoint_*.pkl",
@@ -63,7 +64,15 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
         UnsafeFileError: only bare pickles.
         TargetError: no weights at all, or only in a subfolder.
     """
-    nested = [name for name in names if "/" in name and name.endswith(READ_SUFFIXES) and not is_other_format(name)]
+    nested = [
+        name
+        for name in names
+        if "/" in name
+        and name.endswith(READ_SUFFIXES)
+        and not is_other_format(name)
+        and not is_training_state(posixpath.basename(name))
+        and "/." not in f"/{name}"
+    ]
     root = [name for name in names if "/" not in name]
     if any(name.endswith((".distcp", ".metadata")) for name in names):
         root = [name for name in names if name.endswith((".distcp", ".metadata"))]
@@ -83,16 +92,26 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
         if any(fnmatchcase(name, pattern) for pattern in _BARE_PICKLES) and not is_training_state(name):
             raise UnsafeFileError("the weights are a pickle", file=printable(name), remedy=_CONVERT)
     if nested:
-        folder = posixpath.dirname(nested[0])
-        remedy = f"Give that folder as the target: {posixpath.join(source_name, folder)}"
-        raise TargetError(
-            f"no weights here, only in the subfolder {printable(folder)!r}", file=source_name, remedy=remedy
-        )
+        _refuse_nested(source_name, sorted({posixpath.dirname(name) for name in nested}, key=natural_key))
     for pattern, what, remedy in _OTHER_FORMATS:
         if any(fnmatchcase(name, pattern) for name in names):
             problem = f"{what} is not a format that llmtrap reads (it reads {SUPPORTED})"
             raise UnsupportedError(problem, file=source_name, remedy=remedy)
     raise TargetError("no weights here", file=source_name, remedy=f"llmtrap reads {SUPPORTED}")
+
+
+def _refuse_nested(source_name: str, folders: Sequence[str]) -> NoReturn:
+    """Name the subfolders that hold weights; the last one, of a training run the latest, as an example."""
+    shown = [repr(printable(folder, 80)) for folder in folders[:_SHOWN]]
+    if len(folders) > _SHOWN:
+        shown.append(f"{len(folders) - _SHOWN} more")
+    example = posixpath.join(source_name, folders[-1])
+    if len(folders) == 1:
+        words, remedy = f"the subfolder {shown[0]}", f"Give that folder as the target: {example}"
+    else:
+        words = f"the subfolders {', '.join(shown[:-1])} and {shown[-1]}"
+        remedy = f"Give one of them as the target, such as {example}"
+    raise TargetError(f"no weights here, only in {words}", file=source_name, remedy=remedy)
 
 
 def left_aside(file: FileEntry, name: str, reason: str | None = None) -> Skipped:

@@ -46,6 +46,7 @@ def audit_command(
     journal: o.JournalFolder = None,
     fresh: o.Fresh = False,
     revision: o.Revision = None,
+    subfolder: o.Subfolder = None,
     download: o.Download = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -72,7 +73,9 @@ def audit_command(
         if workers is not None:
             options = replace(options, workers=workers)
         place = _where(target, demo=demo, quiet=quiet)
-        checkpoint = open_checkpoint(place, split_fused=split_fused, revision=revision, download=download)
+        checkpoint = open_checkpoint(
+            place, split_fused=split_fused, revision=revision, download=download, subfolder=subfolder
+        )
         kept = journal_for(checkpoint, journal or default_folder())
         if fresh:
             kept.forget()

@@ -24,12 +24,13 @@ def inspect_command(
     exclude: o.Exclude = None,
     split_fused: o.SplitFused = False,
     revision: o.Revision = None,
+    subfolder: o.Subfolder = None,
     every: Annotated[bool, typer.Option("--all", help="List every matrix and every skipped tensor.")] = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Show what would be audited, and what not and why. Headers only: no weight is read."""
     with guarded(verbose=verbose):
-        checkpoint = open_checkpoint(target, split_fused=split_fused, revision=revision)
+        checkpoint = open_checkpoint(target, split_fused=split_fused, revision=revision, subfolder=subfolder)
         settings = AuditSettings(include=tuple(include or ()), exclude=tuple(exclude or ()), split_fused=split_fused)
         plan = make_plan(checkpoint, settings)
         _show(checkpoint, plan, output(), every=every)

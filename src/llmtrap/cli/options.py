@@ -52,7 +52,7 @@ def _option(name: str, text: str, metavar: str | None = None, *short: str, plain
     )
 
 
-TARGET_HELP = "A folder, one weights file, or a hub repository org/name[@revision]."
+TARGET_HELP = "A folder, one weights file, or a hub repository org/name[/folder][@revision]."
 Target = Annotated[str, typer.Argument(help=TARGET_HELP, show_default=False)]
 OptionalTarget = Annotated[str | None, typer.Argument(help=TARGET_HELP, show_default=False)]
 
@@ -91,4 +91,7 @@ JournalFolder = Annotated[
 ]
 Fresh = Annotated[bool, _option("fresh", "Forget the progress kept so far.")]
 Revision = Annotated[str | None, _option("revision", "Hub revision. Default: main.", "R", plain=False)]
+Subfolder = Annotated[
+    str | None, _option("subfolder", "The folder within TARGET to take alone. Default: all of it.", "DIR", plain=False)
+]
 Download = Annotated[bool, _option("download", "Keep the files in the hub's cache instead of streaming them.")]

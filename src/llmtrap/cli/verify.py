@@ -22,6 +22,7 @@ def verify_command(
     matrices: Annotated[int, typer.Option(min=1, metavar="N", help="How many matrices, spread evenly.")] = 8,
     seed: o.Seed = 0,
     revision: o.Revision = None,
+    subfolder: o.Subfolder = None,
     verbose: o.Verbose = False,
 ) -> None:
     """Run WeightWatcher itself on a sample of the same matrices, and compare α, norms and trap counts.
@@ -30,7 +31,7 @@ def verify_command(
     5760 × 2880.
     """
     with guarded(verbose=verbose):
-        checkpoint = open_checkpoint(target, revision=revision)
+        checkpoint = open_checkpoint(target, revision=revision, subfolder=subfolder)
         chosen = sample(checkpoint.matrices, matrices)
         if not chosen:
             raise TargetError(

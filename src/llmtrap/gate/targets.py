@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmtrap.checkpoint import Checkpoint, Source, find_matrices, open_source, read_catalogue
+from llmtrap.checkpoint import Checkpoint, Source, open_source
 from llmtrap.checkpoint.adapters import Adapter, is_adapter, read_adapter
+from llmtrap.checkpoint.parts import open_parts
 from llmtrap.report.document import Report
 from llmtrap.report.read import read_report
 
@@ -33,9 +34,7 @@ def open_target(target: str, *, split_fused: bool = False, revision: str | None 
     source = open_source(target, revision=revision)
     if is_adapter(source):
         return OpenAdapter(read_adapter(source), source)
-    catalogue = read_catalogue(source)
-    found = find_matrices(catalogue, split_fused=split_fused)
-    return Checkpoint(source, catalogue, found.matrices, found.skipped, found.family)
+    return open_parts(source, split_fused=split_fused)
 
 
 def is_report(target: str) -> bool:

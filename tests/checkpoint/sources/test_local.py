@@ -111,10 +111,10 @@ def test_links_inside_the_folder_are_followed_and_others_refused(folder: Path, t
     source = LocalSource(folder)
     assert [file.name for file in source.files()] == ["a.bin", "b.bin", "inside.bin", "original/c.bin"]
     assert source.refused == {
-        "absolute.bin": "a link that leads out of the checkpoint's folder",
+        "absolute.bin": f"a link that leads out of the checkpoint's folder, to {tmp_path / 'secret'}",
         "broken.bin": "a broken link",
         "loop": "a link to a folder",
-        "outside.bin": "a link that leads out of the checkpoint's folder",
+        "outside.bin": f"a link that leads out of the checkpoint's folder, to {tmp_path / 'secret'}",
         "pipe.bin": "not a regular file",
     }
 
@@ -131,7 +131,9 @@ def test_the_hub_caches_own_links_are_followed(tmp_path: Path) -> None:
     (snapshot / "refs").symlink_to("../../refs")
     source = LocalSource(snapshot)
     assert [file.name for file in source.files()] == ["model.safetensors", "original/model.safetensors"]
-    assert source.refused == {"refs": "a link that leads out of the checkpoint's folder"}
+    assert source.refused == {"refs": f"a link that leads out of the checkpoint's folder, to {repository / 'refs'}"}
+    deeper = LocalSource(snapshot / "original")
+    assert deeper.read(ByteRange("model.safetensors", 0, 7)).tobytes() == b"weights"
     assert source.read(ByteRange("model.safetensors", 0, 7)).tobytes() == b"weights"
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import posixpath
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
+from llmtrap.checkpoint.file_sets import is_shard
 from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, Source, SourceIdentity
 from llmtrap.checkpoint.sources.local import LocalSource
-from llmtrap.errors import TargetError
+from llmtrap.checkpoint.sources.subfolder import SubfolderSource
+from llmtrap.errors import TargetError, UsageError
 
 __all__ = [
     "ByteRange",
@@ -23,40 +27,95 @@ __all__ = [
 
 _HUB_NAME = re.compile(
     r"(hf|https?)://.+|(www\.)?(huggingface\.co|hf\.co)/.+|(models|datasets|spaces)/[\w.-]+/[\w.-]+(@.+)?"
-    r"|(?!\.{1,2}/)[\w.-]+/[\w.-]+(@.+)?"
+    r"|(?!\.{1,2}/)[\w.-]+(/[\w.-]+)+(@.+)?"
 )
+_WEB_NAME = re.compile(r"(hf|https?)://.+|(www\.)?(huggingface\.co|hf\.co)/.+")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
 
 
-def open_source(target: str, *, revision: str | None = None, download: bool = False) -> Source:
-    """Open a target by name: a path that exists wins over a hub repository `org/name[@revision]`.
+def open_source(
+    target: str, *, revision: str | None = None, download: bool = False, subfolder: str | None = None
+) -> Source:
+    """Open a target by name: a path that exists wins over a hub repository `org/name[/folder][@revision]`.
 
     Args:
         target: a folder, one weights file, or a hub repository.
         revision: the hub revision, where the target does not name one itself.
         download: keep a hub repository's files in the hub's cache instead of streaming them.
+        subfolder: the folder within the target to take for the whole.
 
     Raises:
         TargetError: the target is neither a path that exists nor the name of a repository.
         AccessError: the repository needs a token or a licence, or the network is away.
     """
+    folder = _checked(subfolder)
     if target and _exists(Path(target)):
-        return LocalSource(target)
-    return open_hub_source(target, revision=revision, download=download)
+        return LocalSource(Path(target) / folder if folder else target)
+    if _WEB_NAME.fullmatch(target):
+        return open_hub_source(target, revision=revision, download=download, subfolder=folder)
+    _refuse_mistyped(target)
+    try:
+        return open_hub_source(target, revision=revision, download=download, subfolder=folder)
+    except TargetError as error:
+        if error.problem.startswith(("no such file", "the repository", "there is no folder")):
+            raise
+        problem = f"no such file or folder here; and of a hub repository of that name: {error.problem}"
+        raise type(error)(problem, file=error.file or target, remedy=error.remedy) from None
 
 
-def open_hub_source(target: str, *, revision: str | None = None, download: bool = False) -> Source:
-    """Open a hub repository by name, whatever paths there are.
+def open_hub_source(target: str, *, revision: str | None = None, download: bool = False, subfolder: str = "") -> Source:
+    """Open a hub repository by name, or a folder or file of one, whatever local paths there are.
 
     Raises:
-        TargetError: the name is no repository's, or there is no such repository.
+        TargetError: the name is no repository's, or there is no such repository, or nothing of that name in it.
         AccessError: the repository needs a token or a licence, or the network is away.
     """
     if not _HUB_NAME.fullmatch(target):
-        remedy = "Give a folder, a .safetensors file, or a hub repository as org/name or org/name@revision"
+        remedy = "Give a folder, a weights file, or a hub repository as org/name, org/name@revision or org/name/folder"
         raise TargetError("no such file or folder", file=target, remedy=remedy)
-    from llmtrap.checkpoint.sources.hub import HubSource  # noqa: PLC0415  (the hub's client is slow to import)
+    # The hub's client is slow to import.
+    from llmtrap.checkpoint.sources.hub import HubSource, parse_target  # noqa: PLC0415
 
-    return HubSource.from_target(target, revision=revision, download=download)
+    source = HubSource.from_target(target, revision=revision, download=download)
+    path = posixpath.join(parse_target(target).path, subfolder).rstrip("/")
+    if not path:
+        return source
+    if not any(file.name == path for file in source.files()):
+        return SubfolderSource(source, path)
+    # A page of one file: that file, unless it is one of several shards or a configuration.
+    folder, _, file = path.rpartition("/")
+    alone = file.endswith(_WEIGHTS) and not is_shard(file)
+    return SubfolderSource(source, folder, file if alone else None) if folder or alone else source
+
+
+def _checked(subfolder: str | None) -> str:
+    """The subfolder as a plain path."""
+    if not subfolder:
+        return ""
+    folder = posixpath.normpath(subfolder.replace("\\", "/"))
+    if folder.startswith(("/", "..")):
+        raise UsageError(f"--subfolder {subfolder}: no folder within the target", remedy="Give a path such as unet")
+    return "" if folder == "." else folder
+
+
+def _refuse_mistyped(target: str) -> None:
+    """Say so where the first part of the name is a folder here: the rest was mistyped, and no hub need be asked."""
+    first = Path(target).parts[:1]
+    if not _HUB_NAME.fullmatch(target) or not _exists(Path(*first)):
+        return
+    known = Path(*first)
+    for part in Path(target).parts[1:]:
+        if not _exists(known / part):
+            break
+        known /= part
+    try:
+        there = sorted(item.name for item in known.iterdir()) if known.is_dir() else []
+    except OSError:
+        there = []
+    near = get_close_matches(Path(target).name, there, n=1) or there[:1]
+    meant = f"Did you mean {known / near[0]}? " if near else ""
+    remedy = f"{meant}For the hub's repository of that name give hf://{target}"
+    raise TargetError(f"no such file or folder; {known} is here", file=target, remedy=remedy)
 
 
 def _exists(path: Path) -> bool:

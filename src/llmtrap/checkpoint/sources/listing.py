@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmtrap.checkpoint.names import encodable
+from llmtrap.checkpoint.names import encodable, printable
 from llmtrap.checkpoint.sources.base import FileEntry
 from llmtrap.errors import TargetError
 
@@ -105,7 +105,7 @@ def _refusal(root: Path, path: Path) -> str | None:
     except (OSError, RuntimeError):
         return "a broken link"
     if not resolved.is_relative_to(root) and not _in_hub_cache(root, resolved):
-        return "a link that leads out of the checkpoint's folder"
+        return f"a link that leads out of the checkpoint's folder, to {printable(str(resolved))}"
     if stat.S_ISDIR(mode):
         return "a link to a folder"
     if not stat.S_ISREG(mode):
@@ -114,6 +114,8 @@ def _refusal(root: Path, path: Path) -> str | None:
 
 
 def _in_hub_cache(root: Path, resolved: Path) -> bool:
-    """Whether the link is the hub cache's own: `REPO/snapshots/REVISION/… -> REPO/blobs/…`."""
-    repository = root.parent.parent
-    return root.parent.name == "snapshots" and resolved.parent == repository / "blobs"
+    """Whether the link is the hub cache's own: `REPO/snapshots/REVISION/…/… -> REPO/blobs/…`, from any depth."""
+    return any(
+        revision.parent.name == "snapshots" and resolved.parent == revision.parent.parent / "blobs"
+        for revision in (root, *root.parents)
+    )

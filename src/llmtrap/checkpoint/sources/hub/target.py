@@ -12,7 +12,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from llmtrap.errors import TargetError
 
-FORMS = "org/name, org/name@revision, hf://org/name@revision, or the address of its page"
+FORMS = "org/name, org/name@revision, org/name/folder, hf://org/name@revision/folder, or the address of its page"
 
 _OTHER_KINDS = {"datasets": "dataset", "spaces": "space", "kernels": "kernel", "buckets": "bucket"}
 _KIND_PREFIXES = {*_OTHER_KINDS, *_OTHER_KINDS.values(), "models", "model"}
@@ -25,10 +25,14 @@ _PUBLIC_HOSTS = {"huggingface.co", "www.huggingface.co", "hf.co"}
 
 @dataclass(frozen=True)
 class HubTarget:
-    """A model repository, and the branch, tag or commit asked for (None: the main branch)."""
+    """A model repository, the branch, tag or commit asked for (None: the main branch), and a path within it.
+
+    `path` names a folder or a file, without a slash at either end; empty for the whole repository.
+    """
 
     repo_id: str
     revision: str | None = None
+    path: str = ""
 
 
 def hub_endpoint() -> str:
@@ -40,9 +44,8 @@ def parse_target(text: str, *, endpoint: str | None = None) -> HubTarget:
     """Read a repository's name in any form that people use.
 
     Args:
-        text: `org/name`, `org/name@revision`, `hf://org/name@revision/path`, or an address copied from a browser
-            (`https://huggingface.co/org/name/tree/revision`, `…/blob/revision/file`). A path within the repository
-            is dropped: a checkpoint is audited whole.
+        text: `org/name`, `org/name@revision`, `org/name/path`, `hf://org/name@revision/path`, or an address copied
+            from a browser (`https://huggingface.co/org/name/tree/revision/path`, `…/blob/revision/file`).
         endpoint: the hub whose addresses are known beside the public ones; default `HF_ENDPOINT`.
 
     Raises:
@@ -55,7 +58,10 @@ def parse_target(text: str, *, endpoint: str | None = None) -> HubTarget:
     if path is not None:
         return _parse_page(path)
     name, _, revision = text.partition("@")
-    return _target(name, revision if "@" in text else None, shown=text)
+    kind, rest = _split_kind(name)
+    base, path = _split_path(rest if kind is not None and rest.count("/") >= 1 else name)
+    _refuse_other_kinds(kind, base)
+    return _target(base, revision if "@" in text else None, path, shown=text)
 
 
 def _parse_path(shown: str, path: str) -> HubTarget:
@@ -64,8 +70,9 @@ def _parse_path(shown: str, path: str) -> HubTarget:
     _refuse_other_kinds(kind, path)
     name, at, rest = path.partition("@")
     if not at or name.count("/") > 1:  # an @ further on belongs to a file's name
-        return _target("/".join(path.split("/")[:2]), None, shown=shown)
-    return _target(name, _leading_revision(rest), shown=shown)
+        name, path = _split_path(path)
+        return _target(name, None, path, shown=shown)
+    return _target(name, *_leading_revision(rest), shown=shown)
 
 
 def _parse_page(path: str) -> HubTarget:
@@ -75,10 +82,10 @@ def _parse_page(path: str) -> HubTarget:
     parts = path.split("/", 3)
     name = "/".join(parts[:2]).removesuffix(".git")
     if len(parts) < 3:
-        return _target(name, None, shown=path)
+        return _target(name, None, "", shown=path)
     if parts[2] not in _REVISION_PAGES or len(parts) < 4:
         raise TargetError(f"'{path}' is not a repository's page", remedy=f"Give {FORMS}")
-    return _target(name, _leading_revision(parts[3]), shown=path)
+    return _target(name, *_leading_revision(parts[3]), shown=path)
 
 
 def _path_of_page(text: str, endpoint: str) -> str | None:
@@ -100,10 +107,19 @@ def _path_of_page(text: str, endpoint: str) -> str | None:
     )
 
 
-def _leading_revision(text: str) -> str:
-    """The revision at the head of `revision/path`."""
+def _leading_revision(text: str) -> tuple[str, str]:
+    """The revision at the head of `revision/path`, and the path."""
     special = _SPECIAL_REVISION.match(text)
-    return special.group() if special else unquote(text.partition("/")[0])
+    if special:
+        return special.group(), unquote(text[special.end() :])
+    revision, _, path = text.partition("/")
+    return unquote(revision), unquote(path)
+
+
+def _split_path(text: str) -> tuple[str, str]:
+    """`org/name` and what follows it."""
+    parts = text.split("/", 2)
+    return "/".join(parts[:2]), parts[2] if len(parts) > 2 else ""
 
 
 def _split_kind(path: str) -> tuple[str | None, str]:
@@ -120,15 +136,12 @@ def _refuse_other_kinds(kind: str | None, path: str) -> None:
         )
 
 
-def _target(name: str, revision: str | None, *, shown: str) -> HubTarget:
-    kind, rest = _split_kind(name)
-    if kind is not None and rest.count("/") == 1:
-        _refuse_other_kinds(kind, rest)
-        name = rest
+def _target(name: str, revision: str | None, path: str, *, shown: str) -> HubTarget:
+    path = path.strip("/")
     try:
-        if name.count("/") != 1 or revision == "":
+        if name.count("/") != 1 or revision == "" or ".." in path.split("/") or "\\" in path:
             raise HFValidationError("not org/name")
         validate_repo_id(name)
     except HFValidationError:
         raise TargetError(f"'{shown}' does not name a hub repository", remedy=f"Give {FORMS}") from None
-    return HubTarget(name, revision)
+    return HubTarget(name, revision, path)
