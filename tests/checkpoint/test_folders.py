@@ -221,6 +221,16 @@ def test_an_index_and_shards_that_disagree_over_one_tensor(tmp_path: Path) -> No
         read(tmp_path)
 
 
+def test_one_tensor_of_many_that_no_shard_has_is_left_out_as_unmeasured(tmp_path: Path) -> None:
+    tensors = {f"layers.{k}.w.weight": np.ones((2, 2), np.float32) for k in range(24)}
+    save_file(tensors, tmp_path / "1.safetensors")
+    index(tmp_path, dict.fromkeys([*tensors, "gone.weight"], "1.safetensors"))
+    (item,) = read(tmp_path).skipped
+    assert (item.tensor, item.reason, item.kind) == (
+        "gone.weight", "the index names it, and no shard has it", "unmeasured",
+    )  # fmt: skip
+
+
 def test_the_head_that_an_index_names_and_a_tied_checkpoint_lacks_is_the_embedding(tmp_path: Path) -> None:
     save_file({"model.embed_tokens.weight": np.ones((4, 2), np.float32)}, tmp_path / "1.safetensors")
     index(tmp_path, {"model.embed_tokens.weight": "1.safetensors", "lm_head.weight": "1.safetensors"})

@@ -40,7 +40,8 @@ def test_second_copies_and_other_weight_files_are_left_aside_with_reasons(tmp_pa
         + by_itself,
         "consolidated.safetensors (file)": "a second copy of the weights under the original names",
         "metal/model.bin (file)": "a second copy of the weights, in another container",
-        "model.fp16.safetensors (file)": "not named by the index, so no library loads it",
+        "model.fp16.safetensors (file)": "the same weights in another precision; the files that a library loads "
+        "unasked are audited",
         "model.onnx (file)": "another format (ONNX), which is not read",
         "optimizer.pt (file)": "state of a training run, not weights; never opened",
         "original/model.safetensors (file)": f"a second copy of the weights under the original names; {by_itself}",

@@ -33,6 +33,15 @@ def llama():
     return transformers.LlamaForCausalLM(config)
 
 
+def biased():
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=64, intermediate_size=96, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=120, tie_word_embeddings=False, attention_bias=True,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config)
+
+
 def gpt2():
     torch.manual_seed(1)
     config = transformers.GPT2Config(n_embd=48, n_layer=2, n_head=4, vocab_size=100, n_positions=32)
@@ -54,6 +63,23 @@ CASES = {
     "saved whole": (llama, {"r": 2, "lora_alpha": 2, "target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}),
     "fan in, fan out": (gpt2, {"r": 4, "lora_alpha": 12, "target_modules": ["c_attn", "c_proj"],
                                "fan_in_fan_out": True}),
+    "biases of its own": (
+        biased, {"r": 4, "lora_alpha": 8, "lora_bias": True, "target_modules": ["q_proj", "o_proj"]},
+    ),
+    "DoRA": (llama, {"r": 4, "lora_alpha": 16, "use_dora": True, "target_modules": ["q_proj", "down_proj"]}),
+    "DoRA, patterns": (
+        llama,
+        {
+            "r": 4, "lora_alpha": 8, "use_dora": True, "use_rslora": True, "target_modules": ["q_proj", "v_proj"],
+            "rank_pattern": {"v_proj": 7}, "alpha_pattern": {"layers.1.self_attn.q_proj": 5},
+        },
+    ),
+    "DoRA, fan in, fan out": (
+        gpt2, {"r": 4, "lora_alpha": 12, "use_dora": True, "target_modules": ["c_attn"], "fan_in_fan_out": True},
+    ),
+    "DoRA, embedding": (
+        llama, {"r": 3, "lora_alpha": 6, "use_dora": True, "target_modules": ["embed_tokens", "k_proj"]},
+    ),
 }  # fmt: skip
 
 
@@ -110,7 +136,7 @@ def test_base_with_adapter_is_what_peft_merges(make: Make, case: str) -> None:
     assert 0 < len(changed) < len(opened.matrices)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if "DoRA" not in case])
 def test_singular_values_of_the_factors_are_those_of_the_update(make: Make, case: str) -> None:
     base, adapter, merged = make(case)
     before, after = load_file(base / "model.safetensors"), load_file(merged / "model.safetensors")
@@ -124,15 +150,16 @@ def test_singular_values_of_the_factors_are_those_of_the_update(make: Make, case
         assert pair.shape in (update.shape, update.shape[::-1])
 
 
-def test_an_adapted_matrix_is_read_the_same_in_any_blocks(make: Make) -> None:
-    base, adapter, _ = make("embedding")
+@pytest.mark.parametrize("case", ["embedding", "DoRA", "DoRA, embedding", "DoRA, fan in, fan out"])
+def test_an_adapted_matrix_is_read_the_same_in_any_blocks(make: Make, case: str) -> None:
+    base, adapter, _ = make(case)
     source = open_source(str(adapter))
     adapted = adapt(open_checkpoint(str(base)), read_adapter(source), source)
     for matrix in adapted.matrices:
         whole = matrix.read(adapted.source)
         for entries in (1, 200, 3000):
             pieces = np.concatenate([block.copy() for block in matrix.blocks(adapted.source, entries)])
-            np.testing.assert_allclose(pieces, whole, atol=1e-7)
+            np.testing.assert_allclose(pieces, whole, atol=1e-6)
 
 
 def edited(adapter: Path, **changes: object) -> Path:
@@ -144,7 +171,6 @@ def edited(adapter: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"use_dora": True}, "DoRA"),
         ({"peft_type": "LOHA"}, "type LOHA"),
         ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "fused experts"),
         ({"init_lora_weights": "pissa"}, "changed copy of its base"),
@@ -163,6 +189,7 @@ def test_what_is_not_plain_lora_is_refused_by_name(make: Make, changes: dict[str
     ("changes", "words"),
     [
         ({"r": 5}, "gives rank 5, the factors have 4"),
+        ({"use_dora": True}, "no magnitudes"),
         ({"lora_alpha": None}, "no lora_alpha"),
         ({"lora_alpha": "16"}, "no number"),
         ({"lora_alpha": 10**400}, "no number"),
@@ -192,7 +219,7 @@ def test_an_adapter_of_another_base_is_an_error(make: Make) -> None:
     _, adapter, _ = make("plain")
     other, _, _ = make("fan in, fan out")
     source = open_source(str(adapter))
-    with pytest.raises(CheckpointError, match="no such module"):
+    with pytest.raises(CheckpointError, match=r"no such module|an update of \[64, 96\] for a matrix"):
         adapt(open_checkpoint(str(other)), read_adapter(source), source)
 
 

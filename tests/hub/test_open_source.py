@@ -44,18 +44,23 @@ def test_a_mistyped_path_is_not_looked_for_on_the_hub(
     hub: LoopbackHub, repo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "runs" / "checkpoint-500").mkdir(parents=True)
+    (tmp_path / "runs" / "checkpoint-500" / "model.safetensors").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TargetError) as caught:
         open_source("runs/checkpoint-50O")
     assert caught.value.message == (
-        "runs/checkpoint-50O: no such file or folder; runs is here. "
+        "runs/checkpoint-50O: no such file or folder. "
         "Did you mean runs/checkpoint-500? For the hub's repository of that name give hf://runs/checkpoint-50O"
     )
-    with pytest.raises(TargetError, match="runs/checkpoint-500 is here"):
+    with pytest.raises(
+        TargetError, match=r"no such file or folder\. Did you mean runs/checkpoint-500/model\.safetensors"
+    ):
         open_source("runs/checkpoint-500/model.safetensor")
     assert hub.served == []
-    (tmp_path / "org").mkdir()
+    (tmp_path / repo).with_name("modell").mkdir(parents=True)
     assert isinstance(open_source(f"hf://{repo}"), HubSource)
+    (tmp_path / "org" / "modell").rename(tmp_path / "org" / "other")
+    assert isinstance(open_source(repo), HubSource)
 
 
 def test_a_name_that_neither_disk_nor_hub_has_says_so_of_both(hub: LoopbackHub, repo: str) -> None:

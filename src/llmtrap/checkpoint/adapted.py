@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.checkpoint.adapters import Adapter, LoraPair, read_factor
+from llmtrap.checkpoint.adapted_matrices import AdaptedMatrices
+from llmtrap.checkpoint.adapters import Adapter, LoraPair, read_factor, stored_whole
 from llmtrap.checkpoint.checkpoint import Checkpoint
+from llmtrap.checkpoint.dora import DoraTensor
 from llmtrap.checkpoint.encodings.base import Floats, StoredTensor
-from llmtrap.checkpoint.encodings.plain import DTYPES, PlainTensor
+from llmtrap.checkpoint.encodings.plain import DTYPES
+from llmtrap.checkpoint.find import find_matrices
 from llmtrap.checkpoint.matrices import WeightMatrix
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, Source, SourceIdentity
-from llmtrap.checkpoint.tensors import TensorEntry
+from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
 from llmtrap.errors import CheckpointError, UnsupportedError
 
 PLACE = "(adapter)/"
@@ -117,6 +120,9 @@ class AdaptedTensor(StoredTensor):
 def adapt(base: Checkpoint, adapter: Adapter, source: Source) -> Checkpoint:
     """Put an adapter on its base.
 
+    A module that the adapter saves whole replaces the base's, whatever its rows (a grown vocabulary); one that the base
+    has not (a new head) is added. Where the base's head is its embedding, a head of the adapter's is a matrix apart.
+
     Args:
         base: the base model, opened.
         adapter: what to put on it.
@@ -126,41 +132,40 @@ def adapt(base: Checkpoint, adapter: Adapter, source: Source) -> Checkpoint:
         A checkpoint of the base's matrices; those that the adapter does not touch are the very same objects.
 
     Raises:
-        CheckpointError: a module of the adapter is not in the base, or does not fit its shape.
+        CheckpointError: a factor's module is not in the base, or does not fit its shape.
         UnsupportedError: a module that the base stores fused or split.
     """
-    placed = FileEntry(PLACE + adapter.file.name, adapter.file.size, adapter.file.digest, adapter.file.stamp)
-    by_module: dict[str, WeightMatrix] = {}
-    for matrix in base.matrices:
-        by_module.setdefault(matrix.stored.module, matrix)
-    changed: dict[str, WeightMatrix] = {}
+    matrices = AdaptedMatrices(base)
+    skipped = [*base.skipped, *adapter.skipped]
+    added = {}
     for name, entry in adapter.saved.items():
         # An embedding under LoRA is saved with the adapter as its `base_layer`: replaced first, then updated.
-        matrix = _find(name.removesuffix(".weight").removesuffix(".base_layer"), by_module)
-        changed[matrix.id] = _replaced(matrix, entry)
+        place = _placed(entry)
+        module = name.removesuffix(".weight").removesuffix(".base_layer")
+        matrix = matrices.find(module)
+        if matrix is None:
+            added[name] = replace(place, name=name)
+        else:
+            matrices.replace_tensor(matrix, partial(_replaced, place))
+    new = find_matrices(Catalogue(source.identity, added, (), base.catalogue.config))
+    matrices.add(new.matrices)
+    skipped += new.skipped
     for pair in adapter.pairs:
-        matrix = _find(pair.module, by_module)
-        changed[matrix.id] = _with_update(changed.get(matrix.id, matrix), pair)
-    matrices = tuple(changed.get(matrix.id, matrix) for matrix in base.matrices)
+        matrix = matrices.find(pair.module)
+        if matrix is None:
+            problem = "the base model has no such module"
+            raise CheckpointError(problem, file=adapter.file.name, tensor=printable(pair.module), remedy=_OTHER_BASE)
+        matrices.replace_one(_with_update(matrix, pair))
+    placed = tuple(replace(file, name=PLACE + file.name) for file in adapter.files)
     catalogue = replace(
         base.catalogue, identity=source.identity, base=base.catalogue.identity,
-        files=(*base.catalogue.files, placed), skipped=(*base.catalogue.skipped, *adapter.skipped),
+        files=(*base.catalogue.files, *placed), skipped=(*base.catalogue.skipped, *adapter.skipped),
     )  # fmt: skip
-    return Checkpoint(
-        JoinedSource(base.source, source), catalogue, matrices, (*base.skipped, *adapter.skipped), base.family,
-        tuple(_placed(entry) for entry in adapter.vectors),
-    )  # fmt: skip
-
-
-def _find(module: str, by_module: Mapping[str, WeightMatrix]) -> WeightMatrix:
-    """The base's matrix of a module: by its whole name, or by its end where one of the two has a prefix more."""
-    if module in by_module:
-        return by_module[module]
-    near = [matrix for name, matrix in by_module.items() if name.endswith(f".{module}") or module.endswith(f".{name}")]
-    if len(near) == 1:
-        return near[0]
-    problem = "the base model has no such module" if not near else f"{len(near)} modules of the base fit this name"
-    raise CheckpointError(problem, file="adapter_model.safetensors", tensor=printable(module), remedy=_OTHER_BASE)
+    measured = {name for matrix in new.matrices for name in matrix.tensors}
+    no_matrices = [entry for name, entry in added.items() if name not in measured]
+    further = (*(_placed(entry) for entry in adapter.vectors), *no_matrices)
+    joined = JoinedSource(base.source, source)
+    return Checkpoint(joined, catalogue, matrices.all(), tuple(skipped), base.family, further)
 
 
 def _with_update(matrix: WeightMatrix, pair: LoraPair) -> WeightMatrix:
@@ -180,17 +185,26 @@ def _with_update(matrix: WeightMatrix, pair: LoraPair) -> WeightMatrix:
     adapted = AdaptedTensor(
         stored.name, stored.module, encoding, stored.shape, (*stored.parts, a, b), stored, a, b, pair.scale, transposed
     )
-    return replace(matrix, stored=adapted)
+    if pair.magnitude is None:
+        return replace(matrix, stored=adapted)
+    magnitude = _placed(pair.magnitude)
+    parts = (*adapted.parts, magnitude)
+    encoding = encoding.replace(" + LoRA (", " + DoRA (")
+    dora = DoraTensor(stored.name, stored.module, encoding, stored.shape, parts, adapted, magnitude, transposed)
+    return replace(matrix, stored=dora)
 
 
-def _replaced(matrix: WeightMatrix, entry: TensorEntry) -> WeightMatrix:
-    fits = entry.shape in (matrix.stored.shape, matrix.stored.parts[0].shape)
-    if not fits or entry.size != math.prod(matrix.stored.shape) or entry.dtype not in DTYPES:
-        problem = f"{entry.dtype} {list(entry.shape)} instead of {list(matrix.stored.shape)}"
-        raise CheckpointError(problem, tensor=printable(entry.name), remedy=_OTHER_BASE)
-    part = _placed(entry)
-    stored = PlainTensor(matrix.stored.name, matrix.stored.module, entry.dtype, matrix.stored.shape, (part,))
-    return replace(matrix, stored=stored)
+def _replaced(entry: TensorEntry, stored: StoredTensor) -> StoredTensor:
+    """The tensor that was saved whole, in the place of the base's: of as many columns, and any number of rows."""
+    whole = stored_whole(entry, stored.name, stored.module)
+    if entry.dtype in DTYPES:
+        if entry.shape[1:] == stored.shape[1:]:
+            return whole
+        # A kernel is measured as a matrix of its outputs.
+        if entry.shape == stored.parts[0].shape and (view := whole.reshaped(stored.shape)) is not None:
+            return view
+    problem = f"{entry.dtype} {list(entry.shape)} instead of {list(stored.shape)}"
+    raise CheckpointError(problem, tensor=printable(entry.name), remedy=_OTHER_BASE)
 
 
 def _placed(entry: TensorEntry) -> TensorEntry:

@@ -1,37 +1,44 @@
 """LoRA adapters as PEFT saves them: which module is changed, by which factors, at which scale.
 
 ΔW = scale · B·A with A [r, in] and B [out, r]; scale = alpha / r, or alpha / √r with `use_rslora`. An embedding's
-factors are named otherwise and give ΔWᵀ, and so does `fan_in_fan_out` (GPT-2's Conv1D stores [in, out]).
+factors are named otherwise and give ΔWᵀ, and so does `fan_in_fan_out` (GPT-2's Conv1D stores [in, out]). A
+convolution's A is [r, in, k, k], which is [r, in·k·k] as its kernels are measured. DoRA (arXiv 2402.09353) scales every
+output of W + ΔW to a length of its own, the magnitude.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtrap.checkpoint.adapter_tensors import MERGE, sort_tensors
 from llmtrap.checkpoint.containers import read_contents
+from llmtrap.checkpoint.encodings.chunked import ChunkedTensor
 from llmtrap.checkpoint.encodings.plain import DTYPES, PlainTensor
+from llmtrap.checkpoint.file_sets import is_shard
+from llmtrap.checkpoint.layout import KINDS, root_weights
 from llmtrap.checkpoint.names import natural_key, printable
 from llmtrap.checkpoint.patterns import Patterns
+from llmtrap.checkpoint.refusals import WEIGHT_SUFFIXES, is_adapter_file, is_training_state, left_aside
 from llmtrap.checkpoint.sources.base import ByteRange, FileEntry, Source
 from llmtrap.checkpoint.strict_json import read_object
 from llmtrap.checkpoint.tensors import Skipped, TensorEntry
-from llmtrap.errors import CheckpointError, UnsafeFileError, UnsupportedError
+from llmtrap.checkpoint.weight_index import index_parts
+from llmtrap.errors import CheckpointError, UnsupportedError
 
 CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+TRAINED_WHOLE = ("non_lora_trainables.safetensors", "non_lora_trainables.bin")
+"""Where LLaVA's recipes put the modules that were trained whole, beside the adapter."""
+
 MAX_CONFIG = 10_000_000
 
-_PREFIX = "base_model.model."
-_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
-_MERGE = "Merge it into its base model (peft: merge_and_unload, then save_pretrained) and give that"
 _AGAIN = "Save the adapter again with peft"
+_BESIDE = "beside the adapter, which is what is audited; not looked at"
 _LARGEST = 1e30  # of a rank or an alpha: beyond it the update leaves float64
 
 
@@ -40,7 +47,7 @@ class LoraPair:
     """The two factors of one module's update. `transposed`: ΔWᵀ = scale · B·A is what they give.
 
     For a module that is no embedding `transposed` is only what the configuration says; the shape of the base's matrix
-    decides where it can.
+    decides where it can. `magnitude` is DoRA's: the length of each output of W + ΔW, in place of its own.
     """
 
     module: str
@@ -48,6 +55,7 @@ class LoraPair:
     b: TensorEntry
     scale: float
     transposed: bool
+    magnitude: TensorEntry | None = None
 
     @property
     def rank(self) -> int:
@@ -65,8 +73,9 @@ class LoraPair:
 class Adapter:
     """One adapter, from its configuration and header alone.
 
-    `saved` are whole tensors that replace the base's (`modules_to_save`), by the base's tensor name; `base_name` and
-    `base_revision` are what the configuration says of the base; `vectors` are the tensors behind `skipped`.
+    `saved` are whole tensors (`modules_to_save`), by the base's tensor name: they replace the base's, or are added to
+    it; `base_name` and `base_revision` are what the configuration says of the base; `files` are all that are read,
+    the adapter's own first; `vectors` are the tensors behind `skipped`.
     """
 
     file: FileEntry
@@ -76,16 +85,27 @@ class Adapter:
     base_name: str | None
     base_revision: str | None = None
     vectors: tuple[TensorEntry, ...] = ()
+    files: tuple[FileEntry, ...] = ()
 
 
 def is_adapter(source: Source) -> bool:
-    """Whether the target is a PEFT adapter: its configuration is there, and no weights but its own.
+    """Whether the target is a PEFT adapter: its configuration is there with its weights, and no whole model's.
 
-    A `config.json` beside it says nothing: trainers leave the base's there.
+    Of other files beside it those of a whole model in safetensors alone say otherwise, since libraries load these;
+    trainers leave pickles there, and the base's `config.json`.
     """
-    root = {file.name for file in source.files() if "/" not in file.name}
-    weights = (name for name in root if fnmatchcase(name, "*.safetensors") or fnmatchcase(name, "pytorch_model*"))
-    return CONFIG in root and all(fnmatchcase(name, "adapter_model*") for name in weights)
+    root = [file.name for file in source.files() if "/" not in file.name]
+    if CONFIG not in root:
+        return False
+    weights = [name for kind in KINDS for name in root_weights(root, kind)]
+    if not any(name in WEIGHTS for name in root):
+        return not weights
+    (safetensors,) = (kind for kind in KINDS if kind.suffix == ".safetensors")
+    return not any(
+        name in safetensors.singles or is_shard(name) or (index_parts(name) or ("", ""))[1] == safetensors.suffix
+        for name in root
+        if name.endswith((safetensors.suffix, ".json")) and not is_adapter_file(name)
+    )
 
 
 def read_adapter(source: Source) -> Adapter:
@@ -93,45 +113,50 @@ def read_adapter(source: Source) -> Adapter:
 
     Raises:
         CheckpointError: a file is missing or broken, a factor has no partner, or shapes and ranks contradict.
-        UnsupportedError: not LoRA, or a variant of it whose ΔW is not scale · B·A (DoRA and others, by name).
-        UnsafeFileError: the weights are a pickle.
+        UnsupportedError: not LoRA, or a variant of it whose update is another one (by name).
+        UnsafeFileError: the weights are a pickle that is no state dict.
     """
     files = {file.name: file for file in source.files()}
-    if WEIGHTS not in files:
-        if "adapter_model.bin" in files:
-            remedy = "Loading it could run code. Load it where you trust it and save it with safe_serialization=True"
-            raise UnsafeFileError("the adapter's weights are a pickle", file="adapter_model.bin", remedy=remedy)
-        raise CheckpointError("the adapter's weights are missing", file=WEIGHTS, remedy="Fetch the missing file")
+    weights = next((name for name in WEIGHTS if name in files), None)
+    if weights is None:
+        raise CheckpointError("the adapter's weights are missing", file=WEIGHTS[0], remedy="Fetch the missing file")
     config = _read_config(source, files[CONFIG])
     _refuse_variants(config)
-    factors: dict[tuple[str, bool], dict[str, TensorEntry]] = {}
-    saved: dict[str, TensorEntry] = {}
-    vectors: list[TensorEntry] = []
-    for entry in read_contents(source, files[WEIGHTS]).tensors:
-        name = entry.name.removeprefix(_PREFIX)
-        if found := _FACTOR.fullmatch(name):
-            factors.setdefault((found["module"], bool(found["embedding"])), {})[found["side"]] = entry
-        elif "lora_" in name:
-            _refuse(f"the tensor {printable(name)} belongs to a variant of LoRA that is not read", WEIGHTS)
-        elif len(entry.shape) > 1:
-            saved[name] = entry
-        else:
-            vectors.append(entry)
+    read = [files[weights], *(files[name] for name in TRAINED_WHOLE if name in files)]
+    contents = [read_contents(source, file) for file in read]
+    found = sort_tensors([entry for one in contents for entry in one.tensors], weights)
     ranks, alphas = (
-        Patterns(config.get(key) or {}, key=key, file=CONFIG, remedy=_MERGE)
-        for key in ("rank_pattern", "alpha_pattern")
+        Patterns(config.get(key) or {}, key=key, file=CONFIG, remedy=MERGE) for key in ("rank_pattern", "alpha_pattern")
     )
-    pairs = [_pair(module, embedding, found, config, ranks, alphas) for (module, embedding), found in factors.items()]
-    if not pairs and not saved:
-        raise CheckpointError("the adapter changes no weight matrix", file=WEIGHTS, remedy=_AGAIN)
+    pairs = [
+        _pair(module, embedding, sides, config, ranks, alphas, weights)
+        for (module, embedding), sides in found.factors.items()
+    ]
+    if not pairs and not found.saved:
+        raise CheckpointError("the adapter changes no weight matrix", file=weights, remedy=_AGAIN)
     pairs.sort(key=lambda pair: natural_key(pair.module))
     base, revision = (
         value if isinstance(value := config.get(key), str) and value else None
         for key in ("base_model_name_or_path", "revision")
     )
-    vector = "one-dimensional (a bias, a norm or another vector)"
-    skipped = tuple(Skipped.of(entry, vector, "one_dimensional") for entry in vectors)
-    return Adapter(files[WEIGHTS], tuple(pairs), saved, skipped, base, revision, tuple(vectors))
+    skipped = [*found.skipped, *(item for one in contents for item in one.skipped), *_beside(files, read)]
+    return Adapter(
+        read[0], tuple(pairs), found.saved, tuple(skipped), base, revision, tuple(found.vectors), tuple(read)
+    )
+
+
+def _beside(files: dict[str, FileEntry], read: list[FileEntry]) -> list[Skipped]:
+    """The other weight files of an adapter's folder: what may belong to the model is nothing that was measured."""
+    skipped = []
+    for name, file in files.items():
+        if file in read or not name.endswith(WEIGHT_SUFFIXES):
+            continue
+        if "/" in name or name.startswith(".") or is_training_state(name) or is_adapter_file(name):
+            skipped.append(left_aside(file, name))
+        else:
+            aside = left_aside(file, name, _BESIDE)
+            skipped.append(replace(aside, kind="unmeasured") if name.endswith(".safetensors") else aside)
+    return skipped
 
 
 def read_factors(pair: LoraPair, source: Source, file: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -142,8 +167,14 @@ def read_factors(pair: LoraPair, source: Source, file: str) -> tuple[NDArray[np.
 def read_factor(entry: TensorEntry, source: Source, file: str | None = None) -> NDArray[np.float64]:
     """One factor in float64; `file` is its name in this source, where that is another than in the entry."""
     placed = entry if file is None else entry.placed(lambda _: file)
-    stored = PlainTensor(entry.name, entry.name, entry.dtype, entry.shape, (placed,))
+    stored = stored_whole(placed, entry.name, entry.name)
     return stored.decode(source, None, 0, entry.shape[0]).astype(np.float64)
+
+
+def stored_whole(entry: TensorEntry, name: str, module: str) -> PlainTensor:
+    """A tensor of an adapter as one that can be decoded, by another name."""
+    kind = ChunkedTensor if entry.chunks else PlainTensor
+    return kind(name, module, entry.dtype, entry.shape, (entry,))
 
 
 def singular_values(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -170,8 +201,6 @@ def _refuse_variants(config: dict[str, Any]) -> None:
     kind = config.get("peft_type")
     if kind != "LORA":
         _refuse(f"an adapter of type {printable(str(kind), 40)}; only LORA is read")
-    if config.get("use_dora"):
-        _refuse("this adapter is DoRA: its update also rescales every column, so it is not scale · B·A")
     for key, what in (
         ("use_qalora", "QA-LoRA"), ("use_bdlora", "block-diagonal LoRA"), ("layer_replication", "layer replication"),
         ("target_parameters", "LoRA on parameters of fused experts (target_parameters)"),
@@ -186,34 +215,59 @@ def _refuse_variants(config: dict[str, Any]) -> None:
 
 
 def _refuse(problem: str, file: str = CONFIG) -> None:
-    raise UnsupportedError(problem, file=file, remedy=_MERGE)
+    raise UnsupportedError(problem, file=file, remedy=MERGE)
 
 
 def _pair(
     module: str, embedding: bool, found: dict[str, TensorEntry], config: dict[str, Any], ranks: Patterns,
-    alphas: Patterns,
+    alphas: Patterns, file: str,
 ) -> LoraPair:  # fmt: skip
     shown = printable(module)
-    if set(found) != {"A", "B"}:
-        raise CheckpointError("a LoRA factor without its partner", file=WEIGHTS, tensor=shown, remedy=_AGAIN)
-    a, b = found["A"], found["B"]
-    if a.dtype not in DTYPES or b.dtype not in DTYPES:
-        raise CheckpointError(f"factors of {a.dtype} and {b.dtype}", file=WEIGHTS, tensor=shown, remedy=_AGAIN)
-    if len(a.shape) != 2 or len(b.shape) != 2:
-        raise UnsupportedError("LoRA on a convolution is not read", file=WEIGHTS, tensor=shown, remedy=_MERGE)
+    if not {"A", "B"} <= set(found):
+        raise CheckpointError("a LoRA factor without its partner", file=file, tensor=shown, remedy=_AGAIN)
+    if unread := next((entry for entry in found.values() if entry.dtype not in DTYPES), None):
+        raise CheckpointError(f"a factor of {unread.dtype}", file=file, tensor=shown, remedy=_AGAIN)
+    a, b = _as_matrix(found["A"], file), _as_matrix(found["B"], file)
     rank = a.shape[0]
     if rank != b.shape[1] or 0 in (*a.shape, *b.shape):
-        problem = f"factors of shapes {list(a.shape)} and {list(b.shape)} do not fit"
-        raise CheckpointError(problem, file=WEIGHTS, tensor=shown, remedy=_AGAIN)
+        problem = f"factors of shapes {list(found['A'].shape)} and {list(found['B'].shape)} do not fit"
+        raise CheckpointError(problem, file=file, tensor=shown, remedy=_AGAIN)
     stated = _number(ranks.find(module, config.get("r")), "rank_pattern")
     if stated is not None and stated != rank:
         problem = f"{CONFIG} gives rank {stated:g}, the factors have {rank}"
-        raise CheckpointError(problem, file=WEIGHTS, tensor=shown, remedy=_AGAIN)
+        raise CheckpointError(problem, file=file, tensor=shown, remedy=_AGAIN)
     alpha = _number(alphas.find(module, config.get("lora_alpha")), "alpha_pattern")
     if alpha is None:
         raise CheckpointError("there is no lora_alpha", file=CONFIG, tensor=shown, remedy=_AGAIN)
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return LoraPair(module, a, b, scale, embedding or bool(config.get("fan_in_fan_out")))
+    magnitude = _magnitude(found, config, b.shape[0], file, shown)
+    return LoraPair(module, a, b, scale, embedding or bool(config.get("fan_in_fan_out")), magnitude)
+
+
+def _as_matrix(entry: TensorEntry, file: str) -> TensorEntry:
+    """A factor as a matrix: a convolution's has its kernel's positions behind its inputs."""
+    if len(entry.shape) == 2:
+        return entry
+    if len(entry.shape) not in (3, 4, 5) or entry.chunks:
+        problem = f"a factor of shape {list(entry.shape)} is not read"
+        raise UnsupportedError(problem, file=file, tensor=printable(entry.name), remedy=MERGE)
+    return replace(entry, shape=(entry.shape[0], math.prod(entry.shape[1:])))
+
+
+def _magnitude(
+    found: dict[str, TensorEntry], config: dict[str, Any], outputs: int, file: str, shown: str
+) -> TensorEntry | None:
+    """DoRA's lengths of the outputs, one each."""
+    magnitude = found.get("magnitude_vector")
+    if bool(config.get("use_dora")) != (magnitude is not None):
+        problem = "use_dora is set, and there are no magnitudes" if magnitude is None else "magnitudes without use_dora"
+        raise CheckpointError(problem, file=file, tensor=shown, remedy=_AGAIN)
+    if magnitude is None:
+        return None
+    if magnitude.size != outputs or max(magnitude.shape, default=0) != outputs or magnitude.chunks:
+        problem = f"magnitudes of shape {list(magnitude.shape)} for {outputs} outputs"
+        raise CheckpointError(problem, file=file, tensor=shown, remedy=_AGAIN)
+    return replace(magnitude, shape=(1, outputs))
 
 
 def _number(value: object, key: str) -> float | None:

@@ -22,6 +22,7 @@ from llmtrap.errors import CheckpointError
 
 _BUFFERS = (".inv_freq", ".position_ids", ".masked_bias", ".attn.bias")  # what transformers makes anew
 _HEADS = ("lm_head.weight", "output.weight", "embed_out.weight")
+_MAY_MISS = 0.05
 _READERS = 8  # headers come over the network from a hub, so several at once
 
 
@@ -55,7 +56,7 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
         skipped += of_file.skipped
         for entry in of_file.tensors:
             _add(entry, layout, tensors, skipped)
-    _check_index(layout, tensors, config)
+    skipped += _missing(layout, tensors, config)
     shared = _take_out_shared(tensors, skipped)
     metadata = {shard.name: of_file.metadata for shard, of_file in zip(layout.shards, contents, strict=True)}
     if any("general.architecture" in of_file or "split.count" in of_file for of_file in metadata.values()):
@@ -86,13 +87,22 @@ def _add(entry: TensorEntry, layout: Layout, tensors: dict[str, TensorEntry], sk
     skipped.append(Skipped(f"{printable(name)} (in {copy.span.file})", reason, "file_not_read", bytes=size))
 
 
-def _check_index(layout: Layout, tensors: Mapping[str, TensorEntry], config: dict[str, Any]) -> None:
-    """Refuse where the index names a weight that no shard has, but for a head that is the embedding."""
+def _missing(layout: Layout, tensors: Mapping[str, TensorEntry], config: dict[str, Any]) -> list[Skipped]:
+    """The weights that the index names and no shard has, but for a head that is the embedding.
+
+    A few are left out with the reason, as weights of which nothing is known; more are no index of these shards.
+    """
+    weight_map = layout.weight_map or {}
     tied = flag(config, "tie_word_embeddings") is True
-    for name, file in (layout.weight_map or {}).items():
-        if name not in tensors and not name.endswith(_BUFFERS) and not (tied and name.endswith(_HEADS)):
-            problem = "the index places this tensor here, and no shard has it"
-            raise CheckpointError(problem, file=file, tensor=printable(name), remedy=CONTRADICTION)
+    missing = [
+        name
+        for name in weight_map
+        if name not in tensors and not name.endswith(_BUFFERS) and not (tied and name.endswith(_HEADS))
+    ]
+    if len(missing) > len(weight_map) * _MAY_MISS:
+        problem = "the index places this tensor here, and no shard has it"
+        raise CheckpointError(problem, file=weight_map[missing[0]], tensor=printable(missing[0]), remedy=CONTRADICTION)
+    return [Skipped(printable(name), "the index names it, and no shard has it") for name in missing]
 
 
 def _take_out_shared(tensors: dict[str, TensorEntry], skipped: list[Skipped]) -> dict[str, tuple[str, ...]]:

@@ -174,7 +174,7 @@ def _choose_kind(
                 problem = f"the index names {printable(wrong)}, which is no {kind.suffix} file"
                 raise UnsafeFileError(problem, file=printable(folder + index), remedy=TAMPERED)
             places = {tensor: folder + file for tensor, file in weight_map.items()}
-            return _Choice(named, dict.fromkeys(set(first) - set(named), _UNNAMED), index, places)
+            return _Choice(named, _beside_index(first, named), index, places)
     if single is not None:
         return _Choice((single,), _beside_single(single, first, kind))
     if not first:
@@ -182,6 +182,12 @@ def _choose_kind(
         return _Choice(tuple(copies), {}) if copies else None
     chosen = tuple(name for group in preferred(file_sets(first)) for name in group.names)
     return _Choice(chosen, dict.fromkeys(set(first) - set(chosen), _OTHER_VARIANT))
+
+
+def _beside_index(names: Sequence[str], named: Collection[str]) -> dict[str, str]:
+    """Why the files are not read that the index does not name."""
+    groups = file_sets(name for name in names if name not in named)
+    return {name: _OTHER_VARIANT if group.variant else _UNNAMED for group in groups for name in group.names}
 
 
 def _beside_single(single: str, names: Sequence[str], kind: Kind) -> dict[str, str]:

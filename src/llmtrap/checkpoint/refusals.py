@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from llmtrap.checkpoint.names import natural_key, printable
 from llmtrap.checkpoint.sources.base import FileEntry
-from llmtrap.checkpoint.tensors import Skipped
+from llmtrap.checkpoint.tensors import SkipKind, Skipped
 from llmtrap.errors import TargetError, UnsafeFileError, UnsupportedError
 
 SUPPORTED = "safetensors, files of torch.save (.bin, .pt, .pth, .ckpt) and GGUF"
@@ -114,6 +114,15 @@ def _refuse_nested(source_name: str, folders: Sequence[str]) -> NoReturn:
     raise TargetError(f"no weights here, only in {words}", file=source_name, remedy=remedy)
 
 
+_EXTRA = "not one of the files the checkpoint consists of, by its name; not looked at"
+_ADAPTER = "an adapter (LoRA), not part of the checkpoint's own weights"
+_ADAPTER_BESIDE = (
+    "an adapter (LoRA) beside whole weights: these are audited as they stand, and whether it is merged into them is "
+    "not known; move it out of the folder, or give it in one of its own"
+)
+_PERHAPS_PART_OF_IT = (_EXTRA, _ADAPTER_BESIDE)  # weights that may be the model's: without them none of it is clean
+
+
 def left_aside(file: FileEntry, name: str, reason: str | None = None) -> Skipped:
     """A weight file that is not part of what is audited, with the reason.
 
@@ -122,7 +131,9 @@ def left_aside(file: FileEntry, name: str, reason: str | None = None) -> Skipped
         name: its name within the checkpoint's folder.
         reason: why, where that is known; else it is read from the name.
     """
-    return Skipped(f"{printable(file.name)} (file)", reason or _reason(name), "file_not_read", bytes=file.size)
+    why = reason or _reason(name)
+    kind: SkipKind = "unmeasured" if why in _PERHAPS_PART_OF_IT else "file_not_read"
+    return Skipped(f"{printable(file.name)} (file)", why, kind, bytes=file.size)
 
 
 def _reason(name: str) -> str:
@@ -141,7 +152,7 @@ def _reason(name: str) -> str:
         if fnmatchcase(base, pattern):
             return f"another format ({what}), which is not read"
     if is_adapter_file(base):
-        return "an adapter (LoRA), not part of the checkpoint's own weights"
+        return _ADAPTER if "/" in name else _ADAPTER_BESIDE
     if "/" in name:
         folder = posixpath.dirname(name)
         if folder == "original":
@@ -153,7 +164,7 @@ def _reason(name: str) -> str:
         return "the projector of images or sound, a model of its own; audit it by giving the file as the target"
     if not base.endswith(".safetensors"):
         return "in another container than the files that are audited"
-    return "not one of the files the checkpoint consists of"
+    return _EXTRA
 
 
 def is_training_state(name: str) -> bool:

@@ -30,6 +30,7 @@ _HUB_NAME = re.compile(
     r"|(?!\.{1,2}/)[\w.-]+(/[\w.-]+)+(@.+)?"
 )
 _WEB_NAME = re.compile(r"(hf|https?)://.+|(www\.)?(huggingface\.co|hf\.co)/.+")
+_MISTYPED_PATIENCE = 20.0
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
 
 
@@ -53,9 +54,9 @@ def open_source(
         return LocalSource(Path(target) / folder if folder else target)
     if _WEB_NAME.fullmatch(target):
         return open_hub_source(target, revision=revision, download=download, subfolder=folder)
-    _refuse_mistyped(target)
+    patience = _MISTYPED_PATIENCE if _may_be_mistyped(target) else None
     try:
-        return open_hub_source(target, revision=revision, download=download, subfolder=folder)
+        return open_hub_source(target, revision=revision, download=download, subfolder=folder, patience=patience)
     except TargetError as error:
         if error.problem.startswith(("no such file", "the repository", "there is no folder")):
             raise
@@ -63,8 +64,22 @@ def open_source(
         raise type(error)(problem, file=error.file or target, remedy=error.remedy) from None
 
 
-def open_hub_source(target: str, *, revision: str | None = None, download: bool = False, subfolder: str = "") -> Source:
+def open_hub_source(
+    target: str,
+    *,
+    revision: str | None = None,
+    download: bool = False,
+    subfolder: str = "",
+    patience: float | None = None,
+) -> Source:
     """Open a hub repository by name, or a folder or file of one, whatever local paths there are.
+
+    Args:
+        target: the repository.
+        revision: its revision, where the target does not name one itself.
+        download: keep its files in the hub's cache instead of streaming them.
+        subfolder: the folder within it to take for the whole.
+        patience: seconds that the listing may fail, where that is less than what is usual.
 
     Raises:
         TargetError: the name is no repository's, or there is no such repository, or nothing of that name in it.
@@ -76,7 +91,7 @@ def open_hub_source(target: str, *, revision: str | None = None, download: bool 
     # The hub's client is slow to import.
     from llmtrap.checkpoint.sources.hub import HubSource, parse_target  # noqa: PLC0415
 
-    source = HubSource.from_target(target, revision=revision, download=download)
+    source = HubSource.from_target(target, revision=revision, download=download, first_contact=patience)
     path = posixpath.join(parse_target(target).path, subfolder).rstrip("/")
     if not path:
         return source
@@ -98,24 +113,30 @@ def _checked(subfolder: str | None) -> str:
     return "" if folder == "." else folder
 
 
-def _refuse_mistyped(target: str) -> None:
-    """Say so where the first part of the name is a folder here: the rest was mistyped, and no hub need be asked."""
-    first = Path(target).parts[:1]
-    if not _HUB_NAME.fullmatch(target) or not _exists(Path(*first)):
-        return
-    known = Path(*first)
-    for part in Path(target).parts[1:]:
+def _may_be_mistyped(target: str) -> bool:
+    """Whether the first part of the name is a folder here, so that a path may have been meant.
+
+    Raises:
+        TargetError: the rest is nearly the name of something in it: no hub need be asked.
+    """
+    first, *rest = Path(target).parts or ("",)
+    known = Path(first)
+    if not _HUB_NAME.fullmatch(target) or not _exists(known) or not known.is_dir():
+        return False
+    for part in rest:
         if not _exists(known / part):
             break
         known /= part
     try:
-        there = sorted(item.name for item in known.iterdir()) if known.is_dir() else []
+        there = [item.name for item in known.iterdir()] if known.is_dir() else [known.name]
     except OSError:
         there = []
-    near = get_close_matches(Path(target).name, there, n=1) or there[:1]
-    meant = f"Did you mean {known / near[0]}? " if near else ""
-    remedy = f"{meant}For the hub's repository of that name give hf://{target}"
-    raise TargetError(f"no such file or folder; {known} is here", file=target, remedy=remedy)
+    near = get_close_matches(rest[len(known.parts) - 1] if known.is_dir() else known.name, there, n=1, cutoff=0.7)
+    if near:
+        meant = known / near[0] if known.is_dir() else known
+        remedy = f"Did you mean {meant}? For the hub's repository of that name give hf://{target}"
+        raise TargetError("no such file or folder", file=target, remedy=remedy)
+    return True
 
 
 def _exists(path: Path) -> bool:

@@ -94,6 +94,7 @@ class HubSource:
         revision: str | None = None,
         download: bool = False,
         options: HubOptions | None = None,
+        first_contact: float | None = None,
     ) -> HubSource:
         """Find a repository on the hub and pin it to its present commit; one request.
 
@@ -102,6 +103,7 @@ class HubSource:
             revision: branch, tag or commit, where the target does not name one itself.
             download: keep the files that are read in the hub's cache, instead of streaming them.
             options: how the hub is read; default from the environment.
+            first_contact: seconds that the listing may fail, where that is less than the options' patience.
 
         Raises:
             TargetError: the target names no model repository, or no revision of it.
@@ -112,7 +114,7 @@ class HubSource:
         asked = parse_target(target)
         if revision and asked.revision not in (None, revision):
             raise UsageError(f"the target names revision '{asked.revision}', and --revision says '{revision}'")
-        patience = Patience(options.patience, threading.Event())
+        patience = Patience(min(options.patience, first_contact or options.patience), threading.Event())
         asked = replace(asked, revision=asked.revision or revision)
         listing = list_repository(asked, hub_endpoint(), patience, options.timeout)
         return cls(listing, download=download, options=options)
