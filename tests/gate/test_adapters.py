@@ -42,6 +42,18 @@ def biased():
     return transformers.LlamaForCausalLM(config)
 
 
+def convolutional():
+    """The smallest Whisper: two one-dimensional convolutions before the encoder."""
+    torch.manual_seed(2)
+    config = transformers.WhisperConfig(
+        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, num_mel_bins=8, vocab_size=60, max_source_positions=20,
+        max_target_positions=10, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        begin_suppress_tokens=None, suppress_tokens=None,
+    )  # fmt: skip
+    return transformers.WhisperForConditionalGeneration(config)
+
+
 def gpt2():
     torch.manual_seed(1)
     config = transformers.GPT2Config(n_embd=48, n_layer=2, n_head=4, vocab_size=100, n_positions=32)
@@ -66,6 +78,10 @@ CASES = {
     "biases of its own": (
         biased, {"r": 4, "lora_alpha": 8, "lora_bias": True, "target_modules": ["q_proj", "o_proj"]},
     ),
+    "convolutions": (convolutional, {"r": 3, "lora_alpha": 6, "target_modules": ["conv1", "conv2", "q_proj"],
+                                     "task_type": None}),
+    "DoRA, convolutions": (convolutional, {"r": 3, "lora_alpha": 6, "target_modules": ["conv1"], "use_dora": True,
+                                           "task_type": None}),
     "DoRA": (llama, {"r": 4, "lora_alpha": 16, "use_dora": True, "target_modules": ["q_proj", "down_proj"]}),
     "DoRA, patterns": (
         llama,
@@ -107,7 +123,7 @@ def write(tmp_path: Path, case: str) -> None:
         warnings.simplefilter("ignore")  # of the libraries, about saving embeddings and the like
         base = build()
         base.save_pretrained(tmp_path / "base")
-        model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **arguments))
+        model = peft.get_peft_model(base, peft.LoraConfig(**{"task_type": "CAUSAL_LM"} | arguments))
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -145,6 +161,7 @@ def test_singular_values_of_the_factors_are_those_of_the_update(make: Make, case
     for pair in read.pairs:
         update = after[f"{pair.module}.weight"].astype(np.float64) - before[f"{pair.module}.weight"]
         values = singular_values(*read_factors(pair, source, read.file.name))
+        update = update.reshape(len(update), -1)
         expected = np.linalg.svd(update, compute_uv=False)
         np.testing.assert_allclose(values, expected[: pair.rank], rtol=2e-4)
         assert pair.shape in (update.shape, update.shape[::-1])
@@ -203,6 +220,14 @@ def test_a_contradictory_adapter_is_an_error(make: Make, changes: dict[str, obje
     _, adapter, _ = make("plain")
     with pytest.raises(CheckpointError, match=words):
         read_adapter(open_source(str(edited(adapter, **changes))))
+
+
+def test_doras_update_says_nothing_without_the_base(make: Make) -> None:
+    _, adapter, _ = make("DoRA")
+    source = open_source(str(adapter))
+    read = read_adapter(source)
+    with pytest.raises(UnsupportedError, match=r"DoRA.*with its base"):
+        read_factors(read.pairs[0], source, read.file.name)
 
 
 def test_a_factor_without_its_partner_is_an_error(make: Make) -> None:

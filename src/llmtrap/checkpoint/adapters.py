@@ -160,7 +160,15 @@ def _beside(files: dict[str, FileEntry], read: list[FileEntry]) -> list[Skipped]
 
 
 def read_factors(pair: LoraPair, source: Source, file: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scale · B [out, r] and A [r, in] in float64."""
+    """Scale · B [out, r] and A [r, in] in float64.
+
+    Raises:
+        UnsupportedError: the update is DoRA's, which is no product of two factors.
+    """
+    if pair.magnitude is not None:
+        problem = "DoRA's update depends on the weights that it is for"
+        remedy = "Judge it with its base model"
+        raise UnsupportedError(problem, file=file, tensor=printable(pair.module), remedy=remedy)
     return pair.scale * read_factor(pair.b, source, file), read_factor(pair.a, source, file)
 
 
