@@ -10,6 +10,7 @@ import torch
 
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.checkpoint.families import load_families
+from llmtrap.checkpoint.naming import load_grammar
 from llmtrap.errors import CheckpointError, UnsupportedError
 
 Save = Callable[..., Checkpoint]
@@ -36,12 +37,12 @@ def test_every_tensor_is_a_matrix_or_skipped_with_its_reason(save: Save) -> None
     assert checkpoint.family == "generic"
     named = [(matrix.id, matrix.layer, matrix.role, matrix.expert, matrix.shape) for matrix in checkpoint.matrices]
     assert sorted(named) == [
-        ("net.4.conv", 4, "conv", None, (2, 75)),
-        ("net.4.experts.up.0", 4, "up", 0, (3, 4)),
-        ("net.4.experts.up.1", 4, "up", 1, (3, 4)),
-        ("net.4.linear", 4, "linear", None, (3, 4)),
-        ("net.4.mixer", 4, "mixer", None, (2, 15)),
+        ("convolution.4", None, "convolution", None, (2, 75)),
+        ("experts.0.up.4", None, "experts.up", 0, (3, 4)),
+        ("experts.1.up.4", None, "experts.up", 1, (3, 4)),
+        ("linear.4", None, "linear", None, (3, 4)),
         ("row", None, "row", None, (1, 9)),
+        ("ssm.4", None, "ssm", None, (2, 15)),
     ]
     assert {item.tensor: item.reason for item in checkpoint.skipped} == {
         "net.4.norm.weight": "one-dimensional (a bias, a norm or another vector)",
@@ -55,7 +56,7 @@ def test_every_tensor_is_a_matrix_or_skipped_with_its_reason(save: Save) -> None
     }
 
 
-def test_a_module_outside_a_familys_table_keeps_its_own_name(save: Save) -> None:
+def test_a_module_outside_the_tables_still_has_part_and_layer(save: Save) -> None:
     checkpoint = save(
         {
             "model.layers.0.self_attn.q_proj.weight": torch.ones(2, 2),
@@ -64,7 +65,7 @@ def test_a_module_outside_a_familys_table_keeps_its_own_name(save: Save) -> None
         config={"model_type": "llama"},
     )
     named = {matrix.id: (matrix.layer, matrix.role) for matrix in checkpoint.matrices}
-    assert named == {"layers.0.attention.q": (0, "attention.q"), "vision_tower.blocks.3.fc": (3, "fc")}
+    assert named == {"layers.0.attention.q": (0, "attention.q"), "vision.layers.3.fc": (3, "fc")}
 
 
 def test_ids_stay_unique_when_two_modules_map_to_one(save: Save) -> None:
@@ -196,16 +197,14 @@ def test_a_quantisation_that_is_read_is_let_through(save: Save, settings: dict[s
 
 
 def test_the_tables_are_sound() -> None:
-    families = {family.name: family for family in load_families()}
-    assert {"gpt_oss", "llama", "bert", "whisper", "generic"} <= families.keys()
-    types = [kind for family in families.values() for kind in family.model_types]
-    assert len(types) == len(set(types))
-    for family in families.values():
-        for rule in family.rules:
-            asked = set(rule.pattern.groupindex) | {"expert"}
-            rule.id.format_map(dict.fromkeys(asked, "0"))
-            assert set(rule.values) <= asked
-            assert rule.split is None or rule.id.endswith((".gate_up", ".qkv"))
+    grammar = load_grammar()
+    roles = {f"{group}.{leaf}" for group, leaf in grammar.anywhere.values()}
+    assert {"attention.q", "mlp.up", "linear_attention.qkvz", "ssm.x"} <= roles
+    for said in grammar.sets:
+        assert set(said.values()) <= {"gate", "up", "down", "gate_up"}
+    for family in load_families():
+        for fused in family.fused:
+            assert fused.role.rpartition(".")[2] in ("qkv", "gate_up")
 
 
 def test_names_with_digits_beyond_any_number_are_only_names(save: Save) -> None:

@@ -15,7 +15,7 @@ from llmtrap.checkpoint import open_checkpoint
 def test_minilm_is_a_bert_whose_every_byte_is_read_as_safetensors_reads_it(minilm: Path) -> None:
     checkpoint = open_checkpoint(str(minilm))
     assert checkpoint.family == "bert"
-    expected = {"embedding", "embedding.position", "embedding.token_type", "pooler"}
+    expected = {"embedding", "position", "embedding.token_type", "pooler"}
     for layer in range(6):
         expected |= {f"layers.{layer}.attention.{part}" for part in "qkvo"}
         expected |= {f"layers.{layer}.mlp.{part}" for part in ("up", "down")}

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from llmtrap.checkpoint.config import flag
 from llmtrap.checkpoint.encodings import StoredTensor, claim_all
 from llmtrap.checkpoint.encodings.quantised import leftover, refuse_stated, refuse_unread
-from llmtrap.checkpoint.families import Family, Matcher, choose_family
-from llmtrap.checkpoint.families.table import Rule
-from llmtrap.checkpoint.matrices import Stripes, WeightMatrix
+from llmtrap.checkpoint.families import Facts, Family, gather_facts
+from llmtrap.checkpoint.matrices import WeightMatrix
 from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.naming import Module, Place, load_grammar, name_places
 from llmtrap.checkpoint.shapes import arrange, holds_weights, widest_side
-from llmtrap.checkpoint.splits import split_stripes
+from llmtrap.checkpoint.slices import Slicer
 from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
 from llmtrap.errors import CheckpointError
 
-_NUMBER = re.compile(r"(?<![A-Za-z0-9])\d{1,9}(?![0-9])")
 MAX_MATRICES = 160_000
 _OUTPUT_MODELS = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "ForPreTraining")
-
-Values = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Found:
-    """The weight matrices of a checkpoint in file order, what is skipped and why, and the family that named them."""
+    """The weight matrices of a checkpoint in file order, what is skipped and why, and the family that it is of.
+
+    `unknown` are the modules whose names say no role that is known; `notes` say what was asked for and not done.
+    """
 
     matrices: tuple[WeightMatrix, ...]
     skipped: tuple[Skipped, ...]
     family: str
+    unknown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
+def find_matrices(catalogue: Catalogue, *, split_fused: bool = False, family: Family | None = None) -> Found:
     """Name every weight matrix of a checkpoint, from headers and configuration alone.
 
     Each tensor of the catalogue is a part of at least one matrix (`WeightMatrix.tensors`) or is in `skipped`, and never
@@ -44,6 +45,7 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
     Args:
         catalogue: what the headers say.
         split_fused: give gate and up, or q, k and v, of a fused tensor apart where its family says how.
+        family: a family of the user's own.
 
     Raises:
         CheckpointError: an encoding's tensors contradict one another, or there are more than MAX_MATRICES.
@@ -53,30 +55,52 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False) -> Found:
     taken, free = claim_all(catalogue)
     refuse_unread(catalogue, taken, free)
     arranged = arrange(taken, catalogue.config)
-    family = choose_family(catalogue.config, [(item.module, item.encoding) for item in taken if len(item.shape) > 1])
-    matcher = Matcher(family)
+    facts = gather_facts(catalogue.config, [stored.module for stored in taken], family)
+    places = _places(arranged.weights, facts, catalogue)
+    slicer = Slicer(facts, catalogue.config, _downs(arranged.weights, places), split=split_fused)
     matrices: dict[str, WeightMatrix] = {}
     skipped = [*arranged.left_out, *_left_over(free, widest_side(taken))]
     for stored in arranged.weights:
-        rule, values = matcher.find(stored.module, stored.encoding) or (_GENERIC_RULE, {})
-        if rule.skip:
-            skipped += [Skipped.of(part, rule.skip, "one_dimensional") for part in stored.parts]
-            continue
-        if len(stored.shape) == 3 and "{expert}" not in rule.id:
-            rule = replace(rule, id="", split=None)
-        named = list(_name(stored, rule, values, family, catalogue.config, split_fused=split_fused))
-        _check_count(len(matrices) + len(named), stored)
-        if any(matrix.id in matrices for matrix in named):
-            named = list(_name(stored, replace(rule, id="", split=None), {}, family, catalogue.config))
-        for matrix in named:
+        place = places[stored.name]
+        stack = len(stored.shape) == 3
+        _check_count(len(matrices) + slicer.count(stored, place, stack=stack), stored)
+        for matrix in slicer.matrices(stored, place, stack=stack):
             # Two tensors of one module name (X and X.weight): the tensor's own name is always unique.
             unique = matrix if matrix.id not in matrices else replace(matrix, id=_free_id(matrix, matrices))
             matrices[unique.id] = unique
-    _share(matrices, catalogue.shared, matcher)
-    _tie(matrices, catalogue.config, family)
+    _share(matrices, catalogue.shared, places)
+    _tie(matrices, catalogue.config, facts)
     order = {name: position for position, name in enumerate(map(printable, catalogue.tensors))}
     skipped.sort(key=lambda item: order[item.tensor])
-    return Found(tuple(matrices.values()), (*skipped, *catalogue.skipped), family.name)
+    unknown = tuple(printable(stored.module) for stored in arranged.weights if not places[stored.name].known)
+    return Found(tuple(matrices.values()), (*skipped, *catalogue.skipped), facts.name, unknown, _notes(slicer))
+
+
+def _places(weights: Sequence[StoredTensor], facts: Facts, catalogue: Catalogue) -> dict[str, Place]:
+    """The place of every weight, by its tensor's name, and of every other name that a tensor has."""
+    modules = {stored.name: Module(stored.module, stored.shape) for stored in weights}
+    for name, others in catalogue.shared.items():
+        if name in modules:
+            modules |= {other: Module(other.removesuffix(".weight"), modules[name].shape) for other in others}
+    grammar = load_grammar().extended(parts=facts.parts, roles=facts.roles)
+    return dict(zip(modules, name_places(list(modules.values()), grammar, catalogue.config), strict=True))
+
+
+def _downs(weights: Sequence[StoredTensor], places: dict[str, Place]) -> dict[str, tuple[int, int]]:
+    """Id and shape of the matrices that lead back from gate and up."""
+    return {
+        places[stored.name].id: (stored.rows, stored.columns)
+        for stored in weights
+        if places[stored.name].role.endswith(".down")
+    }
+
+
+def _notes(slicer: Slicer) -> tuple[str, ...]:
+    """What --split-fused left whole."""
+    return tuple(
+        f"{count} × {role} left whole: it is not known how its parts lie, or the sizes do not agree"
+        for role, count in slicer.left_whole.items()
+    )
 
 
 def _check_count(count: int, stored: StoredTensor) -> None:
@@ -87,9 +111,6 @@ def _check_count(count: int, stored: StoredTensor) -> None:
         raise CheckpointError(problem, file=file, tensor=printable(stored.name), remedy="Audit the original checkpoint")
 
 
-_GENERIC_RULE = Rule(pattern=re.compile(".*"), id="")
-
-
 def _left_over(free: Mapping[str, TensorEntry], widest: int) -> Iterator[Skipped]:
     """What no encoding took: integers that must be weights are told from buffers."""
     for entry in free.values():
@@ -97,64 +118,6 @@ def _left_over(free: Mapping[str, TensorEntry], widest: int) -> Iterator[Skipped
             yield Skipped.of(entry, f"weights in {entry.dtype}, and nothing says how they are to be read", "unmeasured")
         else:
             yield leftover(entry)
-
-
-def _name(
-    stored: StoredTensor,
-    rule: Rule,
-    values: Values,
-    family: Family,
-    config: dict[str, Any],
-    *,
-    split_fused: bool = False,
-) -> Iterator[WeightMatrix]:
-    """The matrices of one stored tensor: one, one an expert, and those split into their parts."""
-    parts = split_stripes(rule.split, family, config, stored.rows, stored.columns) if split_fused else {}
-    for index, expert, rows in _slices(stored, rule, family, config):
-        numbered = values if expert is None else {**values, "expert": str(expert)}
-        id_, layer, role = _canonical(rule, stored, numbered)
-        height = stored.rows if rows is None else rows.count
-        number = _integer(numbered.get("expert"))
-        whole = WeightMatrix(id_, layer, role, number, (height, stored.columns), stored, index, rows)
-        if not parts or rows is not None or rule.split is None:
-            yield whole
-            continue
-        for part, stripes in parts.items():
-            named = replace(whole, id=f"{id_.rpartition('.')[0]}.{part}", role=f"{role.rpartition('.')[0]}.{part}")
-            if rule.split.axis == "rows":
-                yield replace(named, shape=(stripes.count, stored.columns), rows=stripes)
-            else:
-                yield replace(named, shape=(stored.rows, stripes.count), columns=stripes)
-
-
-def _slices(
-    stored: StoredTensor, rule: Rule, family: Family, config: dict[str, Any]
-) -> Iterator[tuple[int | None, int | None, Stripes | None]]:
-    """(index on axis 0, expert, rows) of every matrix of a stored tensor."""
-    if len(stored.shape) == 3:
-        _check_count(stored.shape[0], stored)
-        for expert in range(stored.shape[0]):
-            yield expert, expert, None
-        return
-    experts = family.number(config, rule.stack_rows) if rule.stack_rows else None
-    if experts is None or stored.rows % experts:
-        yield None, None, None
-        return
-    _check_count(experts, stored)
-    height = stored.rows // experts
-    for expert in range(experts):
-        yield None, expert, Stripes(expert * height, height, height, height)
-
-
-def _canonical(rule: Rule, stored: StoredTensor, values: Values) -> tuple[str, int | None, str]:
-    """Id, layer and role: by the rule's template, or from the module's own name."""
-    if rule.id and ("expert" in values or "{expert}" not in rule.id):
-        return rule.id.format_map(values), _integer(values.get("layer")), rule.role.format_map(values)
-    name = printable(stored.module)
-    number = _NUMBER.search(stored.module)
-    words = [word for word in name.split(".") if not word.isdecimal()]
-    id_ = f"{name}.{values['expert']}" if "expert" in values else name
-    return id_, int(number.group()) if number else None, words[-1] if words else name
 
 
 def _free_id(matrix: WeightMatrix, taken: dict[str, WeightMatrix]) -> str:
@@ -167,29 +130,28 @@ def _free_id(matrix: WeightMatrix, taken: dict[str, WeightMatrix]) -> str:
     return id_
 
 
-def _share(matrices: dict[str, WeightMatrix], shared: Mapping[str, tuple[str, ...]], matcher: Matcher) -> None:
+def _share(
+    matrices: dict[str, WeightMatrix], shared: Mapping[str, tuple[str, ...]], places: Mapping[str, Place]
+) -> None:
     """Give matrices that are stored once under several names the ids of the other names as well."""
     for id_, matrix in matrices.items():
-        for name in shared.get(matrix.tensor, ()):
-            module = name.removesuffix(".weight")
-            found = matcher.find(module, matrix.encoding)
-            alias = found[0].id.format_map(found[1]) if found and matrix.expert is None else printable(module)
-            matrices[id_] = replace(matrices[id_], aliases=(*matrices[id_].aliases, alias))
+        others = [places[name] for name in shared.get(matrix.tensor, ())]
+        if others and matrix.index is not None and matrix.expert is not None:
+            others = [place.for_expert(matrix.expert) for place in others]
+        if others:
+            matrices[id_] = replace(matrix, aliases=(*matrix.aliases, *(place.id for place in others)))
 
 
-def _tie(matrices: dict[str, WeightMatrix], config: dict[str, Any], family: Family) -> None:
+def _tie(matrices: dict[str, WeightMatrix], config: dict[str, Any], facts: Facts) -> None:
     """Give the embedding the unembedding's name too, where both are the same weights and only one is stored."""
     tied = flag(config, "tie_word_embeddings")
     if any("unembedding" in matrix.aliases for matrix in matrices.values()):
         return
-    if "embedding" not in matrices or "unembedding" in matrices or not (family.tied if tied is None else tied):
+    embedding = next((id_ for id_ in ("embedding", "decoder.embedding") if id_ in matrices), None)
+    if embedding is None or "unembedding" in matrices or not (facts.tied if tied is None else tied):
         return
     listed = config.get("architectures")
     names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     if names and not any(name.endswith(_OUTPUT_MODELS) for name in names):
         return
-    matrices["embedding"] = replace(matrices["embedding"], aliases=("unembedding",))
-
-
-def _integer(text: str | None) -> int | None:
-    return None if text is None else int(text)
+    matrices[embedding] = replace(matrices[embedding], aliases=("unembedding",))

@@ -60,9 +60,10 @@ class Stripes:
 class WeightMatrix:
     """One weight matrix: what it is called, where it lies, and how to read it.
 
-    `id` is canonical and does not depend on the storage format; `shape` is (rows, columns) as stored, of this matrix
-    alone; `expert` selects a slice of axis 0 of a fused three-dimensional tensor; `rows`/`columns` select a part of a
-    fused matrix (`--split-fused`). `aliases` are other canonical ids that share these weights (tied embeddings).
+    `id` is canonical and does not depend on the storage format; `part` is the part of the model (text, vision, …);
+    `shape` is (rows, columns) as stored, of this matrix alone; `index` selects a slice of axis 0 of a fused
+    three-dimensional tensor; `rows`/`columns` select a part of a fused matrix (`--split-fused`). `aliases` are other
+    canonical ids that share these weights (tied embeddings).
     """
 
     id: str
@@ -75,6 +76,7 @@ class WeightMatrix:
     rows: Stripes | None = None
     columns: Stripes | None = None
     aliases: tuple[str, ...] = ()
+    part: str = "text"
 
     @property
     def tensor(self) -> str:

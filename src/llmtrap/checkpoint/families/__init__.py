@@ -1,82 +1,78 @@
-"""From names to roles: which family a checkpoint is of, and which rule of its table a module falls under."""
+"""What names cannot tell: which families a checkpoint is of, and what their files say of it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llmtrap.checkpoint.config import texts
-from llmtrap.checkpoint.families.table import Family, Rule, Split, load_families
+from llmtrap.checkpoint.families.table import Family, Fused, load_families, read_family
+from llmtrap.checkpoint.names import printable
 
-__all__ = ["GENERIC", "Family", "Matcher", "Rule", "Split", "choose_family", "load_families"]
+__all__ = ["GENERIC", "Facts", "Family", "Fused", "gather_facts", "load_families", "read_family"]
 
 GENERIC = "generic"
+"""The family of a checkpoint whose configuration names no model type."""
 
-_NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")  # a whole component; the 1 of `fc1` says what a module is
-_SAMPLE = 2000
-_ENOUGH = 0.5
-_DIGITS = 9  # a longer number is no layer's, and Python refuses to read one of thousands of digits
+_SHOWN = 60
 
 
-def choose_family(config: dict[str, Any], modules: Sequence[tuple[str, str]]) -> Family:
-    """The family whose model types include the configuration's, else the one that most module names match.
+@dataclass(frozen=True)
+class Facts:
+    """What the files of all families that fit say of one checkpoint; `name` is the model's own type where it is known.
 
-    A family named by the configuration is left for another only where it matches under half of the names and the other
-    matches more: names are what the weights are called, a configuration can be of something else.
+    `fused` are in the order of precedence.
+    """
+
+    name: str
+    parts: Mapping[str, str]
+    roles: Mapping[str, str]
+    fused: tuple[Fused, ...]
+    experts_in_rows: str | None
+    tied: bool
+
+    def fusion(self, role: str, part: str, module: str) -> Fused | None:
+        """How a matrix of this role divides, or None where no family says."""
+        for fused in self.fused:
+            if role != fused.role and not role.endswith(f".{fused.role}"):
+                continue
+            if fused.word is not None:
+                if module.rpartition(".")[2] == fused.word:
+                    return fused
+            elif part == fused.part or (fused.part is None and part in ("text", "encoder", "decoder", "draft")):
+                return fused
+        return None
+
+
+def gather_facts(config: Mapping[str, Any], modules: Sequence[str], own: Family | None = None) -> Facts:
+    """The facts that hold for a checkpoint.
 
     Args:
         config: the parsed config.json, possibly empty.
-        modules: name and storage format of the modules with tensors of two or more dimensions.
+        modules: names of its modules, by whose ends a family is known where config.json names no type.
+        own: a family of the user's, which wins over the others.
     """
-    families = {family.name: family for family in load_families() if family.name != GENERIC}
-    types = texts(config, "model_type")
-    named = next((family for kind in types for family in families.values() if kind in family.model_types), None)
-    sample = modules[:: max(1, len(modules) // _SAMPLE)]
-    if named is not None and _share(named, sample)[0] >= _ENOUGH:
-        return named
-    # Of several that match as much, the plainest: Llama's names are a part of every mixture's that extends them.
-    shares = {name: (*_share(family, sample), -len(family.rules), name == "llama") for name, family in families.items()}
-    best = max(families, key=lambda name: shares[name])
-    if named is not None and shares[best][0] <= shares[named.name][0]:
-        return named
-    if shares[best][0] >= _ENOUGH:
-        return families[best]
-    return named or next(family for family in load_families() if family.name == GENERIC)
+    types = texts(dict(config), "model_type")
+    families = load_families()
+    fitting = [family for family in families if not family.model_types or set(types) & set(family.model_types)]
+    name = printable(types[0], _SHOWN) if types else GENERIC
+    if not types:
+        marked = [family for family in families if any(_ends(module, family.marks) for module in modules)]
+        types = tuple(kind for family in marked for kind in family.model_types)
+        fitting += [family for family in families if set(types) & set(family.model_types)]
+        name = types[0] if types else GENERIC
+    if own is not None and (not own.model_types or not types or set(types) & set(own.model_types)):
+        fitting.insert(0, own)
+    return Facts(
+        name=name,
+        parts={word: part for family in reversed(fitting) for word, part in family.parts.items()},
+        roles={word: role for family in reversed(fitting) for word, role in family.roles.items()},
+        fused=tuple(fused for family in fitting for fused in family.fused),
+        experts_in_rows=next((f.experts_in_rows.count for f in fitting if f.experts_in_rows is not None), None),
+        tied=any(family.tied for family in fitting),
+    )
 
 
-class Matcher:
-    """Finds the rule of a family that a module falls under.
-
-    Modules of one kind differ in their numbers alone, so the rule is looked for once a kind: each of fifty thousand
-    experts then costs one regular expression, not a table of them.
-    """
-
-    def __init__(self, family: Family):
-        self._family = family
-        self._rules: dict[tuple[str, str], Rule | None] = {}
-
-    def find(self, module: str, encoding: str) -> tuple[Rule, dict[str, str]] | None:
-        """The first rule that the whole module name matches, and the named parts of the name, translated."""
-        kind = (_NUMBER.sub("0", module), encoding)
-        if kind not in self._rules:
-            self._rules[kind] = self._first(module, encoding)
-        rule = self._rules[kind]
-        found = rule.pattern.fullmatch(module) if rule else None
-        if rule is None or found is None:
-            return None
-        named = {key: value for key, value in found.groupdict().items() if value is not None}
-        if len(named.get("layer", "")) > _DIGITS or len(named.get("expert", "")) > _DIGITS:
-            return None
-        return rule, {key: rule.values.get(key, {}).get(value, value) for key, value in named.items()}
-
-    def _first(self, module: str, encoding: str) -> Rule | None:
-        fitting = (rule for rule in self._family.rules if rule.encoding in (None, encoding))
-        return next((rule for rule in fitting if rule.pattern.fullmatch(module)), None)
-
-
-def _share(family: Family, modules: Sequence[tuple[str, str]]) -> tuple[float, int]:
-    """What part of the modules the family's rules match, and how many by a rule for just their storage format."""
-    matcher = Matcher(family)
-    found = [match[0] for module, encoding in modules if (match := matcher.find(module, encoding))]
-    return len(found) / max(1, len(modules)), sum(rule.encoding is not None for rule in found)
+def _ends(module: str, marks: Sequence[str]) -> bool:
+    return any(module.endswith(mark) for mark in marks)

@@ -1,126 +1,111 @@
-"""A family's table as data: rules that turn a module's name into layer, role and expert, checked when it is loaded."""
+"""A family's file: what the names of a kind of model cannot tell, checked when it is read."""
 
 from __future__ import annotations
 
-import re
 import tomllib
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from llmtrap.checkpoint.config import integer
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from llmtrap.errors import UsageError
 
 Axis = Literal["rows", "columns"]
-Layout = Literal["concat", "interleaved", "heads"]
+Layout = Literal["concat", "interleaved", "heads", "thirds"]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.#-]{1,200}$")]
+Role = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,3}$")]
+
+MAX_FILE = 1_000_000
+_REMEDY = "docs/families.md shows how to write one"
 
 
-@dataclass(frozen=True)
-class Split:
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fused(_Table):
     """How a fused matrix divides along its output axis.
 
-    `concat`: the parts one after the other, of equal size, or of `sizes` in attention heads (`q`, `kv`) from the
-    configuration; `interleaved`: output k belongs to part k mod n; `heads`: per group of key/value heads, the query
-    heads of the group and then one key and one value head.
+    `concat`: the parts one after the other: gate and up of equal size, q, k and v by the number of heads; `thirds`:
+    three of equal size; `interleaved`: output k belongs to part k mod n; `heads`: per group of key and value heads the
+    queries of the group, then one key and one value.
+
+    Attributes:
+        role: the role of such matrices, or its last word.
+        parts: what the parts are, in their order.
+        layout: how they lie.
+        axis: the output axis as stored; None where the matrix beside it tells.
+        part: the part of the model, or None for the text's own (a decoder's and an encoder's too).
+        word: only modules whose name ends in this word.
     """
 
-    parts: tuple[str, ...]
+    role: Role
+    parts: tuple[Role, ...] = Field(min_length=2, max_length=4)
     layout: Layout
-    axis: Axis = "rows"
-    attention: bool = False
+    axis: Axis | None = None
+    part: Role | None = None
+    word: Name | None = None
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What modules whose whole name matches `pattern` are.
+class ExpertsInRows(_Table):
+    """Matrices of experts in two dimensions, one below the other; `count` is the key of their number."""
 
-    `id` is a template over the pattern's groups and `expert`; `values` translates a group's text (w1 → gate); `stack`
-    says that axis 0 of a three-dimensional tensor counts experts, or (`stack_rows`) names the configuration key of the
-    number of experts whose rows lie one below the other; `encoding` restricts the rule to one storage format; `skip` is
-    the reason why such a tensor is no weight matrix.
+    count: Name
+
+
+class Family(_Table):
+    """One file.
+
+    Attributes:
+        model_types: config.json's `model_type` of the models it is for; none: for all.
+        marks: ends of module names that only these models have: they count where config.json names no type.
+        parts: word → part of the model that begins with it.
+        roles: end of a module's name, without numbers → role.
+        fused: how fused matrices divide.
+        experts_in_rows: where experts lie one below the other.
+        tied: whether embedding and unembedding are one matrix where config.json does not say.
     """
 
-    pattern: re.Pattern[str]
-    id: str
-    values: dict[str, dict[str, str]] = field(default_factory=dict)
-    stack: bool = False
-    stack_rows: str | None = None
-    split: Split | None = None
-    encoding: str | None = None
-    skip: str | None = None
-
-    @cached_property
-    def role(self) -> str:
-        """The id's template without side, layer and expert: the name of what such matrices have in common."""
-        tail = re.sub(r"^(?:(?:encoder|decoder|\{side\})\.)?(?:layers\.\{layer\}\.)?", "", self.id)
-        return tail.replace("{expert}.", "")
-
-
-@dataclass(frozen=True)
-class Family:
-    """An architecture family: its rules in order, the model types it serves, and where its head counts are."""
-
-    name: str
-    model_types: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    model_types: tuple[Name, ...] = ()
+    marks: tuple[Name, ...] = ()
+    parts: dict[Name, Role] = Field(default_factory=dict)
+    roles: dict[Name, Role] = Field(default_factory=dict)
+    fused: tuple[Fused, ...] = ()
+    experts_in_rows: ExpertsInRows | None = None
     tied: bool = False
-    heads: tuple[str, ...] = ()
-    kv_heads: tuple[str, ...] = ()
-    head_dim: tuple[str, ...] = ()
-
-    def number(self, config: dict[str, Any], *keys: str) -> int | None:
-        """The first of these configuration keys that holds a positive integer."""
-        return next((value for key in keys if (value := integer(config, key)) is not None), None)
-
-
-_KEYS = {"model_types", "extends", "prefix", "tied", "heads", "kv_heads", "head_dim", "rules"}
 
 
 @cache
 def load_families() -> tuple[Family, ...]:
-    """Every family's table, in order of name.
-
-    The tables are the `.toml` files of this folder; one whose name starts with an underscore is only there to be
-    extended by others.
-    """
+    """The families of this folder, in order of their files' names."""
     folder = resources.files("llmtrap.checkpoint.families")
-    tables = {
-        item.name.removesuffix(".toml"): tomllib.loads(item.read_text("utf-8"))
-        for item in folder.iterdir()
-        if item.name.endswith(".toml")
-    }
-    return tuple(_family(name, tables) for name in sorted(tables) if not name.startswith("_"))
+    files = sorted((item for item in folder.iterdir() if item.name.endswith(".toml")), key=lambda item: item.name)
+    return tuple(Family.model_validate(tomllib.loads(item.read_text("utf-8"))) for item in files)
 
 
-def _family(name: str, tables: dict[str, dict[str, Any]]) -> Family:
-    """One table, with the rules and settings of the tables it extends after its own."""
-    table = tables[name]
-    if unknown := set(table) - _KEYS:
-        raise ValueError(f"families/{name}.toml: unknown keys {sorted(unknown)}")
-    bases = [_family(base, tables) for base in table.get("extends", ())]
-    own = tuple(_rule(rule, table.get("prefix", "")) for rule in table.get("rules", ()))
+def read_family(path: Path) -> Family:
+    """Read a family of the user's own.
 
-    def inherited(key: str) -> tuple[str, ...]:
-        return next((getattr(base, key) for base in bases if getattr(base, key)), ())
-
-    return Family(
-        name=name,
-        model_types=tuple(table.get("model_types", ())),
-        rules=own + tuple(rule for base in bases for rule in base.rules),
-        tied=table.get("tied", any(base.tied for base in bases)),
-        **{key: tuple(table.get(key, inherited(key))) for key in ("heads", "kv_heads", "head_dim")},
-    )
-
-
-def _rule(fields: dict[str, Any], prefix: str) -> Rule:
-    split = fields.get("split")
-    return Rule(
-        pattern=re.compile(f"{prefix}(?:{fields['match']})"),
-        id=fields.get("id", ""),
-        values=fields.get("values", {}),
-        stack=fields.get("stack", False),
-        stack_rows=fields.get("stack_rows"),
-        split=Split(**{**split, "parts": tuple(split["parts"])}) if split else None,
-        encoding=fields.get("encoding"),
-        skip=fields.get("skip"),
-    )
+    Raises:
+        UsageError: the file cannot be read, is no TOML, or has a key or value that no family has; the message names it.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+    except OSError as error:
+        problem = f"the family's file cannot be read ({error.strerror})"
+        raise UsageError(problem, file=str(path), remedy="Check the path given with --family") from error
+    if len(content) > MAX_FILE:
+        raise UsageError(f"over {MAX_FILE:,} bytes, more than any family", file=str(path), remedy=_REMEDY)
+    try:
+        table = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"this is not TOML: {error}", file=str(path), remedy=_REMEDY) from error
+    try:
+        return Family.model_validate(table)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"'{place}': {first['msg']}", file=str(path), remedy=_REMEDY) from error
