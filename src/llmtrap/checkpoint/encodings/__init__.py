@@ -23,12 +23,12 @@ from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
 __all__ = ["ENCODINGS", "Encoding", "StoredTensor", "claim_all"]
 
 ENCODINGS: tuple[Encoding, ...] = (
+    Mlx(),
     Mxfp4(),
     BitsAndBytes(),
     TorchAo(),
     Quanto(),
     Hqq(),
-    Mlx(),
     CompressedIntegers(),
     Gptq(),
     Awq(),

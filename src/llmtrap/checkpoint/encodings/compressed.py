@@ -29,47 +29,65 @@ _SMALLEST, _LARGEST = 1, 8
 
 @dataclass(frozen=True)
 class PackedIntegers(CodedTensor):
-    """A matrix or a stack of packed integers. `zeros` and `order` are among the `parts` where they are stored."""
+    """A matrix or a stack of packed integers. `zeros` and `order` are among the `parts` where they are stored.
+
+    `dense` tells whether codes run on from word to word; None where the packed width does not say, but the bits of the
+    words do that no whole code reaches.
+    """
 
     grid: Grid
     bits: int
-    dense: bool
+    dense: bool | None
     zeros: TensorEntry | None
     order: TensorEntry | None
 
     def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
         """The bytes of the rows and of their scales, then what all rows share."""
-        of_codes = row_span(self.parts[0], self.parts[0].shape[-1] * 4, self.rows, index, start, stop)
-        return (of_codes, self._scale_span(index, start, stop), *self.shared_spans(index))
+        of_codes = () if self.dense is None else (self._code_span(index, start, stop),)
+        return (*of_codes, self.grid.span(index, start, stop), *self.shared_spans(index))
 
     def shared_spans(self, index: int | None) -> tuple[ByteRange, ...]:
         """Zero points, which are packed across rows, and the order of the columns."""
         spans = []
+        if self.dense is None:
+            spans.append(self._code_span(index, 0, self.rows))
         if self.zeros is not None:
-            height = self.zeros.shape[-2]
-            row_bytes = self.zeros.shape[-1] * INTEGERS[self.zeros.dtype].itemsize
-            spans.append(row_span(self.zeros, row_bytes, height, index, 0, height))
+            spans.append(self._zero_span(index))
         if self.order is not None:
             spans.append(self.order.span)
         return tuple(spans)
 
     def packed(self, source: Source, index: int | None, start: int, stop: int) -> Packed:
         """The codes, two a byte where that is how they lie, with zero points and scales."""
-        of_codes = self.spans(index, start, stop)[0]
-        words = source.read(of_codes).view(np.uint32).reshape(stop - start, -1)
+        words, dense = self._words(source, index, start, stop)
         columns = None if self.order is None else self._groups(source)
-        steps = [] if self.zeros is None else [self._zero_tiles(source, index, start, stop, columns)]
+        steps = [] if self.zeros is None else [self._zero_tiles(source, index, start, stop, columns, dense=dense)]
         scales = self.grid.tiles(self.grid.numbers(source, index, start, stop), start)
         steps.append(scales if columns is None else Tiles(scales.factors, None, 1, 1, columns=columns))
         half = 1 << (self.bits - 1)
         if self.bits == 4 and words.shape[1] * 8 == self.columns:
             table = pairs_of(tuple(float(code - half) for code in range(16)))
             return Packed(words.view(np.uint8), table, tuple(steps))
-        codes = bit_fields(words, self.bits, self.columns, dense=self.dense)
+        codes = bit_fields(words, self.bits, self.columns, dense=dense)
         return Packed(codes, integers(half), tuple(steps))
 
-    def _scale_span(self, index: int | None, start: int, stop: int) -> ByteRange:
-        return self.grid.span(index, start, stop)
+    def _code_span(self, index: int | None, start: int, stop: int) -> ByteRange:
+        return row_span(self.parts[0], self.parts[0].shape[-1] * 4, self.rows, index, start, stop)
+
+    def _zero_span(self, index: int | None) -> ByteRange:
+        assert self.zeros is not None  # noqa: S101 - the caller asked
+        height = self.zeros.shape[-2]
+        row_bytes = self.zeros.shape[-1] * INTEGERS[self.zeros.dtype].itemsize
+        return row_span(self.zeros, row_bytes, height, index, 0, height)
+
+    def _words(self, source: Source, index: int | None, start: int, stop: int) -> tuple[NDArray[np.uint32], bool]:
+        """The words of the rows, and whether codes run on from one into the next."""
+        if self.dense is not None:
+            words = source.read(self._code_span(index, start, stop)).view(np.uint32)
+            return words.reshape(stop - start, -1), self.dense
+        words = source.read(self._code_span(index, 0, self.rows)).view(np.uint32).reshape(self.rows, -1)
+        beyond = np.uint32(0xFFFFFFFF << (32 // self.bits * self.bits) & 0xFFFFFFFF)
+        return words[start:stop], bool((words & beyond).any())
 
     def _groups(self, source: Source) -> NDArray[np.int64] | None:
         """The group of every column; None where the stored order says nothing."""
@@ -82,16 +100,23 @@ class PackedIntegers(CodedTensor):
         return groups
 
     def _zero_tiles(
-        self, source: Source, index: int | None, start: int, stop: int, columns: NDArray[np.int64] | None
+        self,
+        source: Source,
+        index: int | None,
+        start: int,
+        stop: int,
+        columns: NDArray[np.int64] | None,
+        *,
+        dense: bool,
     ) -> Tiles:
         """What is added to a code less half its range: half its range less the zero point's code."""
         assert self.zeros is not None  # noqa: S101 - the caller asked
-        stored = source.read(self.shared_spans(index)[0]).view(INTEGERS[self.zeros.dtype])
+        stored = source.read(self._zero_span(index)).view(INTEGERS[self.zeros.dtype])
         stored = stored.reshape(-1, self.grid.counts[1])
         if self.zeros.dtype == "I32" and self.zeros.shape[-2] != self.grid.counts[0]:
             # One word holds the codes of several rows: rows along the last axis, as the words have them.
             across = np.ascontiguousarray(stored.view(np.uint32).T)
-            codes = bit_fields(across, self.bits, self.rows, dense=self.dense)[:, start:stop].T
+            codes = bit_fields(across, self.bits, self.rows, dense=dense)[:, start:stop].T
             zeros = codes.astype(np.float32) - np.float32(1 << (self.bits - 1))
         else:
             first, last = start // self.grid.tile[0], -(-stop // self.grid.tile[0])
@@ -166,24 +191,25 @@ def _shape(packed: TensorEntry, value: bytes | None, stored: TensorEntry | None,
     raise broken(packed, "packed integers without their shape (weight_shape)")
 
 
-def _packing(packed: TensorEntry, columns: int, widths: list[int]) -> tuple[int, bool]:
+def _packing(packed: TensorEntry, columns: int, widths: list[int]) -> tuple[int, bool | None]:
     """Bits a code, and whether codes run on from word to word: what gives the packed width, stated widths first."""
     words = packed.shape[-1]
     for bits in (*widths, *range(_SMALLEST, _LARGEST + 1)):
-        if words == -(-columns * bits // 32):
-            return bits, True
-        if words == -(-columns // (32 // bits)):
-            return bits, False
+        dense, whole = words == -(-columns * bits // 32), words == -(-columns // (32 // bits))
+        if dense or whole:
+            return bits, None if dense and whole and 32 % bits else dense
     raise broken(packed, f"{words} words a row hold no {columns} codes of 1 to 8 bits")
 
 
-def _fit_zeros(zeros: TensorEntry, grid: Grid, shape: tuple[int, ...], bits: int, dense: bool) -> bool:
+def _fit_zeros(zeros: TensorEntry, grid: Grid, shape: tuple[int, ...], bits: int, dense: bool | None) -> bool:
     stack = shape[:-2]
     if zeros.shape == (*stack, *grid.counts) and zeros.dtype in ("I8", "I32"):
         return zeros.dtype == "I8" or bits == 32
     rows = shape[-2]
-    words = -(-rows * bits // 32) if dense else -(-rows // (32 // bits))
-    return zeros.dtype == "I32" and grid.counts[0] == rows and zeros.shape == (*stack, words, grid.counts[1])
+    possible = {True: [-(-rows * bits // 32)], False: [-(-rows // (32 // bits))]}
+    words = possible[dense] if dense is not None else possible[True] + possible[False]
+    packed = len(zeros.shape) == len(shape) and zeros.shape[:-2] == stack and zeros.shape[-1] == grid.counts[1]
+    return packed and zeros.dtype == "I32" and grid.counts[0] == rows and zeros.shape[-2] in words
 
 
 def _stated_bits(catalogue: Catalogue) -> list[int]:

@@ -68,6 +68,7 @@ _LEFT: dict[str, str] = {
     "_weight_qdata": "torchao, of another kind or without its metadata",
     "_data": "optimum-quanto, incomplete",
     "_shift": "optimum-quanto, incomplete",
+    "weight_zero_point": "zero points of a weight that is read without any",
     "bitmask": "2:4 sparse weights of compressed-tensors",
 }
 """Last parts of names that an encoding takes where it can: what it left is in a form that it does not read."""

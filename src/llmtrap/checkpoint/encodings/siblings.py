@@ -10,7 +10,10 @@ from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.tensors import TensorEntry
 from llmtrap.errors import UnsupportedError
 
-_OF_TENSOR = ("_scale_inv", "_scale", "_scales", ".scale", ".scales", "._scale", "_scaling_factor", "s_scaling_factor")
+_OF_TENSOR = (
+    "_scale_inv", "_scale", "_scales", ".scale", ".scales", "._scale", "_scaling_factor", "s_scaling_factor",
+    "_weight_scale", "_weight_scale_inv",
+)  # fmt: skip
 """Endings of a scale's name after the weight's whole name: transformers, compressed-tensors, ModelOpt, TensorRT-LLM."""
 
 _OF_MODULE = ("scale", "scale_inv", "scale_weight", "qscale_weight", "scales")
