@@ -47,7 +47,6 @@ def test_forced_colours_in_a_pipe_change_no_line(small: Path, report: Path, tmp_
         ("report", report),
         ("gate", "--report", report),
         ("inspect", small),
-        ("doctor",),
     )
     for command in commands:
         words = [*map(str, command), *(("--fresh",) if command[0] == "audit" else ())]
