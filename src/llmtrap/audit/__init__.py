@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtrap.audit.journal import Journal, default_folder
 from llmtrap.audit.merge import merge_journals
 from llmtrap.audit.plan import Plan, Task, make_plan
-from llmtrap.audit.run import AuditRun, Event, Failed, Finished, Measured, Started, audit, journal_for
+from llmtrap.audit.run import AuditRun, Event, Failed, Finished, Measured, Stalled, Started, audit, journal_for
 from llmtrap.audit.settings import AuditSettings, Part, RunOptions
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Part",
     "Plan",
     "RunOptions",
+    "Stalled",
     "Started",
     "Task",
     "audit",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llmtrap.audit.beside import look_beside
 from llmtrap.audit.executors import choose_executor, peak_rss_bytes
+from llmtrap.audit.executors.base import Standing
 from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.journal import Journal, PlanRecord, Recorded, default_folder, remembered
 from llmtrap.audit.plan import Plan, Task, make_plan
@@ -56,7 +57,17 @@ class Finished:
     seconds: float
 
 
-Event = Started | Measured | Failed | Finished
+@dataclass(frozen=True)
+class Stalled:
+    """The worker at this matrix has come to a stand: `seconds` without any use of the processor, and why."""
+
+    task: Task
+    worker: str
+    seconds: float
+    reason: str
+
+
+Event = Started | Measured | Failed | Stalled | Finished
 
 
 class AuditRun:
@@ -113,7 +124,7 @@ class AuditRun:
         for event in self._work(todo, memory):
             if isinstance(event, Measured):
                 results[event.task.key] = event.matrix
-            else:
+            elif isinstance(event, Failed):
                 errors[event.task.key] = event.error
             yield event
         beside = look_beside(self.checkpoint, self.checkpoint.source, self.plan.skipped)
@@ -134,7 +145,7 @@ class AuditRun:
             )
         yield Finished(report, seconds)
 
-    def _work(self, todo: Sequence[Task], memory: dict[str, int]) -> Iterator[Measured | Failed]:
+    def _work(self, todo: Sequence[Task], memory: dict[str, int]) -> Iterator[Measured | Failed | Stalled]:
         """Hand the tasks to the workers; every result goes to the journal before it counts."""
         if not todo:
             return
@@ -143,6 +154,9 @@ class AuditRun:
         outcomes = choose_executor(spec, self.options).run(todo)
         for outcome in outcomes:
             task = by_key[outcome.key]
+            if isinstance(outcome, Standing):
+                yield Stalled(task, outcome.worker, outcome.seconds, outcome.reason)
+                continue
             memory[outcome.worker] = max(memory.get(outcome.worker, 0), outcome.peak_rss_bytes)
             if outcome.matrix is None:
                 yield Failed(task, outcome.error or "unknown")

@@ -89,14 +89,18 @@ class RunOptions:
     """How an audit runs. Nothing here changes a number of the report but its times.
 
     `isolated` keeps even a single worker in a process of its own: what takes that process down, or keeps it busy in one
-    long call, leaves this one alive and answering.
+    long call, leaves this one alive and answering. After `stall_timeout` seconds in which a worker of this machine uses
+    no processor time it is given up, as if it had died; None waits for ever.
     """
 
     workers: int = field(default_factory=_available_cores)
     engine: Literal["local", "ray"] = "local"
     part: Part = field(default_factory=Part)
     isolated: bool = False
+    stall_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError("--workers must be at least 1", remedy="Leave it out to use every core")
+        if self.stall_timeout is not None and not self.stall_timeout > 0:
+            raise UsageError("--stall-timeout must be more than 0", remedy="Give seconds, or leave it out to wait")

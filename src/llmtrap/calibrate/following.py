@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import queue
-import signal
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from llmtrap.calibrate.document import CaseStudy
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.settings import FailedRun, PlannedRun, RunEvent
-from llmtrap.errors import MissingExtraError
-from llmtrap.orphans import end_with_parent
+from llmtrap.errors import LlmtrapError, MissingExtraError
+from llmtrap.processes import WorkerDiedError, WorkerProcess, stop_all, wait_for_answers
+from llmtrap.processes.serving import Told, tell
+from llmtrap.processes.worker import result_of
 
 if TYPE_CHECKING:
     import torch
@@ -71,23 +70,23 @@ def _device(wanted: str) -> torch.device:
     return device
 
 
-_events: Any = None
-
-
-def _begin(events: Any) -> None:
-    """Set up a worker: one thread, and Ctrl-C left to the parent, which ends its workers itself."""
-    global _events  # noqa: PLW0603 - a worker process has one parent to tell
-    end_with_parent()
-    _events = events
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin() -> None:
+    """Set up a worker: as many runs as cores are followed at a time, so that each has one thread."""
     import torch
 
     torch.set_num_threads(1)
 
 
+def _one_thread(work: Callable[[PlannedRun], Result], run: PlannedRun) -> Result:
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return work(run)
+
+
 def _follow(run: PlannedRun) -> FailedRun | None:
     try:
-        follow(run, _events.put)
+        follow(run, tell)
     except FloatingPointError as error:
         return FailedRun(run.name, str(error))
     return None
@@ -101,13 +100,6 @@ def _study(run: PlannedRun) -> CaseStudy | None:
     if history is None:
         return None
     return study(history, RunFolder(run.folder), task_data(run.recipe, run.seed, run.data))
-
-
-def _one_thread(work: Callable[[PlannedRun], Result], run: PlannedRun) -> Result:
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        return work(run)
 
 
 class Workers:
@@ -125,19 +117,17 @@ class Workers:
 
     def __init__(self, count: int, tell: Listener):
         _need_extra()
-        from pebble import ProcessPool
-
-        context = multiprocessing.get_context("spawn")
         self._tell = tell
-        self._events = context.Queue()
-        self._pool = ProcessPool(max_workers=count, context=context, initializer=_begin, initargs=(self._events,))
+        self._workers = [WorkerProcess() for _ in range(count)]
+        self._starting = set(self._workers)
+        for worker in self._workers:
+            worker.call(_begin)
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
+        stop_all(self._workers)
 
     def follow(self, runs: Sequence[PlannedRun]) -> tuple[FailedRun, ...]:
         """Follow every run, as many at a time as there are workers; returns those that diverged.
@@ -153,28 +143,39 @@ class Workers:
 
     def _spread(self, work: Callable[[PlannedRun], Result], runs: Sequence[PlannedRun]) -> list[Result]:
         """Do the work on each run, and return the results in the order of the runs."""
-        futures: list[Future[Result]] = [self._pool.schedule(_one_thread, args=(work, run)) for run in runs]
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-            _drain(self._events, self._tell)
-            for future in done:
-                future.result()
-        _drain(self._events, self._tell)
-        return [future.result() for future in futures]
+        results: dict[int, Result] = {}
+        waiting = deque(enumerate(runs))
+        busy: dict[WorkerProcess, int] = {}
+        while waiting or busy:
+            for worker in self._workers:
+                if worker not in busy and waiting:
+                    busy[worker], run = waiting.popleft()
+                    worker.call(_one_thread, work, run)
+            for worker in wait_for_answers(list(busy)):
+                try:
+                    answer = worker.answer()
+                except WorkerDiedError as death:
+                    raise _lost(runs[busy[worker]], death) from None
+                if isinstance(answer, Told):
+                    self._tell(answer.value)
+                elif worker in self._starting:
+                    result_of(answer)
+                    self._starting.remove(worker)
+                else:
+                    results[busy.pop(worker)] = result_of(answer)
+        return [results[k] for k in range(len(runs))]
+
+
+def _lost(run: PlannedRun, death: WorkerDiedError) -> LlmtrapError:
+    code = death.exit_code
+    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+    remedy = "The system may be out of memory: use fewer --workers. The same command carries on where each run stands"
+    return LlmtrapError(f"the process that follows {run.name} {how}", remedy=remedy)
 
 
 def worker_count(runs: Sequence[PlannedRun], wanted: int | None) -> int:
     """As many workers as are wanted, or one a core, but no more than there are runs."""
     return max(1, min(wanted or os.cpu_count() or 1, len(runs)))
-
-
-def _drain(events: Any, tell: Listener) -> None:
-    while True:
-        try:
-            tell(events.get_nowait())
-        except queue.Empty:
-            return
 
 
 def _need_extra() -> None:

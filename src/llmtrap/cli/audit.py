@@ -41,6 +41,7 @@ def audit_command(
     device: o.Device = "auto",
     backend: o.Backend = o.BackendName.AUTO,
     workers: o.Workers = None,
+    stall_timeout: o.StallTimeout = None,
     engine: o.Engine = o.EngineName.LOCAL,
     part: o.PartOf = None,
     journal: o.JournalFolder = None,
@@ -69,7 +70,7 @@ def audit_command(
             device=device,
         )
         share = Part.parse(part) if part else Part()
-        options = RunOptions(engine=engine.value, part=share, isolated=True)
+        options = RunOptions(engine=engine.value, part=share, isolated=True, stall_timeout=stall_timeout)
         if workers is not None:
             options = replace(options, workers=workers)
         place = _where(target, demo=demo, quiet=quiet)

@@ -5,30 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, TextIO, TypedDict
 
 import typer
 from rich.console import Console
 
+from llmtrap.cli.ending import interruptible
 from llmtrap.cli.machine import machine_fault
 from llmtrap.cli.streams import StandardOutputError, is_broken, silence
 from llmtrap.errors import LlmtrapError
 from llmtrap.printable import printable
+from llmtrap.processes.interrupts import Interrupted, received
 
 EXIT_DONE = 0
 EXIT_COULD_NOT = 2
 EXIT_IN_PART = 3
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a scheduler or `timeout` sends it."""
 
 
 class _Output(Console):
@@ -80,15 +75,20 @@ def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterat
 
     Args:
         verbose: print the traceback too.
-        on_interrupt: what to say after Ctrl-C.
+        on_interrupt: what to say after Ctrl-C, SIGTERM or SIGHUP.
     """
     outcome = Outcome()
     try:
-        with _terminable():
+        with interruptible():
             try:
                 yield outcome
             except typer.Exit as end:
                 outcome.code = end.exit_code
+            except BaseException:
+                # Cleaning up after a signal may fail by itself: the terminal that it would restore is closed.
+                if number := received():
+                    raise Interrupted(number) from None
+                raise
             sys.stdout.flush()
     except LlmtrapError as error:
         _trace(verbose=verbose)
@@ -96,7 +96,7 @@ def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterat
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt as stop:
         _say(on_interrupt or "llmtrap: interrupted")
-        raise typer.Exit(EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED) from None
+        raise typer.Exit(128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)) from None
     except (BrokenPipeError, StandardOutputError) as error:
         silence(sys.stdout)
         if not is_broken(error):
@@ -123,27 +123,7 @@ def _trace(*, verbose: bool) -> None:
         _say(traceback.format_exc())
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does: workers are stopped and what they share with it is released.
-
-    Killed outright, the command would leave its workers' semaphores to multiprocessing's tracker, which says so on the
-    terminal. Workers are processes of their own and keep the default, which ends them at once.
-    """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def _say(message: str) -> None:
-    # Lines are ours; a line separator within a name is not one of them.
-    messages().print("\n".join(printable(line) for line in message.split("\n")), soft_wrap=True)
+    # Lines are ours; a line separator within a name is not one of them. Standard error may be a terminal that is closed.
+    with suppress(OSError):
+        messages().print("\n".join(printable(line) for line in message.split("\n")), soft_wrap=True)

@@ -82,6 +82,10 @@ Seed = Annotated[int, _option("seed", "The audit's seed.", "N")]
 Device = Annotated[str, _option("device", "auto, cpu, cuda or cuda:N.", "DEVICE")]
 Backend = Annotated[BackendName, _option("backend", "Array library that computes the spectra.")]
 Workers = Annotated[int | None, _option("workers", "Matrices at once. Default: cores, or devices.", "N", plain=False)]
+StallTimeout = Annotated[
+    float | None,
+    _option("stall-timeout", "Give up a worker that has come to a stand for so long.", "SECONDS", plain=False),
+]
 Engine = Annotated[EngineName, _option("engine", "Where the work runs: this machine, or a Ray cluster.")]
 PartOf = Annotated[
     str | None, _option("part", "Measure one share; join the journals with 'merge'.", "I/N", plain=False)

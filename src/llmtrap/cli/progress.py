@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from llmtrap.audit import Event, Failed, Measured, Started
+from llmtrap.audit import Event, Failed, Measured, Stalled, Started
 from llmtrap.report.wording import duration, plural, printable, size
 
 # Seconds between lines where there is no terminal.
@@ -54,6 +54,8 @@ class AuditProgress:
         """Take one event into account."""
         if isinstance(event, Started):
             self._start(event)
+        elif isinstance(event, Stalled):
+            self._stalled(event)
         elif isinstance(event, (Measured, Failed)):
             self.done += 1
             self._bytes += event.task.bytes
@@ -64,6 +66,12 @@ class AuditProgress:
                 self.failed += 1
                 self._line(f"failed: {printable(event.task.matrix.id, 60)}: {printable(event.error)}")
             self._advance(event.task.matrix.id)
+
+    def _stalled(self, event: Stalled) -> None:
+        self._line(
+            f"worker {event.worker} has come to a stand at {printable(event.task.matrix.id, 60)}: no processor time for "
+            f"{duration(event.seconds)}; {event.reason}. With --stall-timeout SECONDS it is given up"
+        )
 
     def _start(self, event: Started) -> None:
         self._started = self._spoken = time.monotonic()

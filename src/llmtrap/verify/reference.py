@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import multiprocessing
-import signal
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.errors import LlmtrapError, MissingExtraError
-from llmtrap.orphans import end_with_parent
+from llmtrap.processes import WorkerDiedError, WorkerProcess, stop_all
 
 Floats = NDArray[np.floating]
 
@@ -48,43 +44,31 @@ def run_weightwatcher(matrices: Iterable[tuple[str, Floats]]) -> Iterator[tuple[
     """
     if find_spec("weightwatcher") is None or find_spec("torch") is None:
         raise MissingExtraError.of("llmtrap verify", "weightwatcher")
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), name="weightwatcher", daemon=True)
-    process.start()
-    theirs.close()
+    worker = WorkerProcess()
     try:
         for name, matrix in matrices:
-            yield name, matrix, _ask(ours, process, name, matrix)
+            yield name, matrix, _ask(worker, name, matrix)
     finally:
-        ours.close()
-        process.kill()
-        process.join()
+        stop_all([worker])
 
 
-def _ask(pipe: Connection, process: SpawnProcess, name: str, matrix: Floats) -> Reference | str:
+def _ask(worker: WorkerProcess, name: str, matrix: Floats) -> Reference | str:
+    worker.call(_try_to_analyse, matrix)
     try:
-        pipe.send(matrix)
-        answer: Reference | str = pipe.recv()
-    except (EOFError, OSError) as error:
-        process.join()
-        problem = f"WeightWatcher's process ended with exit code {process.exitcode}"
+        answer: Reference | str = worker.result()
+    except WorkerDiedError as death:
+        problem = f"WeightWatcher's process ended with exit code {death.exit_code}"
         remedy = "The system may be out of memory: compare fewer or smaller matrices"
-        raise LlmtrapError(problem, tensor=name, remedy=remedy) from error
+        raise LlmtrapError(problem, tensor=name, remedy=remedy) from death
     return answer
 
 
-def _serve(pipe: Connection) -> None:
-    """In a process of its own: one answer for each matrix, until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
-    with contextlib.suppress(EOFError):
-        while True:
-            matrix = pipe.recv()
-            try:
-                pipe.send(_analyse(matrix))
-            except Exception as error:
-                pipe.send(f"WeightWatcher failed ({type(error).__name__}: {error})")
+def _try_to_analyse(matrix: Floats) -> Reference | str:
+    """In the process of its own: what it says of a matrix, or why it says nothing."""
+    try:
+        return _analyse(matrix)
+    except Exception as error:
+        return f"WeightWatcher failed ({type(error).__name__}: {error})"
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ def choose_executor(spec: WorkerSpec, options: RunOptions) -> Executor:
         return RayExecutor(replace(spec, device=devices[0]), options.workers, most)
     if len(devices) == 1 and not options.isolated:
         return SerialExecutor(replace(spec, device=devices[0]), most)
-    return LocalExecutor(spec, devices, most)
+    return LocalExecutor(spec, devices, most, options.stall_timeout)
 
 
 def _devices(spec: WorkerSpec, workers: int) -> list[str]:

@@ -26,11 +26,21 @@ class Outcome:
     stages: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A worker has come to a stand at this task: for so many seconds it has used no processor time."""
+
+    key: str
+    worker: str
+    seconds: float
+    reason: str
+
+
 class Executor(Protocol):
     """Runs tasks in any order and yields each outcome once. Closing the iterator stops the work at once."""
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Yield an outcome for every task.
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome | Standing]:
+        """Yield an outcome for every task, and what there is to say meanwhile.
 
         Raises:
             AccessError: the target cannot be reached any more; what was yielded so far stands.

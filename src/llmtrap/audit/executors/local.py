@@ -6,67 +6,24 @@ fetches that meanwhile, and no byte is fetched by two workers.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from pebble import ProcessExpired, ProcessPool
-
-from llmtrap.audit.executors.base import Outcome
+from llmtrap.audit.executors.base import Outcome, Standing
 from llmtrap.audit.executors.batches import Batch, batches, fair_share, spans_of
-from llmtrap.audit.executors.worker import WorkerSpec, measure_in_worker, start_worker
+from llmtrap.audit.executors.lane import Death, Lane, stop_lanes
+from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.plan import Task
-from llmtrap.checkpoint.sources.base import ByteRange
+from llmtrap.processes import wait_for_answers
+from llmtrap.processes.stalls import NOTICED_SECONDS
 
 READ_AHEAD = 2
 ATTEMPTS = 2
 # A worker that has nothing left takes over what waits behind a batch of at least so many seconds: its bytes may have
 # been fetched for the other worker already, so not for less.
 LONG_SECONDS = 5.0
-
-
-@dataclass
-class _Lane:
-    """One worker process and the batches that wait for it."""
-
-    spec: WorkerSpec
-    pool: ProcessPool = field(init=False)
-    queue: deque[Batch] = field(default_factory=deque)
-    running: Batch | None = None
-    since: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.pool = self._new_pool()
-
-    def _new_pool(self) -> ProcessPool:
-        context = multiprocessing.get_context("spawn")
-        return ProcessPool(max_workers=1, context=context, initializer=start_worker, initargs=(self.spec,))
-
-    def start(self, batch: Batch, upcoming: tuple[ByteRange, ...]) -> Future[list[Outcome]]:
-        """Give the worker a batch; where it died while idle, a new one."""
-        self.running, self.since = batch, time.monotonic()
-        with _interrupts_held():
-            try:
-                return self.pool.schedule(measure_in_worker, args=[batch, upcoming])
-            except RuntimeError:
-                self.replace_worker()
-                return self.pool.schedule(measure_in_worker, args=[batch, upcoming])
-
-    def replace_worker(self) -> None:
-        """Start afresh after a death: a pool may be left with half a message, or unusable."""
-        self.stop()
-        self.pool.join()
-        self.pool = self._new_pool()
-
-    def stop(self) -> None:
-        """Stop the worker whatever it is doing."""
-        self.pool.stop()  # type: ignore[no-untyped-call]
 
 
 class LocalExecutor:
@@ -76,68 +33,78 @@ class LocalExecutor:
         spec: what each worker starts with.
         devices: one device a worker; its length is the number of workers.
         most: matrices of a batch.
+        stall_timeout: seconds without any use of the processor after which a worker is given up, as if it had died;
+            None waits for ever.
     """
 
-    def __init__(self, spec: WorkerSpec, devices: Sequence[str], most: int = 1):
+    def __init__(self, spec: WorkerSpec, devices: Sequence[str], most: int = 1, stall_timeout: float | None = None):
         self._spec = spec
         self._devices = devices
         self.most = most
+        self._stall_timeout = stall_timeout
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome | Standing]:
         """Yield outcomes as they come. A task whose worker dies is tried again, alone, then fails with the reason."""
-        lanes = [_Lane(replace(self._spec, device=device)) for device in self._devices[: max(1, len(tasks))]]
+        lanes = [Lane(replace(self._spec, device=device)) for device in self._devices[: max(1, len(tasks))]]
         most = fair_share(self.most, len(tasks), len(lanes))
         try:
             yield from self._drive(lanes, deque(batches(tasks, most)))
         finally:
-            for lane in lanes:
-                lane.stop()
-            for lane in lanes:
-                lane.pool.join()
+            stop_lanes(lanes)
 
-    def _drive(self, lanes: list[_Lane], waiting: deque[Batch]) -> Iterator[Outcome]:
+    def _drive(self, lanes: list[Lane], waiting: deque[Batch]) -> Iterator[Outcome | Standing]:
         attempts: dict[str, int] = {}
-        running: dict[Future[list[Outcome]], _Lane] = {}
         while True:
             for lane in lanes:
-                _feed(lane, waiting, running)
-            if not running:
+                _feed(lane, waiting)
+            busy = [lane for lane in lanes if lane.running is not None]
+            if not busy:
                 return
             for lane in lanes:
-                _take_over(lane, lanes, running)
-            someone_waits = any(lane.running is None for lane in lanes) and any(lane.queue for lane in lanes)
-            done, _ = wait(running, LONG_SECONDS / 5 if someone_waits else None, FIRST_COMPLETED)
-            ended = [_Ended(future, running.pop(future)) for future in done]
-            for end in ended:
-                if end.death is not None:
-                    end.lane.replace_worker()
+                _take_over(lane, lanes)
+            ready = wait_for_answers([lane.worker for lane in busy], LONG_SECONDS / 5)
+            ended: list[tuple[Batch, list[Outcome] | Death]] = []
+            for lane in busy:
+                batch = lane.running
+                found = lane.take() if lane.worker in ready else self._given_up(lane)
+                if found is None or batch is None:
+                    continue
+                lane.running = None
+                ended.append((batch, found))
                 # Before its outcomes are written down, which takes the disk as long as a small matrix takes.
-                _feed(end.lane, waiting, running)
-            for end in ended:
-                if end.death is None:
-                    yield from end.future.result()
+                _feed(lane, waiting)
+            yield from self._notices(busy)
+            for batch, found in ended:
+                if not isinstance(found, Death):
+                    yield from found
                     continue
                 # One by one, so that only what killed the worker can do so again.
-                for task in end.batch:
+                for task in batch:
                     attempts[task.key] = attempts.get(task.key, 0) + 1
                     if attempts[task.key] < ATTEMPTS:
                         waiting.append((task,))
                     else:
-                        yield Outcome(task.key, None, _obituary(end.death), "", 0)
+                        yield Outcome(task.key, None, found.reason, "", 0)
+
+    def _given_up(self, lane: Lane) -> Death | None:
+        """The end of a worker that has been at a stand for as long as the user allows."""
+        seconds = lane.standstill()
+        if self._stall_timeout is None or seconds < self._stall_timeout:
+            return None
+        reason = f"the worker came to a stand for {seconds:.0f} s twice ({lane.stands_because()})"
+        lane.discard()
+        return Death(reason)
+
+    def _notices(self, busy: Sequence[Lane]) -> Iterator[Standing]:
+        """Say once of each batch that its worker has come to a stand."""
+        for lane in busy:
+            if lane.running is None or lane.told or lane.standstill() < NOTICED_SECONDS:
+                continue
+            lane.told = True
+            yield Standing(lane.running[0].key, f"{lane.worker.pid}", lane.standstill(), lane.stands_because())
 
 
-class _Ended:
-    """A batch that a worker is done with, or died of; the worker is free for another."""
-
-    def __init__(self, future: Future[list[Outcome]], lane: _Lane):
-        assert lane.running is not None  # noqa: S101 - a running future has its batch
-        self.future, self.lane, self.batch = future, lane, lane.running
-        lane.running = None
-        failure = future.exception()
-        self.death = failure if isinstance(failure, (ProcessExpired, BrokenProcessPool)) else None
-
-
-def _feed(lane: _Lane, waiting: deque[Batch], running: dict[Future[list[Outcome]], _Lane]) -> None:
+def _feed(lane: Lane, waiting: deque[Batch]) -> None:
     """Start the lane's next batch if it is idle, and reserve what it reads after that."""
     if lane.running is not None:
         return
@@ -148,35 +115,14 @@ def _feed(lane: _Lane, waiting: deque[Batch], running: dict[Future[list[Outcome]
     if not lane.queue:
         return
     batch = lane.queue.popleft()
-    running[lane.start(batch, spans_of(lane.queue))] = lane
+    lane.start(batch, spans_of(lane.queue))
 
 
-def _take_over(lane: _Lane, lanes: list[_Lane], running: dict[Future[list[Outcome]], _Lane]) -> None:
+def _take_over(lane: Lane, lanes: list[Lane]) -> None:
     """Give an idle lane the last batch of a queue that has long not moved."""
     if lane.running is not None or lane.queue:
         return
     behind = [other for other in lanes if other.queue and time.monotonic() - other.since >= LONG_SECONDS]
     if behind:
         batch = max(behind, key=lambda other: len(other.queue)).queue.pop()
-        running[lane.start(batch, ())] = lane
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C from processes that are started meanwhile: they inherit the mask, and would die with a traceback."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-
-def _obituary(death: ProcessExpired | BrokenProcessPool) -> str:
-    if isinstance(death, BrokenProcessPool):
-        return "the worker died twice before it could begin (the system may be out of memory: use fewer --workers)"
-    code = death.exitcode
-    if code is not None and code < 0:
-        how = f"was killed by signal {-code}"
-        hint = " (the system may be out of memory: use fewer --workers)" if code == -9 else ""
-        return f"the worker {how} twice{hint}"
-    return f"the worker died twice with exit code {code}"
+        lane.start(batch, ())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,7 +22,6 @@ from llmtrap.audit.timing import SharedSolver, Stages
 from llmtrap.checkpoint import LocalSource, Source
 from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.errors import AccessError, CheckpointError, LlmtrapError
-from llmtrap.orphans import end_with_parent
 from llmtrap.spectra import AnalysisSettings
 from llmtrap.spectra.backends import select_backend
 from llmtrap.spectra.together import Steps, together
@@ -125,11 +123,7 @@ _process = _Process()
 
 
 def start_worker(spec: WorkerSpec) -> None:
-    """Set up this process as a worker. Interrupts are the driver's business: it stops its workers itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A Python handler would wait for the eigensolver, which may take minutes: end at once.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with_parent()
+    """Set up this process as a worker."""
     _process.spec = spec
 
 

@@ -1,0 +1,102 @@
+"""One worker process and the batches that wait for it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from llmtrap.audit.executors.base import Outcome
+from llmtrap.audit.executors.batches import Batch
+from llmtrap.audit.executors.worker import WorkerSpec, measure_in_worker, start_worker
+from llmtrap.checkpoint.sources.base import ByteRange
+from llmtrap.processes import WorkerDiedError, WorkerProcess, stop_all
+from llmtrap.processes.stalls import Standstill
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why a batch has no outcome."""
+
+    reason: str
+
+
+@dataclass
+class Lane:
+    """A worker, started with the first batch that it is given, and started again after a death."""
+
+    spec: WorkerSpec
+    queue: deque[Batch] = field(default_factory=deque)
+    running: Batch | None = None
+    since: float = 0.0
+    told: bool = False
+    """Whether it was said already that the worker has come to a stand."""
+    _worker: WorkerProcess | None = None
+    _standstill: Standstill | None = None
+    _ready: bool = False
+
+    def start(self, batch: Batch, upcoming: tuple[ByteRange, ...]) -> None:
+        """Give the worker a batch; where it died while idle, a new one."""
+        if self._worker is not None and not self._worker.alive:
+            self.discard()
+        if self._worker is None:
+            self._worker, self._ready = WorkerProcess(), False
+            self._standstill = Standstill(self._worker.pid)
+            self._worker.call(start_worker, self.spec)
+        if self._standstill is not None:
+            self._standstill.begin()
+        self._worker.call(measure_in_worker, batch, upcoming)
+        self.running, self.since, self.told = batch, time.monotonic(), False
+
+    @property
+    def worker(self) -> WorkerProcess:
+        """The process at work on what is running."""
+        assert self._worker is not None  # noqa: S101 - there is one where a batch is running
+        return self._worker
+
+    def take(self) -> list[Outcome] | Death | None:
+        """What became of the batch that is running; None where the worker has only begun to.
+
+        Raises:
+            AccessError: the source cannot be reached.
+            DeviceError: the device is not there.
+        """
+        try:
+            found = self.worker.result()
+        except WorkerDiedError as death:
+            ready = self._ready
+            self.discard()
+            return Death(_obituary(death.exit_code, begun=ready))
+        if not self._ready:
+            self._ready = True
+            return None
+        outcomes: list[Outcome] = found
+        return outcomes
+
+    def standstill(self) -> float:
+        """For how many seconds the worker has used no processor time."""
+        return self._standstill.seconds() if self._standstill is not None else 0.0
+
+    def stands_because(self) -> str:
+        """What it waits for, in words."""
+        return self._standstill.reason() if self._standstill is not None else ""
+
+    def discard(self) -> None:
+        """End the worker, whatever it is doing; the next batch gets a new one."""
+        if self._worker is not None:
+            stop_all([self._worker])
+        self._worker = self._standstill = None
+
+
+def stop_lanes(lanes: list[Lane]) -> None:
+    """End all workers at once."""
+    stop_all([lane._worker for lane in lanes if lane._worker is not None])
+
+
+def _obituary(code: int | None, *, begun: bool) -> str:
+    memory = "(the system may be out of memory: use fewer --workers)"
+    if not begun:
+        return f"the worker died twice before it could begin {memory}"
+    if code is not None and code < 0:
+        return f"the worker was killed by signal {-code} twice{f' {memory}' if code == -9 else ''}"
+    return f"the worker died twice with exit code {code}"

@@ -1,0 +1,104 @@
+"""How the command line ends by Ctrl-C, SIGTERM or SIGHUP: cleanly, with 130, 143 or 129, and within seconds.
+
+While there is nothing to clean up (imports, arguments) a signal ends the process at once. In a command's own work it is
+an exception, so that workers are ended, half-written files removed and the terminal restored on its way out.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from llmtrap.processes import interrupts
+
+LAST_SECONDS = 5.0
+"""From a signal to the end of the process, whatever its clean-up waits for."""
+
+_AGAIN_SECONDS = 0.01
+
+
+def end_at_once() -> None:
+    """Let each of the signals end this process without a word, but those that the caller has it ignore (`nohup`)."""
+    for number in interrupts.SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+    # Python gives signals their defaults back in its last moments, when all is done and written
+    atexit.register(_ignore)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)
+
+
+def _ignore() -> None:
+    for number in interrupts.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise `Interrupted` for a signal inside the block; `LAST_SECONDS` later the process ends in any case."""
+    usual = (signal.SIG_DFL, signal.default_int_handler, _end)
+    numbers = [number for number in interrupts.SIGNALS if signal.getsignal(number) in usual]
+    if threading.current_thread() is not threading.main_thread() or not numbers:
+        yield
+        return
+    interrupts.forget()
+    before: dict[int, Any] = {number: signal.signal(number, interrupts.interrupt) for number in numbers}
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _again)
+    hook, sys.unraisablehook = sys.unraisablehook, _not_lost
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    wakes = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reading,), name="last-seconds", daemon=True).start()
+    try:
+        yield
+    finally:
+        with interrupts.deferred():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.set_wakeup_fd(wakes)
+            os.close(writing)
+            sys.unraisablehook = hook
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _watch(reading: int) -> None:
+    """End the process some seconds after a signal: what it waits for, in Python or in a library, may never come."""
+    while byte := os.read(reading, 1):
+        if byte[0] not in interrupts.SIGNALS:
+            continue
+        number, last = byte[0], time.monotonic() + LAST_SECONDS
+        while select.select([reading], [], [], max(0.0, last - time.monotonic()))[0]:
+            if not os.read(reading, 1):
+                os.close(reading)
+                return
+        from llmtrap.processes.worker import kill_running  # noqa: PLC0415
+
+        kill_running()
+        os._exit(128 + number)
+    os.close(reading)
+
+
+def _not_lost(unraisable: sys.UnraisableHookArgs) -> None:
+    """An interruption that fell into a finaliser or a callback, where Python can only print it, comes once more."""
+    if isinstance(unraisable.exc_value, interrupts.Interrupted):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        return
+    sys.__unraisablehook__(unraisable)
+
+
+def _again(_number: int, _frame: FrameType | None) -> None:
+    number = interrupts.received()
+    interrupts.forget()
+    if number:
+        interrupts.interrupt(number)
