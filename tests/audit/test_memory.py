@@ -19,7 +19,7 @@ MIB = 1 << 20
 AUDIT = """
 import json, sys
 import llmtrap
-from llmtrap.audit.executors import peak_rss_bytes
+from llmtrap.audit.executors.worker import peak_rss_bytes
 
 settings = llmtrap.AuditSettings(traps=sys.argv[2], shuffles=1)
 report = llmtrap.audit(sys.argv[1], settings)

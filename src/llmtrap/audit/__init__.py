@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from llmtrap.audit.journal import Journal, default_folder
-from llmtrap.audit.merge import merge_journals
-from llmtrap.audit.plan import Plan, Task, make_plan
-from llmtrap.audit.run import AuditRun, Event, Failed, Finished, Measured, Stalled, Started, audit, journal_for
-from llmtrap.audit.settings import AuditSettings, Part, RunOptions
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmtrap.audit.journal import Journal, default_folder
+    from llmtrap.audit.merge import merge_journals
+    from llmtrap.audit.plan import Plan, Task, make_plan
+    from llmtrap.audit.run import AuditRun, Event, Failed, Finished, Measured, Stalled, Started, audit, journal_for
+    from llmtrap.audit.settings import AuditSettings, Part, RunOptions
 
 __all__ = [
     "AuditRun",
@@ -28,3 +32,31 @@ __all__ = [
     "make_plan",
     "merge_journals",
 ]
+
+_DEFINED_IN = {
+    "AuditRun": "llmtrap.audit.run",
+    "AuditSettings": "llmtrap.audit.settings",
+    "Event": "llmtrap.audit.run",
+    "Failed": "llmtrap.audit.run",
+    "Finished": "llmtrap.audit.run",
+    "Journal": "llmtrap.audit.journal",
+    "Measured": "llmtrap.audit.run",
+    "Part": "llmtrap.audit.settings",
+    "Plan": "llmtrap.audit.plan",
+    "RunOptions": "llmtrap.audit.settings",
+    "Stalled": "llmtrap.audit.run",
+    "Started": "llmtrap.audit.run",
+    "Task": "llmtrap.audit.plan",
+    "audit": "llmtrap.audit.run",
+    "default_folder": "llmtrap.audit.journal",
+    "journal_for": "llmtrap.audit.run",
+    "make_plan": "llmtrap.audit.plan",
+    "merge_journals": "llmtrap.audit.merge",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is asked for: a worker needs little of this package, and starts with what it needs."""
+    if name in _DEFINED_IN:
+        return getattr(import_module(_DEFINED_IN[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmtrap.audit.beside import look_beside
-from llmtrap.audit.executors import choose_executor, peak_rss_bytes
 from llmtrap.audit.executors.base import Standing
-from llmtrap.audit.executors.worker import WorkerSpec
+from llmtrap.audit.executors.choose import choose_executor
+from llmtrap.audit.executors.worker import WorkerSpec, peak_rss_bytes
 from llmtrap.audit.journal import Journal, PlanRecord, Recorded, default_folder, remembered
 from llmtrap.audit.plan import Plan, Task, make_plan
 from llmtrap.audit.report import assemble, record_of

@@ -1,60 +1,33 @@
-"""The command line: one file a command, and nothing in it but parsing, calling and showing."""
+"""The command line: one file a command, and nothing in it but parsing, calling and showing.
+
+Nothing is imported here before it is settled how signals end the process: the rest takes a second to import.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
+if TYPE_CHECKING:
+    from llmtrap.cli.commands import app
 
-from llmtrap.cli.audit import audit_command
-from llmtrap.cli.calibrate import calibrate_command
-from llmtrap.cli.doctor import doctor_command
-from llmtrap.cli.gate import gate_command
-from llmtrap.cli.inspect import inspect_command
-from llmtrap.cli.merge import merge_command
-from llmtrap.cli.report import report_command
-from llmtrap.cli.schema import schema_command
-from llmtrap.cli.streams import install
-from llmtrap.cli.verify import verify_command
-from llmtrap.version import __version__
-
-app = typer.Typer(
-    name="llmtrap",
-    help="Audit LLM checkpoints for signs of overfitting that need no data.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # help as plain text: brackets in it are meant
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+__all__ = ["app", "main"]
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"llmtrap {__version__}")
-        raise typer.Exit
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from llmtrap.cli.commands import app  # noqa: PLC0415
 
-
-@app.callback()
-def common(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
-    ] = False,
-) -> None:
-    """Audit LLM checkpoints for signs of overfitting that need no data."""
-
-
-app.command("audit")(audit_command)
-app.command("inspect")(inspect_command)
-app.command("gate")(gate_command)
-app.command("calibrate")(calibrate_command)
-app.command("report")(report_command)
-app.command("merge")(merge_command)
-app.command("verify")(verify_command)
-app.command("schema")(schema_command)
-app.command("doctor")(doctor_command)
+        return app
+    raise AttributeError(name)
 
 
 def main() -> None:
     """Run the command line."""
+    from llmtrap.cli.ending import end_at_once  # noqa: PLC0415
+
+    end_at_once()
+    from llmtrap.cli.commands import app  # noqa: PLC0415
+    from llmtrap.cli.streams import install  # noqa: PLC0415
+
     install()
     app()

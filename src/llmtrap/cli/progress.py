@@ -69,8 +69,8 @@ class AuditProgress:
 
     def _stalled(self, event: Stalled) -> None:
         self._line(
-            f"worker {event.worker} has come to a stand at {printable(event.task.matrix.id, 60)}: no processor time for "
-            f"{duration(event.seconds)}; {event.reason}. With --stall-timeout SECONDS it is given up"
+            f"worker {event.worker} has come to a stand at {printable(event.task.matrix.id, 60)}: no processor time "
+            f"for {duration(event.seconds)}; {event.reason}. With --stall-timeout SECONDS it is given up"
         )
 
     def _start(self, event: Started) -> None:

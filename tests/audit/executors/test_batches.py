@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from tests.support.small_checkpoint import write_small
 
 from llmtrap.audit import AuditSettings, RunOptions, executors, make_plan
-from llmtrap.audit.executors import LocalExecutor, SerialExecutor, choose_executor
 from llmtrap.audit.executors.batches import HELD_BYTES, MOST_TOGETHER, batches, fair_share, spans_of
+from llmtrap.audit.executors.choose import choose_executor
+from llmtrap.audit.executors.local import LocalExecutor
+from llmtrap.audit.executors.serial import SerialExecutor
 from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.plan import Task
 from llmtrap.checkpoint import open_checkpoint

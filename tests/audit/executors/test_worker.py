@@ -17,7 +17,8 @@ from tests.support.packed_checkpoint import write_packed
 from tests.support.planting import noise, with_entries
 
 from llmtrap.audit import AuditSettings, make_plan
-from llmtrap.audit.executors import Outcome, SerialExecutor
+from llmtrap.audit.executors.base import Outcome
+from llmtrap.audit.executors.serial import SerialExecutor
 from llmtrap.audit.executors.worker import Worker, WorkerSpec
 from llmtrap.audit.plan import Task
 from llmtrap.checkpoint import LocalSource, open_checkpoint
