@@ -9,10 +9,10 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: demo test check format docs audit bench fuzz study lock clean help
+.PHONY: demo test test-flaky check format docs audit bench fuzz study lock clean help
 
 help:  ## Show the commands.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,12 @@ demo: $(VENV)/.core  ## Audit a small made checkpoint with known traps; writes l
 
 test: $(VENV)/.dev  ## Run all tests; real weights are downloaded once to the user's cache.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+FLAKY := tests/cli/test_signals.py tests/audit/test_interrupted.py tests/test_orphans.py tests/audit/executors
+
+test-flaky: $(VENV)/.dev  ## Interrupt commands at 40 moments each, and run what depends on signals, processes and Ray 20 times, beside busy processes; takes hours.
+	$(BIN)/python tests/support/beside_busy.py 2 $(BIN)/python -m pytest -q tests/cli/test_moments.py --stress
+	$(BIN)/python tests/support/beside_busy.py 2 $(BIN)/python -m pytest -q $(FLAKY) --repeat 20
 
 check: $(VENV)/.dev  ## Lint and type-check.
 	$(BIN)/ruff check .

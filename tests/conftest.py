@@ -20,6 +20,20 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of `make test-flaky`."""
+    parser.addoption("--stress", action="store_true", help="interrupt commands at many moments instead of a few")
+    parser.addoption("--repeat", type=int, default=1, help="run every test so many times")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test `--repeat` times."""
+    times = metafunc.config.getoption("--repeat")
+    if times > 1:
+        metafunc.fixturenames.append("_time")
+        metafunc.parametrize("_time", range(times))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that needs real weights, so that `-m "not real"` leaves them out."""
     for item in items:

@@ -15,7 +15,7 @@ FACES = {"--json", "--html", "--markdown"}
 TALK = {"--quiet", "--verbose"}
 OPTIONS = {
     "audit": COMMON_MEASURE | FACES | TALK
-    | {"--demo", "--engine", "--part", "--journal", "--fresh", "--download", "--subfolder"},
+    | {"--demo", "--engine", "--stall-timeout", "--part", "--journal", "--fresh", "--download", "--subfolder"},
     "inspect": {"--include", "--exclude", "--split-fused", "--revision", "--subfolder", "--all", "--verbose"},
     "merge": FACES | TALK,
     "report": {"--html", "--markdown", "--against", "--index", "--verbose"},

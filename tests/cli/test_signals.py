@@ -52,5 +52,5 @@ def test_verify_takes_weightwatcher_with_it(tmp_path: Path) -> None:
     matrix = np.random.default_rng(0).standard_normal((1500, 1500), dtype=np.float32)
     save_file({"a.weight": matrix}, tmp_path / "model.safetensors")
     process = begun("verify", tmp_path)
-    wait_for(lambda: any("spawn_main" in command for command in of_session(process.pid).values()), "WeightWatcher")
+    wait_for(lambda: any("child.py" in command for command in of_session(process.pid).values()), "WeightWatcher")
     assert "llmtrap: interrupted" in end(process)

@@ -13,9 +13,8 @@ from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.settings import FailedRun, PlannedRun, RunEvent
 from llmtrap.errors import LlmtrapError, MissingExtraError
-from llmtrap.processes import WorkerDiedError, WorkerProcess, stop_all, wait_for_answers
 from llmtrap.processes.serving import Told, tell
-from llmtrap.processes.worker import result_of
+from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, result_of, stop_all, wait_for_answers
 
 if TYPE_CHECKING:
     import torch

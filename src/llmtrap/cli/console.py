@@ -124,6 +124,6 @@ def _trace(*, verbose: bool) -> None:
 
 
 def _say(message: str) -> None:
-    # Lines are ours; a line separator within a name is not one of them. Standard error may be a terminal that is closed.
+    # Lines are ours; a line separator within a name is not one of them. Standard error may be a closed terminal.
     with suppress(OSError):
         messages().print("\n".join(printable(line) for line in message.split("\n")), soft_wrap=True)

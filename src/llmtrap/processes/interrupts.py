@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -20,13 +19,12 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-@dataclass
 class _State:
     """Of this process: `received` is the signal that ends it, `waiting` one that came while none may be raised."""
 
-    received: int = 0
-    waiting: int = 0
-    depth: int = 0
+    received = 0
+    waiting = 0
+    depth = 0
 
 
 _state = _State()

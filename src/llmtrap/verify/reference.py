@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.errors import LlmtrapError, MissingExtraError
-from llmtrap.processes import WorkerDiedError, WorkerProcess, stop_all
+from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, stop_all
 
 Floats = NDArray[np.floating]
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.small_checkpoint import write_small
 
-from llmtrap.audit import AuditSettings, RunOptions, executors, make_plan
+from llmtrap.audit import AuditSettings, RunOptions, make_plan
+from llmtrap.audit.executors import choose
 from llmtrap.audit.executors.batches import HELD_BYTES, MOST_TOGETHER, batches, fair_share, spans_of
 from llmtrap.audit.executors.choose import choose_executor
 from llmtrap.audit.executors.local import LocalExecutor
@@ -85,7 +86,7 @@ def test_what_batches_read_is_named_in_order(small: Path) -> None:
 def test_only_devices_are_given_batches(
     small: Path, monkeypatch: pytest.MonkeyPatch, devices: int, settings: AuditSettings, together: int
 ) -> None:
-    monkeypatch.setattr(executors, "cuda_device_count", lambda: devices)
+    monkeypatch.setattr(choose, "cuda_device_count", lambda: devices)
     spec = WorkerSpec(open_checkpoint(str(small)).source, settings.analysis(), settings.backend, settings.device)
     for options in (RunOptions(workers=1), RunOptions(workers=1, isolated=True)):
         executor = choose_executor(spec, options)

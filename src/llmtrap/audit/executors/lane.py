@@ -10,8 +10,8 @@ from llmtrap.audit.executors.base import Outcome
 from llmtrap.audit.executors.batches import Batch
 from llmtrap.audit.executors.worker import WorkerSpec, measure_in_worker, start_worker
 from llmtrap.checkpoint.sources.base import ByteRange
-from llmtrap.processes import WorkerDiedError, WorkerProcess, stop_all
 from llmtrap.processes.stalls import Standstill
+from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, stop_all
 
 
 @dataclass(frozen=True)

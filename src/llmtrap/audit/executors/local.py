@@ -16,8 +16,8 @@ from llmtrap.audit.executors.batches import Batch, batches, fair_share, spans_of
 from llmtrap.audit.executors.lane import Death, Lane, stop_lanes
 from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.plan import Task
-from llmtrap.processes import wait_for_answers
 from llmtrap.processes.stalls import NOTICED_SECONDS
+from llmtrap.processes.worker import wait_for_answers
 
 READ_AHEAD = 2
 ATTEMPTS = 2

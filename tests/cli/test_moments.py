@@ -1,0 +1,133 @@
+"""A command is told to end at any moment: it ends at once, with the right exit code, and leaves nothing behind.
+
+A few moments of each command always, and forty with `--stress` (`make test-flaky`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tests.support.processes import LLMTRAP, PATIENCE, environment, of_session, wait_for
+from tests.support.small_checkpoint import write_small
+
+from llmtrap.audit import Journal
+from llmtrap.errors import LlmtrapError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes by /proc")
+
+HOW = {
+    "INT": (signal.SIGINT, os.killpg),  # Ctrl-C reaches every process of the group
+    "HUP": (signal.SIGHUP, os.killpg),  # so does a closed terminal
+    "TERM": (signal.SIGTERM, os.kill),
+}
+LONGEST, LONGEST_STRESSED = 3.0, 12.0
+FORBIDDEN = ("Traceback", "Warning", "leaked", "Exception ignored", "fault in llmtrap")
+TERMINATES = 1 << (signal.SIGTERM - 1)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose audit takes minutes, one that differs in every matrix, and one for WeightWatcher."""
+    folder = tmp_path_factory.mktemp("moments")
+    base = write_small(folder / "base", layers=4, scale=8)
+    tuned = write_small(folder / "tuned", layers=4, scale=8)
+    for shard in tuned.glob("*.safetensors"):
+        tensors = load_file(shard)
+        save_file({name: 1.5 * tensor for name, tensor in tensors.items()}, shard)
+    assert base != tuned
+    (folder / "one").mkdir()
+    matrix = np.random.default_rng(0).standard_normal((1500, 1500), dtype=np.float32)
+    save_file({"a.weight": matrix}, folder / "one" / "model.safetensors")
+    return folder
+
+
+def command(name: str, place: Path, own: Path) -> list[str | Path]:
+    """A command that goes on for longer than any test waits, and writes to its own folder alone."""
+    slow = ["--workers", "2", "--journal", own / "journal"]
+    if name == "audit":
+        return ["audit", place / "base", "--traps", "measure", "--shuffles", "2000", "--json", own / "r.json", *slow]
+    if name == "gate":
+        return ["gate", place / "tuned", "--baseline", place / "base", "--output", f"json={own / 'g.json'}", *slow]
+    if name == "verify":
+        return ["verify", place / "one"]
+    return ["calibrate", "--task", "digits", "--out", own / "out", "--workers", "2"]
+
+
+def begun(words: list[str | Path], own: Path) -> subprocess.Popen[str]:
+    """The command, from the moment on at which it has settled what signals mean: Python itself begins before."""
+    process = subprocess.Popen(
+        [LLMTRAP, *map(str, words)], cwd=own, env=environment(PYTHONWARNINGS="default"), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    status = Path(f"/proc/{process.pid}/status")
+
+    def settled() -> bool:
+        caught = next((line.split()[1] for line in status.read_text().splitlines() if line.startswith("SigCgt:")), "0")
+        return bool(int(caught, 16) & TERMINATES)
+
+    wait_for(settled, "the command to settle its signals")
+    return process
+
+
+def shared_memory() -> set[str]:
+    """Semaphores and segments as multiprocessing names them; Ray's, of another test, are its own."""
+    return {path.name for path in Path("/dev/shm").glob("*") if path.name.startswith(("psm_", "sem.", "pym", "torch_"))}  # noqa: S108
+
+
+def moments(command_name: str, stressed: bool) -> Iterator[tuple[str, float]]:
+    """Every signal, at moments that are random and the same in every run."""
+    chosen = random.Random(command_name)
+    longest, rounds = (LONGEST_STRESSED, 14) if stressed else (LONGEST, 1)
+    for _ in range(rounds):
+        for how in HOW:
+            yield how, chosen.uniform(0, longest)
+
+
+@pytest.mark.parametrize("name", ["audit", "gate", "verify", "calibrate"])
+def test_it_ends_cleanly_at_any_moment(
+    name: str, place: Path, tmp_path: Path, request: pytest.FixtureRequest, record_property: pytest.RecordProperty
+) -> None:
+    if name in ("verify", "calibrate") and (find_spec("weightwatcher") is None or find_spec("torch") is None):
+        pytest.skip("its extra is not installed")
+    for round_, (how, moment) in enumerate(moments(name, request.config.getoption("--stress"))):
+        number, send = HOW[how]
+        own = tmp_path / f"{round_}"
+        own.mkdir()
+        before = shared_memory()
+        process = begun(command(name, place, own), own)
+        time.sleep(moment)
+        pressed = time.monotonic()
+        send(process.pid, number)
+        try:
+            shown, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+        waited = time.monotonic() - pressed
+        record_property(f"{how} after {moment:.2f} s", f"{waited:.2f} s")
+        what = f"{name}, SIG{how} after {moment:.2f} s: {shown}"
+        assert process.returncode == 128 + number, what
+        assert not any(word in shown for word in FORBIDDEN), what
+        wait_for(lambda: not of_session(process.pid), "its processes to end")  # noqa: B023
+        assert shared_memory() <= before, what
+        assert not [path for path in own.rglob("*") if path.name.endswith((".part", ".tmp"))], what
+        for path in own.glob("journal/*.jsonl"):
+            read(path)
+
+
+def read(path: Path) -> None:
+    """A journal that was broken off can be read, and carried on."""
+    try:
+        Journal(path).plans()
+    except LlmtrapError as error:
+        raise AssertionError(f"the journal cannot be carried on: {error}") from error
