@@ -80,9 +80,16 @@ def begun(words: list[str | Path], own: Path) -> subprocess.Popen[str]:
     return process
 
 
-def shared_memory() -> set[str]:
-    """Semaphores and segments as multiprocessing names them; Ray's, of another test, are its own."""
-    return {path.name for path in Path("/dev/shm").glob("*") if path.name.startswith(("psm_", "sem.", "pym", "torch_"))}  # noqa: S108
+def shared_memory(session: int) -> set[Path]:
+    """Semaphores and segments that processes of a session have mapped."""
+    found = set()
+    for number in of_session(session):
+        try:
+            lines = Path(f"/proc/{number}/maps").read_text().splitlines()
+        except OSError:  # it has ended
+            continue
+        found |= {Path(line.split(maxsplit=5)[5]) for line in lines if "/dev/shm/" in line}  # noqa: S108
+    return found
 
 
 def moments(command_name: str, stressed: bool) -> Iterator[tuple[str, float]]:
@@ -104,9 +111,9 @@ def test_it_ends_cleanly_at_any_moment(
         number, send = HOW[how]
         own = tmp_path / f"{round_}"
         own.mkdir()
-        before = shared_memory()
         process = begun(command(name, place, own), own)
         time.sleep(moment)
+        shared = shared_memory(process.pid)
         pressed = time.monotonic()
         send(process.pid, number)
         try:
@@ -119,7 +126,7 @@ def test_it_ends_cleanly_at_any_moment(
         assert process.returncode == 128 + number, what
         assert not any(word in shown for word in FORBIDDEN), what
         wait_for(lambda: not of_session(process.pid), "its processes to end")  # noqa: B023
-        assert shared_memory() <= before, what
+        assert not [path for path in shared if path.exists()], what
         assert not [path for path in own.rglob("*") if path.name.endswith((".part", ".tmp"))], what
         for path in own.glob("journal/*.jsonl"):
             read(path)
