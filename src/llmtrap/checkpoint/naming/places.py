@@ -12,13 +12,12 @@ from typing import Any
 from llmtrap.checkpoint.config import flag
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.naming.grammar import Grammar
-from llmtrap.checkpoint.naming.reading import NUMBER, PAIR, TEXT, Context, Reading, Words, read_kind
+from llmtrap.checkpoint.naming.reading import INPUT_PROJECTION, NUMBER, PAIR, TEXT, Context, Reading, Words, read_kind
 
 _INTEGER = re.compile(r"(?<![^.])[0-9]{1,9}(?![^.])")  # a whole word; a longer number is no layer's
 _EXPERT = re.compile(r"(?<=\.)expert_(?=\d{1,9}(?:\.|$))")
 _MOST_WORDS = 31  # no real name has more; what follows is taken for one
 _TABLES = ("position", "query_tokens", "ssm.A_log", "decay")
-INPUT_PROJECTION = "input_projection"  # only a draft layer joins the last hidden state with a token's embedding
 _EXPERTS = ("experts", "shared_experts")
 
 
@@ -99,6 +98,7 @@ class _Kind:
     Attributes:
         words: the name at its dots, numbers as NUMBER.
         dimensions: of the tensors.
+        rows: of the first of them.
         members: indices of the modules.
         numbers: the numbers of each module's name.
         reading: what the words say.
@@ -110,6 +110,7 @@ class _Kind:
 
     words: Words
     dimensions: int
+    rows: int
     members: list[int] = field(default_factory=list)
     numbers: list[tuple[int, ...]] = field(default_factory=list)
     reading: Reading = field(init=False)
@@ -150,7 +151,7 @@ def _kinds(modules: Sequence[Module]) -> list[_Kind]:
             name = _EXPERT.sub("expert.", name)
         key = (_INTEGER.sub(NUMBER, name), len(module.shape))
         if key not in kinds:
-            kinds[key] = _Kind(tuple(key[0].split(".", _MOST_WORDS)), key[1])
+            kinds[key] = _Kind(tuple(key[0].split(".", _MOST_WORDS)), key[1], module.shape[0])
         kinds[key].members.append(k)
         kinds[key].numbers.append(tuple(map(int, _INTEGER.findall(name))))
     return list(kinds.values())
@@ -166,7 +167,11 @@ def _context(kinds: Sequence[_Kind], grammar: Grammar, config: Mapping[str, Any]
         for at, word in enumerate(words):
             children[words[:at]].add(word)
             before = words[at - 1] if at else NUMBER
-            if word != NUMBER or grammar.is_stack(before) or grammar.groups.get(before) in _EXPERTS:
+            if (
+                word != NUMBER
+                or (grammar.is_stack(before) and at < len(words) - 1)
+                or grammar.groups.get(before) in _EXPERTS
+            ):
                 continue
             slot, begin = words[:at].count(NUMBER), words[: at + 1]
             values = {numbers[slot] for numbers in kind.numbers}
@@ -199,14 +204,20 @@ def _encoders(children: Mapping[Words, set[str]], grammar: Grammar, *, both: boo
 def _choose_parts(kinds: list[_Kind]) -> None:
     """The part of each kind, once it is known which layers draft and what the model reads; a kind may be divided."""
     roles = {kind.reading.role for kind in kinds if kind.reading.part == TEXT}
-    sees = "patch_embedding" in roles and "embedding" not in roles
+    other = None if "embedding" in roles else "vision" if "patch_embedding" in roles else None
+    if "embedding" not in roles and any(kind.reading.part == "diffusion" for kind in kinds):
+        other = "diffusion"
     drafting: set[tuple[Words, int]] = set()
     for kind in kinds:
         reading = kind.reading
         kind.part, kind.role = reading.part, reading.role
-        if reading.part == TEXT and sees:
-            kind.part = "vision"
-        if reading.role == INPUT_PROJECTION and reading.part == TEXT and len(reading.layers) == 1:
+        if reading.part == TEXT and other is not None:
+            kind.part = other
+        if reading.part == TEXT and kind.words[-1] == "score" and kind.rows == 1:
+            kind.part = "value_head"  # one number for a text: a reward
+        if reading.role == INPUT_PROJECTION and reading.part == TEXT and not reading.layers:
+            kind.part = "draft"
+        if "eh_proj" in kind.words and reading.part == TEXT and len(reading.layers) == 1:
             (slot,) = kind.slots(reading.layers)
             drafting |= {(_tower(kind, numbers), numbers[slot]) for numbers in kind.numbers}
     if not drafting:

@@ -12,6 +12,8 @@ NUMBER = "#"
 """Stands in a kind for any number: `layers.#.mlp.up_proj`."""
 
 TEXT = "text"
+INPUT_PROJECTION = "input_projection"
+"""Joins the last hidden state with a token's embedding: in a draft layer alone."""
 PAIR = "#pair"
 """Ends the role of two modules of a list, of which the first leads in and the second out."""
 _WEAK_PARTS = (TEXT, "encoder", "decoder")
@@ -110,13 +112,20 @@ def _layer_numbers(kind: Words, grammar: Grammar, context: Context) -> tuple[tup
         last = at == len(kind) - 1
         if layers and (kind[layers[-1] - 1], before) in grammar.sublayers:
             dropped.append(at)
-        elif before == NUMBER and at - 1 in layers and not last:
-            layers.append(at)
-        elif before not in ("", NUMBER) and (before not in grammar.groups or before in grammar.stack_groups):
-            stack = grammar.is_stack(before) and (not last or before in ("layers", "blocks"))
+        elif before == NUMBER:
+            if at - 1 in layers and not last and not _is_final(kind[at - 2], grammar):
+                layers.append(at)
+        elif before and (before not in grammar.groups or before in grammar.stack_groups):
+            listed = before in ("layers", "blocks") and not any(_is_final(word, grammar) for word in kind[:at])
+            stack = grammar.is_stack(before) and (not last or listed)
             if stack or kind[: at + 1] in context.repeated:
                 layers.append(at)
     return tuple(layers), tuple(dropped)
+
+
+def _is_final(word: str, grammar: Grammar) -> bool:
+    """Whether a part begins here whose lists are of single modules."""
+    return grammar.part_of(word, first=False) in _FINAL_PARTS
 
 
 def _part(kind: Words, begin: int, grammar: Grammar, context: Context) -> tuple[str, tuple[int, ...]]:
@@ -131,7 +140,7 @@ def _part(kind: Words, begin: int, grammar: Grammar, context: Context) -> tuple[
                 tower.append(at)
             continue
         if word in ("encoder", "decoder") and word not in grammar.parts:
-            if part == TEXT and _is_side(kind, at, begin, context):
+            if part == TEXT and _is_side(kind, at, begin, context, grammar):
                 part = word
             else:
                 tower.append(at)
@@ -139,17 +148,17 @@ def _part(kind: Words, begin: int, grammar: Grammar, context: Context) -> tuple[
         found = grammar.part_of(word, first=at == 0) if begin or _is_scope(kind, at, grammar) else None
         if found is not None and part not in _FINAL_PARTS and not (found in _WEAK_PARTS and part != TEXT):
             part = found
-        if found != TEXT and word not in (*grammar.wrappers, *grammar.stacks, *grammar.stack_groups):
+        if (found != TEXT or part != TEXT) and word not in (*grammar.wrappers, *grammar.stacks, *grammar.stack_groups):
             tower.append(at)
     return part, tuple(tower) if begin else ()
 
 
-def _is_side(kind: Words, at: int, begin: int, context: Context) -> bool:
+def _is_side(kind: Words, at: int, begin: int, context: Context, grammar: Grammar) -> bool:
     """Whether `encoder` or `decoder` here is one side of a model, and not a module of another or a stack's name."""
     if at == len(kind) - 1:
         return False
     if kind[at] == "decoder":
-        return begin > 0 or any(word in kind for word in ("embed_tokens", "embed_positions", "embeddings", "embedding"))
+        return begin > 0 or any(word in grammar.words or word in grammar.outside for word in kind[at + 1 :])
     return kind[:at] in context.encoders or kind[at + 1 : at + 3] == ("block", NUMBER)
 
 
@@ -218,14 +227,15 @@ class _Content:
         if self._standing in _STICKY:
             return
         if word in grammar.groups and not (at == len(kind) - 1 and grammar.leaf_of(word, self.group)):
-            self._enter(word, grammar.groups[word])
+            self._enter(kind, at, grammar.groups[word])
             return
         if word in grammar.transparent and (self._leaf or self._standing):
             self._projects |= word in _PROJECTIONS
             if word == "dense" and before in ("lm_head", "head"):
                 self._standing = "unembedding.transform"
             return
-        if (found := self._leaf_of(word)) is not None:
+        beside = not self._in_layer and self.group is None and self._part in _WORDY and word in grammar.outside
+        if not beside and (found := self._leaf_of(word)) is not None:
             self._leaf, self._standing = found, None
             return
         if (standing := self._standing_role(word)) is not None:
@@ -233,9 +243,9 @@ class _Content:
             return
         if (consumed and at < len(kind) - 1) or word in grammar.wrappers:
             return
-        if word.rstrip("0123456789") in grammar.transparent:
+        if (bare := word.rstrip("0123456789").rstrip("_")) in grammar.transparent:
             self._projects |= word in _PROJECTIONS
-            self._generic = self._generic or word.rstrip("0123456789")
+            self._generic = self._generic or bare
             return
         if any(piece.startswith(("conv", "depthwise", "pointwise", "downsample")) for piece in word.lower().split("_")):
             self._convolution(word, before)
@@ -244,14 +254,14 @@ class _Content:
             self._leaf = near
         elif (group := grammar.near_group(word)) is not None:
             self.extras.append(word)
-            self._enter(word, group)
+            self._enter(kind, at, group)
         elif not consumed or "embed" in word:
             self.extras.append(word)
 
     def _leaf_of(self, word: str) -> tuple[str | None, str] | None:
         """The group and leaf of a word where the reading stands."""
         if self.group is None and not self._in_layer:
-            if word in ("query", "key", "value"):  # a head of a network, or a learned query
+            if self._part == "value_head" or word in ("query", "key", "value"):  # a head, or a learned query
                 return None
             if self._part == "projector" and word not in self._grammar.transparent:
                 return self._grammar.leaf_of(word, None) or self._grammar.leaf_of(word, "mlp")
@@ -267,12 +277,15 @@ class _Content:
             (known[word] for known in self._grammar.sets if word in known and known.keys() <= set(beside)), None
         )
 
-    def _enter(self, word: str, group: str) -> None:
+    def _enter(self, kind: Words, at: int, group: str) -> None:
         """Begin a group; a narrower one stays: the attention within cross-attention, the MLP within an expert."""
+        word = kind[at]
         self._alone = self._grammar.alone.get(word, self._alone)
         if group == "experts" and self.group in _ATTENTION:
             self._qualifiers.append("experts")
             return
+        if group == "ssm" and self._is_attention(kind, at):
+            group = "attention"
         if group == "convolution":
             self._convolves = True
             if self.group in (*_ATTENTION, "ssm"):
@@ -283,6 +296,12 @@ class _Content:
         ):
             return
         self.group, self._leaf, self._standing = group, None, None
+
+    def _is_attention(self, kind: Words, at: int) -> bool:
+        """Whether a mixer of this name mixes by attention: it has its matrices, and none of a state space."""
+        below = self._context.children.get(kind[: at + 1], ())
+        own = [self._grammar.anywhere[word][0] for word in below if word in self._grammar.anywhere]
+        return "attention" in own and not any(word in below for word in ("in_proj", "x_proj", "conv1d", "linear_x"))
 
     def _standing_role(self, word: str) -> str | None:
         grammar = self._grammar
@@ -341,6 +360,10 @@ class _Content:
             return self._joined(self.group, None), bool(self.others) or self._convolves
         if self._part in ("projector", "value_head"):
             return ("projector" if self._part == "projector" else "classifier"), True
+        if self._part == "draft" and self._generic in ("fc", "proj", "linear") and self.group is None:
+            return INPUT_PROJECTION, True
+        if self._part == "diffusion" and not self._in_layer:
+            return ".".join(["projection", *self.extras[-1:]]), True
         if self._part in ("vision", "audio") and not self._in_layer and self._generic in _PROJECTIONS:
             return "projector", True
         if self._dimensions > 2:
