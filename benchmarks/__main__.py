@@ -25,11 +25,12 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from benchmarks import comparisons
+from benchmarks.formats import details_table, formats_document, measure_formats
 from benchmarks.machine import describe_machine
 from benchmarks.memory import PeakMemory
 from benchmarks.timing import Ratio
 
-PARTS = ("floor", "weightwatcher", "workers", "reading", "memory")
+PARTS = ("floor", "weightwatcher", "workers", "reading", "formats", "memory")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 RESULTS = Path(__file__).parent / "results"
 
@@ -49,11 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.update(ONE_THREAD)
     with threadpool_limits(1), tempfile.TemporaryDirectory(prefix="llmtrap-bench-") as scratch:
         ratios, memory = measure(Path(scratch), options)
-        document = results_document(ratios, memory, options.rounds)
+        speeds = [] if "formats" in options.skip else measure_formats(options.rounds)
+        document = results_document(ratios, memory, options.rounds) | {"formats": formats_document(speeds)}
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     show(ratios, memory, document)
+    print("\n".join(details_table(speeds)))
     print(f"written to {path}")
     return 0
 

@@ -73,6 +73,7 @@ class Awq(Encoding):
     """Finds `X.qweight` whose words run along the outputs."""
 
     name = "AWQ"
+    reads = "INT4 (gemm), with zero points; other packings are refused by name"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every AWQ weight with what belongs to it.

@@ -91,9 +91,13 @@ class StoredTensor(ABC):
 
 
 class Encoding(ABC):
-    """Finds the tensors stored in one format. One subclass a file; `encodings/__init__` holds the table."""
+    """Finds the tensors stored in one format. One subclass a file; `encodings/__init__` holds the table.
+
+    `name` and `reads` are what the README's table of formats says of it.
+    """
 
     name: str
+    reads: str
 
     @abstractmethod
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:

@@ -109,6 +109,7 @@ class BitsAndBytes(Encoding):
     """Finds 4-bit weights by their state, and 8-bit ones by their SCB."""
 
     name = "bitsandbytes"
+    reads = "NF4, FP4 and INT8; nested scales; blocks across the ends of rows"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every weight with what belongs to it.

@@ -149,6 +149,7 @@ class Chunked(Encoding):
     """Takes the tensors that have chunks, before any encoding that reads rows as they lie."""
 
     name = "chunked"
+    reads = "the same numbers in strides or in chunks"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:  # noqa: ARG002
         """Take those of a floating-point dtype; the others hold no numbers that any encoding could read in chunks."""

@@ -129,6 +129,7 @@ class CompressedIntegers(Encoding):
     """Finds `X.weight_packed` of 32-bit words."""
 
     name = "compressed-tensors INT"
+    reads = "packed integers of 2 to 8 bits, zero points, act order"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every packed weight with all that belongs to it.

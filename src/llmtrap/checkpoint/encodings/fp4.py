@@ -63,6 +63,7 @@ class Fp4(Encoding):
     """Finds bytes of two 4-bit floats by what lies beside them."""
 
     name = "FP4"
+    reads = "NVFP4 and MXFP4 of compressed-tensors, ModelOpt and DeepSeek-V4"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every packed weight whose scales say that it is one.

@@ -47,6 +47,7 @@ class Fp8Block(Encoding):
     """Finds FP8 weights that have a tensor of scales."""
 
     name = "FP8"
+    reads = "E4M3 and E5M2 with scales a tensor, row, column or block (DeepSeek, FBGEMM, ModelOpt, MXFP8)"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every FP8 tensor whose scales are there; those without are numbers as they stand.

@@ -75,6 +75,9 @@ class GgufBlocks(Encoding):
     """Takes the tensors of a block type."""
 
     name = "GGUF"
+    reads = (
+        "Q4_0 to Q8_0, Q2_K to Q8_K, IQ4_NL, IQ4_XS, TQ2_0, MXFP4, NVFP4; IQ1 to IQ3 and TQ1_0 with the extra `gguf`"
+    )
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:  # noqa: ARG002
         """Take them all; their header was checked for whole blocks.

@@ -91,6 +91,7 @@ class Gptq(Encoding):
     """Finds `X.qweight` whose words run along the inputs."""
 
     name = "GPTQ"
+    reads = "INT2, 3, 4 and 8, versions 1 and 2, act order"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every GPTQ weight with what belongs to it.

@@ -36,6 +36,7 @@ class Hqq(Encoding):
     """Finds `X.W_q` whose settings are stored beside it."""
 
     name = "HQQ"
+    reads = "2, 4 and 8 bits, along either axis"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every weight with its scales, zeros and settings.

@@ -50,6 +50,7 @@ class Int8(Encoding):
     """Finds integers of 8 bits by the scales beside them."""
 
     name = "INT8"
+    reads = "signed and unsigned bytes with scales and zero points"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every weight of bytes with a tensor of floating-point scales.

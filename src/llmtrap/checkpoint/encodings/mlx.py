@@ -58,6 +58,7 @@ class Mlx(Encoding):
     """Finds `X.weight` of words with `X.scales` beside it."""
 
     name = "MLX"
+    reads = "INT2 to INT8, MXFP4, NVFP4, MXFP8"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every weight with its scales and biases.

@@ -96,6 +96,7 @@ class Mxfp4(Encoding):
     """Finds pairs of uint8 blocks and scales."""
 
     name = "MXFP4"
+    reads = "as GPT-OSS stores it"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:  # noqa: ARG002
         """Take every pair, wherever its two halves lie.

@@ -96,6 +96,7 @@ class Plain(Encoding):
     """Takes every tensor of a floating-point dtype that no other encoding took."""
 
     name = "plain"
+    reads = "F64, F32, F16, BF16, F8_E4M3, F8_E5M2, one number an element"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:  # noqa: ARG002
         """Take them all, whatever their shape: what is no matrix is sorted out later."""

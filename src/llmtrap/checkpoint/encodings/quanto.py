@@ -35,6 +35,7 @@ class Quanto(Encoding):
     """Finds `P._data` and `P._data._data` with `P._scale`."""
 
     name = "optimum-quanto"
+    reads = "2, 4 and 8 bits, FP8"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every weight with its scales and shifts.

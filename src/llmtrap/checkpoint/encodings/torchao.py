@@ -28,6 +28,7 @@ class TorchAo(Encoding):
     """Finds parameters that the metadata describe as torchao's."""
 
     name = "torchao"
+    reads = "INT8 and FP8"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every parameter of a kind that is read.
