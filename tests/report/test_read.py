@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import documents
@@ -135,3 +139,98 @@ def test_an_older_report_that_breaks_its_schema_is_explained(tmp_path: Path) -> 
     old = {**json.loads(path.read_text(encoding="utf-8")), "surprise": 1}
     with pytest.raises(TargetError, match="does not keep to its schema at 'surprise'"):
         read_report(write(tmp_path, json.dumps(old)))
+
+
+# -- documents of strangers -----------------------------------------------------------------------------------------
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    (tmp_path / "circle.json").symlink_to("circle.json")
+    for name in ("fifo.json", "zero.json"):
+        with pytest.raises(TargetError, match="not a regular file"):
+            read_report(tmp_path / name)
+    with pytest.raises(TargetError, match="go in a circle"):
+        read_report(tmp_path / "circle.json")
+    with pytest.raises(TargetError, match="null character"):
+        read_report(tmp_path / "a\0.json")
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), 2**63, -1, 1.5, "7"], ids=["huge", "-huge", "2^63", "-1", "1.5", "text"]
+)
+@pytest.mark.parametrize(
+    "where",
+    ["matrices.0.layer", "matrices.0.shape.0", "matrices.0.alpha.tail", "matrices.0.traps.centred", "settings.shuffles",
+     "target.files.0.bytes", "summary.peak_rss_bytes", "coverage.planned", "coverage.failed.0.parameters"],
+)  # fmt: skip
+def test_counts_are_numbers_that_a_machine_can_hold(tmp_path: Path, text: str, where: str, value: object) -> None:
+    document = json.loads(text)
+    at: Any = document
+    *path, last = [int(part) if part.isdigit() else part for part in where.split(".")]
+    for part in path:
+        at = at[part]
+    at[last] = value
+    with pytest.raises(TargetError, match=f"does not keep to its schema at '{re.escape(where)}'"):
+        read_report(write(tmp_path, json.dumps(document)))
+
+
+def test_no_report_asks_for_a_billion_shuffles(tmp_path: Path, text: str) -> None:
+    document = json.loads(text)
+    document["settings"]["shuffles"] = 1_000_000_000
+    with pytest.raises(TargetError, match=r"at 'settings\.shuffles'"):
+        read_report(write(tmp_path, json.dumps(document)))
+
+
+HEAD = '{"schema":"llmtrap.report/2","tool":{"name":"a","version":"b"},'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (HEAD + '"matrices":[' + "1," * 2_000_000 + "1]}", r"schema at 'matrices\.0'"),
+        (HEAD + '"matrices":[{"aliases":[' + "1," * 1_500_000 + "1]}]}", "larger than any matrix without traps"),
+        (HEAD + '"matrices":[{"traps":{"x":[' + "[]," * 1_000_000 + '[]],"found":[]}}]}', "larger than this part"),
+        (HEAD + '"matrices":[{"traps":{"found":[' + "[]," * 1_000_000 + "[]]}}]}", r"schema at 'matrices\.0\."),
+        (HEAD + '"matrices":[{"aliases":[' + "[]," * 80_000 + "[]]}]}", r"schema at 'matrices\.0\."),
+        (HEAD + '"matrices":[{' + ",".join(f'"{n}":0' for n in range(300_000)) + "}]}", "an object has over 64 keys"),
+        (HEAD + ",".join(f'"{n}":0' for n in range(300_000)) + "}", "larger than this part"),
+        (HEAD + '"matrices":[[' + "[]," * 2_000_000 + "[]]]}", "larger than this part"),
+        (HEAD + '"coverage":{"skipped":[' + "{}," * 1_000_000 + "{}]}}", r"schema at 'coverage\.skipped\.0"),
+        (HEAD + '"tool":' + "[" * 200_000, "given twice"),
+        (HEAD + '"x":"' + "y" * 5_000_000 + '"}', "larger than this part"),
+        ("[" + "[]," * 2_000_000 + "[]]", "no report of llmtrap"),
+        ("{" + ",".join(f'"{n}":{{}}' for n in range(500_000)) + "}", "no report of llmtrap"),
+        (HEAD + '"matrices":[],"matrices":[]}', "schema at 'matrices': the key is given twice"),
+        (HEAD + '"x":0} more', "this is no|not JSON"),
+    ],
+    ids=lambda value: value[-24:] if len(value) < 60 else value[30:60] + value[-10:],
+)
+def test_what_is_wrong_is_found_at_little_cost(tmp_path: Path, content: str, words: str) -> None:
+    path = write(tmp_path, content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TargetError, match=words):
+            read_report(path)
+        assert tracemalloc.get_traced_memory()[1] < 120e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_report_takes_hardly_more_memory_than_its_bytes(tmp_path: Path) -> None:
+    report = documents.gpt_oss_20b()
+    path = tmp_path / "report.json"
+    # On one line, as other tools write JSON: where a matrix ends is not told by lines
+    document = report.to_json_dict()
+    trap = next(m["traps"]["found"][0] for m in document["matrices"] if m["traps"]["found"])
+    document["matrices"][0]["traps"]["found"] = [trap] * 3000
+    path.write_text(json.dumps(document), encoding="ascii")
+    tracemalloc.start()
+    try:
+        back = read_report(path)
+        assert tracemalloc.get_traced_memory()[1] < 3 * path.stat().st_size + 10e6
+    finally:
+        tracemalloc.stop()
+    assert back.to_json_dict() == document
+    assert back.matrices[1:] == report.matrices[1:]

@@ -32,6 +32,10 @@ class AuditSettings:
     def __post_init__(self) -> None:
         if self.shuffles < 1:
             raise UsageError("--shuffles must be at least 1", remedy="Give the number of shuffles, 5 by default")
+        if self.shuffles > document.MOST_SHUFFLES:
+            raise UsageError(
+                f"--shuffles must be at most {document.MOST_SHUFFLES:,}", remedy="Five are enough, 5 is the default"
+            )
 
     def analysis(self) -> AnalysisSettings:
         """The part that the spectra need."""

@@ -54,5 +54,5 @@ def write_grokking_demo(folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot be made: {error}", file=str(folder)) from error
-    write_whole(folder / DEMO_FILE, save(tensors, metadata))
+    write_whole(folder / DEMO_FILE, save(tensors, metadata), within=folder)
     return ", ".join(told)

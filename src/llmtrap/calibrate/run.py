@@ -179,8 +179,9 @@ def write(report: CalibrationReport, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot be made: {error}", file=str(folder)) from error
-    write_whole(folder / "report.json", to_json(report).encode())
-    write_whole(folder / "report.html", to_html(report).encode())
+    write_whole(folder / "report.json", to_json(report).encode(), within=folder)
+    write_whole(folder / "report.html", to_html(report).encode(), within=folder)
     if report.runs:
         profile = profile_of([report]).to_json_dict()
-        write_whole(folder / "calibration.json", json.dumps(profile, indent=1, allow_nan=False).encode() + b"\n")
+        text = json.dumps(profile, indent=1, allow_nan=False) + "\n"
+        write_whole(folder / "calibration.json", text.encode(), within=folder)

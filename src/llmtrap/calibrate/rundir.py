@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.errors import CheckpointError, OutputError, UsageError
+from llmtrap.report.write import make_folder, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from llmtrap.calibrate.data import TaskData
+
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class RunFolder:
@@ -52,11 +55,9 @@ class RunFolder:
                     file=str(self.path),
                     remedy="Give another --out, or remove the folder",
                 )
-        try:
-            self._steps.mkdir(parents=True, exist_ok=True)
-            _replace(file, json.dumps(key | {"source": data.source, "recipe": asdict(recipe)}, indent=1).encode())
-        except OSError as error:
-            raise OutputError(f"cannot be written: {error}", file=str(self.path)) from error
+        make_folder(self._steps, within=self.path.parent.parent)
+        words = json.dumps(key | {"source": data.source, "recipe": asdict(recipe)}, indent=1)
+        write_whole(file, words.encode(), within=self.path)
 
     def recipe_words(self) -> dict[str, Any]:
         """What `claim` wrote."""
@@ -102,7 +103,7 @@ class RunFolder:
     def append_measure(self, line: Mapping[str, Any]) -> None:
         """Add one measured checkpoint, flushed to disk before this returns."""
         try:
-            with self._measures.open("a", encoding="utf-8") as stream:
+            with os.fdopen(os.open(self._measures, _APPEND, 0o666), "w", encoding="utf-8") as stream:
                 stream.write(json.dumps(line, allow_nan=False) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -122,7 +123,7 @@ class RunFolder:
         text = self._measures.read_bytes()
         whole = text[: text.rfind(b"\n") + 1]
         if whole != text:
-            _replace(self._measures, whole)
+            write_whole(self._measures, whole, within=self.path)
         lines: dict[int, dict[str, Any]] = {}
         for number, row in enumerate(whole.decode().splitlines(), start=1):
             try:
@@ -144,22 +145,11 @@ class RunFolder:
         return document
 
 
-def _replace(file: Path, content: bytes) -> None:
-    beside = file.with_name(file.name + ".part")
-    with beside.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(file)
-
-
 def _save(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     from safetensors.torch import save
 
-    try:
-        _replace(file, save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata or None))
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error}", file=str(file)) from error
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata or None)
+    write_whole(file, content, within=file.parent)
 
 
 def _load(file: Path) -> dict[str, Tensor]:

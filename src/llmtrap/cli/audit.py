@@ -130,17 +130,20 @@ def _part_done(share: Part, kept: Journal) -> None:
 def write_faces(report: Report, json: Path | None, html: Path | None, markdown: Path | None, *, quiet: bool) -> None:
     """Write the faces asked for, all three to the default folder where none was, and show the closing table."""
     written: list[Path] = []
+    within: Path | None = None
     if json is None and html is None and markdown is None:
         folder = default_report_folder(report.target.name, report.target.kind)
         json, html, markdown = folder / "report.json", folder / "report.html", folder / "report.md"
+        # Nobody typed this place, and the current folder may be a stranger's repository.
+        within = Path()
     if json is not None:
-        write_json(report, json)
+        write_json(report, json, within=within)
         written.append(json)
     if html is not None:
-        write_html(report, html)
+        write_html(report, html, within=within)
         written.append(html)
     if markdown is not None:
-        write_markdown(report, markdown)
+        write_markdown(report, markdown, within=within)
         written.append(markdown)
     if not quiet:
         show(report, output())
@@ -157,7 +160,7 @@ def default_report_folder(name: str, kind: str) -> Path:
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     last = "--".join(parts) if kind == "hub" else "".join(parts[-1:])
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in last).strip(".") or "report"
-    return Path("llmtrap-reports") / safe[:100]
+    return Path("llmtrap-reports") / safe.encode()[:200].decode(errors="ignore")
 
 
 def _carry_on() -> str:

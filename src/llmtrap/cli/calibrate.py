@@ -14,6 +14,7 @@ from rich.text import Text
 from llmtrap.calibrate import CalibrationReport, CalibrationSettings, RunEvent, calibrate
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, output
 from llmtrap.printable import printable
+from llmtrap.report.write import make_folder
 
 TaskName = Literal["mnist", "digits", "modular-addition"]
 PresetName = Literal["quick", "full", "paper"]
@@ -66,6 +67,8 @@ def calibrate_command(
             train=not report_only,
         )
         settings = settings.placed(out)
+        if out is None:
+            make_folder(settings.out, within=Path())
         console.print(
             f"Task {settings.resolved_task()}, preset {preset}, into {printable(str(settings.out))}", soft_wrap=True
         )

@@ -9,6 +9,7 @@ from rich.console import Console
 from llmtrap.demo import write_demo_checkpoint
 from llmtrap.demo.manifest import MANIFEST_NAME
 from llmtrap.errors import UsageError
+from llmtrap.report.write import make_folder
 
 DEMOS = ("gpt-oss", "grokking")
 
@@ -23,9 +24,10 @@ def demo_target(name: str | None, console: Console, *, quiet: bool) -> str:
     if name not in (None, *DEMOS):
         raise UsageError(f"there is no demo '{name}'", remedy=f"Demos: {', '.join(DEMOS)}")
     folder = Path("llmtrap-demo") / (name or DEMOS[0])
+    make_folder(folder, within=Path())
     told = _grokking(folder) if name == "grokking" else _gpt_oss(folder)
     if told and not quiet:
-        console.print(f"made {folder}: {told}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"made {folder}: {told}", soft_wrap=True)
     return str(folder)
 
 

@@ -69,7 +69,7 @@ def _finding(rule: str, level: document.Level, violation: Violation) -> document
         message=violation.message,
         now=violation.now,
         base=violation.base,
-        severity=violation.severity,
+        severity=_finite(violation.severity),
         fingerprint=hashlib.sha256(identity.encode("utf-8", "backslashreplace")).hexdigest()[:32],
     )
 
@@ -185,3 +185,8 @@ def _headline(
     matrices = len({f.id for f in errors if f.id is not None})
     where = f" in {plural(matrices, 'matrix')}" if matrices else ""
     return f"Violated: {plural(len(errors), 'finding')}{where} ({', '.join(rules)}). Of {looked}."
+
+
+def _finite(severity: float) -> float:
+    """The same within what a document can hold: a quotient of numbers from a report may have no finite value."""
+    return min(max(severity, -1e300), 1e300) if severity == severity else 1e300

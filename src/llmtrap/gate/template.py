@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,9 @@ def write_template(folder: Path) -> Path:
         OutputError: there is one already, or it cannot be written.
     """
     path = folder / OWN_FILE
-    if path.exists():
+    if os.path.lexists(path):
         raise OutputError("there is a policy already", file=str(path), remedy="Delete it first to start anew")
-    write_whole(path, template().encode())
+    write_whole(path, template().encode(), within=folder)
     return path
 
 

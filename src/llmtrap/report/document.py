@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA: Final = "llmtrap.report/2"
+MOST_SHUFFLES: Final = 10_000
 
 Band = Literal["over", "well", "under"]
 Method = Literal["certified", "predicted", "measured", "undecided"]
@@ -16,6 +17,13 @@ UTC_TIME: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"
 CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
 LeftOut = Literal["unreadable", "one_dimensional", "buffer", "on_request", "file_not_read", "unmeasured"]
 ReportLevel = Literal["usual", "unusual", "broken", "partly_measured", "nothing_measured"]
+
+# Documents come from others too: a number that no machine holds and a list of millions of wrong items are refused at
+# once, with the first of them named.
+T = TypeVar("T")
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Shuffles = Annotated[int, Field(ge=0, le=MOST_SHUFFLES)]
+Items = Annotated[tuple[T, ...], Field(fail_fast=True)]
 
 
 class Model(BaseModel):
@@ -27,12 +35,12 @@ class Model(BaseModel):
 class Histogram(Model):
     """Counts of eigenvalues in logarithmic bins; `edges` has one more element than `counts`."""
 
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
+    edges: Items[float]
+    counts: Items[Count]
 
     @model_validator(mode="after")
     def _edges_fit_counts(self) -> Histogram:
-        if len(self.edges) != len(self.counts) + 1:
+        if len(self.edges) != len(self.counts) + 1 or not self.counts:
             raise ValueError(f"{len(self.counts)} counts need one edge more, not {len(self.edges)}")
         if any(left >= right for left, right in pairwise(self.edges)):
             raise ValueError("edges must increase")
@@ -46,7 +54,7 @@ class Alpha(Model):
     sigma: float | None
     xmin: float | None
     ks: float | None
-    tail: int
+    tail: Count
     band: Band | None = Field(description="over: below 2; well: 2 to 6; under: above 6; null where not claimed")
     reliable: bool
     reason: str | None = Field(default=None, description="why a fit is unreliable")
@@ -58,7 +66,7 @@ class Spectrum(Model):
     spectral_norm: float
     frobenius_norm: float
     stable_rank: float
-    hard_rank: int
+    hard_rank: Count
     entropy: float
     alpha_weighted: float | None
     log10_spectral_norm: float | None
@@ -71,8 +79,8 @@ class Cause(Model):
     """Why there is a trap. Row and column are those of the stored matrix or expert slice, from 0."""
 
     kind: CauseKind
-    row: int | None = None
-    column: int | None = None
+    row: Count | None = None
+    column: Count | None = None
     value: float | None = None
     sigmas: float | None = Field(default=None, description="distance from the mean in standard deviations of the bulk")
 
@@ -100,11 +108,11 @@ class Traps(Model):
     A predicted matrix has the traps that every shuffle would show; none was made.
     """
 
-    count: int
-    centred: int = Field(description="traps of cause entry or heavy_tail")
-    mean_shift: int
-    low: int
-    high: int
+    count: Count
+    centred: Count = Field(description="traps of cause entry or heavy_tail")
+    mean_shift: Count
+    low: Count
+    high: Count
     reliable: bool
     kurtosis: float | None
     max_sigmas: float | None
@@ -121,18 +129,18 @@ class Traps(Model):
     )
     top_z_low: float | None = None
     top_z_high: float | None = None
-    shuffles: int = 0
-    found: tuple[Trap, ...] = ()
+    shuffles: Shuffles = 0
+    found: Items[Trap] = ()
     shuffled: Shuffled | None = None
 
 
 class NonFinite(Model):
     """NaN or infinite entries: a finding; nothing else is computed of such a matrix."""
 
-    nan: int
-    inf: int
-    row: int
-    column: int
+    nan: Count
+    inf: Count
+    row: Count
+    column: Count
 
 
 class Matrix(Model):
@@ -141,14 +149,14 @@ class Matrix(Model):
     id: str
     tensor: str
     part: str = Field(default="text", description="the part of the model, such as text or vision")
-    layer: int | None
+    layer: Count | None
     role: str
-    expert: int | None
-    shape: tuple[int, int]
+    expert: Count | None
+    shape: tuple[Count, Count]
     encoding: str
     bits: float | None = Field(default=None, description="bits a weight as stored, scales included; null where unknown")
     rounding: str | None = Field(default=None, description="what rounding to few bits does to the numbers below")
-    aliases: tuple[str, ...] = ()
+    aliases: Items[str] = ()
     alpha: Alpha | None
     spectrum: Spectrum | None
     traps: Traps | None
@@ -168,7 +176,7 @@ class File(Model):
     """One file of the target."""
 
     path: str
-    bytes: int
+    bytes: Count
     digest: str | None
 
 
@@ -179,8 +187,8 @@ class Target(Model):
     kind: str
     revision: str | None
     family: str
-    files: tuple[File, ...]
-    encodings: tuple[str, ...]
+    files: Items[File]
+    encodings: Items[str]
     base: str | None = Field(default=None, description="the model that an adapter was put on, as NAME@COMMIT")
 
 
@@ -190,20 +198,20 @@ class Settings(Model):
     traps: Literal["auto", "measure", "certify"]
     trap_rule: Literal["tracy-widom", "weightwatcher"]
     alpha: bool
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
+    include: Items[str]
+    exclude: Items[str]
     split_fused: bool
-    shuffles: int
-    seed: int
+    shuffles: Shuffles
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     backend: str
 
 
 class Amount(Model):
     """So many tensors (or matrices, or files) with so many parameters in so many bytes."""
 
-    count: int = 0
-    parameters: int = 0
-    bytes: int = 0
+    count: Count = 0
+    parameters: Count = 0
+    bytes: Count = 0
 
 
 class SkippedTensor(Model):
@@ -215,8 +223,8 @@ class SkippedTensor(Model):
     tensor: str
     reason: str
     kind: LeftOut = "unmeasured"
-    parameters: int = 0
-    bytes: int = 0
+    parameters: Count = 0
+    bytes: Count = 0
 
 
 class FailedMatrix(Model):
@@ -225,8 +233,8 @@ class FailedMatrix(Model):
     id: str
     tensor: str
     error: str
-    parameters: int = 0
-    bytes: int = 0
+    parameters: Count = 0
+    bytes: Count = 0
 
 
 class CoverageCounts(Model):
@@ -244,30 +252,30 @@ class CoverageCounts(Model):
 class Coverage(Model):
     """Every tensor of the checkpoint is in `matrices`, `skipped` or `failed`."""
 
-    planned: int
-    audited: int
+    planned: Count
+    audited: Count
     counts: CoverageCounts | None = Field(default=None, description="null in a report of an older schema")
     share: float | None = Field(default=None, description="measured parameters among all; buffers are none")
-    skipped: tuple[SkippedTensor, ...]
-    failed: tuple[FailedMatrix, ...]
+    skipped: Items[SkippedTensor]
+    failed: Items[FailedMatrix]
 
 
 class TensorFinding(Model):
     """NaN, infinite or only zero values in a tensor that is no weight matrix, such as a norm or a bias."""
 
     tensor: str
-    shape: tuple[int, ...]
+    shape: Items[Count]
     encoding: str
-    nan: int
-    inf: int
-    first: tuple[int, ...] | None = Field(description="index of the first such entry, from 0; null where all are zero")
+    nan: Count
+    inf: Count
+    first: Items[Count] | None = Field(description="index of the first such entry, from 0; null where all are zero")
     all_zero: bool
 
 
 class Remembered(Model):
     """Matrices that an earlier run measured and the journal kept; times are UTC, ISO 8601."""
 
-    matrices: int
+    matrices: Count
     oldest: str = Field(pattern=UTC_TIME)
     newest: str = Field(pattern=UTC_TIME)
 
@@ -277,10 +285,10 @@ class AlphaSummary(Model):
 
     mean: float | None
     median: float | None
-    over: int
-    well: int
-    under: int
-    unreliable: int
+    over: Count
+    well: Count
+    under: Count
+    unreliable: Count
 
 
 class Summary(Model):
@@ -288,23 +296,23 @@ class Summary(Model):
 
     verdict: str
     level: ReportLevel
-    matrices: int
-    with_traps: int = Field(description="matrices with at least one centred trap and a reliable count")
-    traps: int = Field(description="centred traps over those matrices")
-    mean_shifts: int
-    certified: int
-    predicted: int = Field(default=0, description="matrices whose traps every shuffle must show; none was made")
-    measured: int
-    undecided: int
+    matrices: Count
+    with_traps: Count = Field(description="matrices with at least one centred trap and a reliable count")
+    traps: Count = Field(description="centred traps over those matrices")
+    mean_shifts: Count
+    certified: Count
+    predicted: Count = Field(default=0, description="matrices whose traps every shuffle must show; none was made")
+    measured: Count
+    undecided: Count
     expected_false_traps: float | None = Field(
         description="by chance, of the matrices certified and measured; null where the rule gives no number"
     )
     alpha: AlphaSummary
-    non_finite: int = Field(description="matrices and other tensors with NaN or infinite values")
-    all_zero: int = Field(default=0, description="weight matrices and norms of zeros alone")
+    non_finite: Count = Field(description="matrices and other tensors with NaN or infinite values")
+    all_zero: Count = Field(default=0, description="weight matrices and norms of zeros alone")
     remembered: Remembered | None = Field(default=None, description="what came from the journal")
     seconds: float
-    peak_rss_bytes: int
+    peak_rss_bytes: Count
 
 
 class Report(Model):
@@ -318,8 +326,8 @@ class Report(Model):
     settings: Settings
     coverage: Coverage
     summary: Summary
-    matrices: tuple[Matrix, ...]
-    tensors: tuple[TensorFinding, ...] = Field(default=(), description="findings in tensors that are no matrix")
+    matrices: Items[Matrix]
+    tensors: Items[TensorFinding] = Field(default=(), description="findings in tensors that are no matrix")
 
     def to_json_dict(self) -> dict[str, Any]:
         """The document as JSON types, with its real key names."""

@@ -23,10 +23,10 @@ def to_json(report: Report) -> str:
     return break_commands_in_json(f'{head[: -len(chr(10) + "}")]},\n  "matrices": {body}\n}}\n')
 
 
-def write_json(report: Report, path: Path) -> None:
-    """Write the JSON face, whole or not at all.
+def write_json(report: Report, path: Path, *, within: Path | None = None) -> None:
+    """Write the JSON face, whole or not at all; `within` as for `write_whole`.
 
     Raises:
         OutputError: it could not be written.
     """
-    write_whole(path, to_json(report).encode("ascii"))
+    write_whole(path, to_json(report).encode("ascii"), within=within)

@@ -94,7 +94,7 @@ def _facts(report: Report, comparison: Comparison | None) -> str:
     if comparison is not None:
         rows.append(("Base", f"{code(comparison.base.target.name)}. {against_words(comparison)}"))
     chosen = f"traps {settings.traps}, rule {settings.trap_rule}, {settings.shuffles} shuffles, seed {settings.seed}"
-    rows.append(("Settings", f"{chosen}, {settings.backend}"))
+    rows.append(("Settings", f"{chosen}, {code(settings.backend, 60)}"))
     used = f"{plural(len(report.target.files), 'file')}, {size(held)}, {duration(summary.seconds)}"
     # An audit joined from its parts does not know what each of them held.
     memory = f", {size(summary.peak_rss_bytes)} of memory at most" if summary.peak_rss_bytes else ""
@@ -129,10 +129,12 @@ def _cell(text: str) -> str:
     return text.replace("<", "&lt;").replace("|", "\\|")
 
 
-def write_markdown(report: Report, path: Path, comparison: Comparison | None = None) -> None:
-    """Write the Markdown face, whole or not at all.
+def write_markdown(
+    report: Report, path: Path, comparison: Comparison | None = None, *, within: Path | None = None
+) -> None:
+    """Write the Markdown face, whole or not at all; `within` as for `write_whole`.
 
     Raises:
         OutputError: it could not be written.
     """
-    write_whole(path, to_markdown(report, comparison).encode("utf-8", "backslashreplace"))
+    write_whole(path, to_markdown(report, comparison).encode("utf-8", "backslashreplace"), within=within)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
-from llmtrap.report.document import SCHEMA, LeftOut
+from llmtrap.report.document import LeftOut
 
 OLDER: Final = "llmtrap.report/1"
 
@@ -23,36 +22,14 @@ _KINDS: Final[tuple[tuple[str, LeftOut], ...]] = (
 )
 
 
-def migrated(content: bytes) -> bytes | None:
-    """The document in the present schema; None where this is no report of an older one."""
-    try:
-        document: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict) or document.get("schema") != OLDER:
-        return None
-    coverage, summary = document.get("coverage"), document.get("summary")
-    if not isinstance(coverage, dict) or not isinstance(summary, dict):
-        return None
-    for item in _objects(coverage.get("skipped")):
-        item["kind"] = _kind(str(item.get("tensor")), str(item.get("reason")))
-    unknown = any(item["kind"] == "unmeasured" for item in _objects(coverage.get("skipped")))
-    document["schema"] = SCHEMA
-    summary["level"] = _level(summary, unknown=unknown or bool(coverage.get("failed")))
-    return json.dumps(document).encode()
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _kind(tensor: str, reason: str) -> LeftOut:
+def older_kind(tensor: str, reason: str) -> LeftOut:
+    """The class in which a tensor that an older report left out is counted now."""
     if tensor.endswith("(file)"):
         return "file_not_read"
     return next((kind for start, kind in _KINDS if reason.startswith(start)), "unmeasured")
 
 
-def _level(summary: dict[str, Any], *, unknown: bool) -> str:
+def older_level(summary: dict[str, Any], *, unknown: bool) -> str:
     """The one word for programs, from the counts that the first schema had."""
     if summary.get("non_finite"):
         return "broken"

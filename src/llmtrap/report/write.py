@@ -1,62 +1,161 @@
-"""Write a face of a report so that the file is either whole or not there."""
+"""Write a file so that it is either whole or not there, and never where a link of a stranger leads."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import secrets
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from llmtrap.errors import OutputError
 
+_IN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME_OTHERS = "Remove it, or name another place yourself"
 
-def write_whole(path: Path, content: bytes) -> None:
+
+def write_whole(path: Path, content: bytes, *, within: Path | None = None) -> None:
     """Write a file by way of a temporary one beside it, synced and then renamed over it.
 
-    Missing folders are made. A link is followed, and what is no file (a pipe, `/dev/stdout`) is written to directly.
+    Missing folders are made. Temporary files that a killed run left for the same file are removed.
 
     Args:
         path: where to; an existing file is replaced.
         content: all of it.
+        within: None where the user typed the whole path: then links in it are followed, and what is no file (a pipe,
+            `/dev/stdout`) is written to directly. Else the folder down to which the user chose the place: below it
+            no link is followed, since the folder may be a stranger's repository, and only a regular file is replaced.
 
     Raises:
-        OutputError: the disk is full, the folder cannot be written, or the path is a folder.
+        OutputError: the disk is full, the folder cannot be written, the path is a folder, or below `within` a link.
     """
-    part: Path | None = None
+    with _explained(path):
+        if within is None:
+            if path.exists() and not path.is_file():
+                path.write_bytes(content)
+                return
+            place = path.resolve()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            folder = os.open(place.parent, _IN_FOLDER)
+            name = place.name
+        else:
+            folder = _open_below(within, path.relative_to(within).parent.parts)
+            name = path.name
+        try:
+            if within is not None:
+                _refuse_what_is_no_file(folder, name)
+            _remove_left_behind(folder, name)
+            _replace(folder, name, content)
+        finally:
+            os.close(folder)
+
+
+def make_folder(folder: Path, *, within: Path) -> None:
+    """Make a folder and those above it, following no link below `within`.
+
+    Raises:
+        OutputError: it cannot be made, or a part of the path is a link.
+    """
+    with _explained(folder):
+        os.close(_open_below(within, folder.relative_to(within).parts))
+
+
+def _open_below(within: Path, parts: tuple[str, ...]) -> int:
+    """A descriptor of a folder below another; folders are made, links refused."""
+    within.mkdir(parents=True, exist_ok=True)
+    folder = os.open(within, _IN_FOLDER)
+    for part in parts:
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, dir_fd=folder)
+            inner = os.open(part, _IN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = inner
+    return folder
+
+
+def _refuse_what_is_no_file(folder: int, name: str) -> None:
     try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)
-            return
-        place = path.resolve()
-        if place.is_symlink():  # from Python 3.13 on nothing is raised for links that go in a circle
-            raise RuntimeError
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{place.name[:50]}.{secrets.token_hex(4)}.part")
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(place)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that go in a circle
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, "a link")
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.ENXIO, "not a regular file")
+
+
+def _replace(folder: int, name: str, content: bytes) -> None:
+    part = f".{name[:50]}.{secrets.token_hex(4)}.part"
+    file = os.open(part, _NEW_FILE, 0o666, dir_fd=folder)
+    try:
+        with open(file, "wb") as stream:  # noqa: PTH123 - a descriptor
+            with contextlib.suppress(OSError):  # some cluster file systems have no locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stream.write(content)
+            stream.flush()
+            os.fsync(file)
+            os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part, dir_fd=folder)
+        raise
+
+
+def _remove_left_behind(folder: int, name: str) -> None:
+    """Remove temporary files of this name that no process holds any more."""
+    pattern = re.compile(rf"\.{re.escape(name[:50])}\.[0-9a-f]{{8}}\.part")
+    with contextlib.suppress(OSError):
+        for left in os.listdir(folder):
+            if pattern.fullmatch(left):
+                _remove_unheld(folder, left)
+
+
+def _remove_unheld(folder: int, name: str) -> None:
+    with contextlib.suppress(OSError):
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            status = os.fstat(file)
+            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(file)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:  # links that go in a circle; a null byte
         raise _explain(error, path) from error
-    finally:
-        # Also when interrupted; once renamed it is not there
-        if part is not None:
-            with contextlib.suppress(OSError):
-                part.unlink()
 
 
-def _explain(error: OSError | RuntimeError, path: Path) -> OutputError:
+def _explain(error: Exception, path: Path) -> OutputError:
     file = str(path)
+    code = error.errno if isinstance(error, OSError) else None
     if isinstance(error, RuntimeError):
         return OutputError("this link leads nowhere", file=file, remedy="Name another place.")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutputError("the disk is full", file=file, remedy="Free some space, or write to another place.")
     if isinstance(error, PermissionError):
         return OutputError("no permission to write here", file=file, remedy="Name a folder that you may write to.")
     if isinstance(error, IsADirectoryError):
         return OutputError("this is a folder", file=file, remedy="Name a file in it.")
+    if code == errno.ELOOP:
+        return OutputError("a part of this path is a link, which is not followed", file=file, remedy=_NAME_OTHERS)
+    if code == errno.ENXIO:
+        return OutputError("this is not a regular file", file=file, remedy=_NAME_OTHERS)
     if isinstance(error, (NotADirectoryError, FileExistsError)):
-        return OutputError("a part of this path is a file, not a folder", file=file, remedy="Name another place.")
-    return OutputError(f"cannot be written ({error.strerror or error})", file=file, remedy="Name another place.")
+        problem = "a part of this path is a file or a link, not a folder"
+        return OutputError(problem, file=file, remedy="Name another place.")
+    words = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return OutputError(f"cannot be written ({words})", file=file, remedy="Name another place.")

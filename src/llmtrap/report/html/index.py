@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -12,7 +11,7 @@ from llmtrap.report.command import audit_command
 from llmtrap.report.document import Coverage, Summary, Target, Tool
 from llmtrap.report.html.assets import style
 from llmtrap.report.html.page import content_security_policy, environment
-from llmtrap.report.read import LIMIT_BYTES, read_report
+from llmtrap.report.read import read_report, schema_of
 from llmtrap.report.verdict import Verdict, judge
 from llmtrap.report.write import write_whole
 
@@ -101,7 +100,7 @@ def write_index(folder: Path) -> Path:
             csp=content_security_policy(),
         )
     )
-    write_whole(page, text.encode("utf-8", "backslashreplace"))
+    write_whole(page, text.encode("utf-8", "backslashreplace"), within=folder)
     return page
 
 
@@ -127,13 +126,7 @@ def _links(path: Path, folder: Path) -> tuple[tuple[str, str], ...]:
 
 def _kind(path: Path) -> str | None:
     """What another document of llmtrap is, by its schema; None where it is none, or a report that cannot be read."""
-    try:
-        if path.stat().st_size > LIMIT_BYTES:
-            return None
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if not isinstance(schema, str) or not schema.startswith("llmtrap.") or schema.startswith("llmtrap.report/"):
+    schema = schema_of(path)
+    if schema is None or not schema.startswith("llmtrap.") or schema.startswith("llmtrap.report/"):
         return None
     return schema.removeprefix("llmtrap.").partition("/")[0]

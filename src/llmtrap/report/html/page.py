@@ -101,13 +101,13 @@ def content_security_policy(*digests: str) -> str:
     )
 
 
-def write_html(report: Report, path: Path, comparison: Comparison | None = None) -> None:
-    """Write the HTML face, whole or not at all.
+def write_html(report: Report, path: Path, comparison: Comparison | None = None, *, within: Path | None = None) -> None:
+    """Write the HTML face, whole or not at all; `within` as for `write_whole`.
 
     Raises:
         OutputError: it could not be written.
     """
-    write_whole(path, to_html(report, comparison).encode("utf-8", "backslashreplace"))
+    write_whole(path, to_html(report, comparison).encode("utf-8", "backslashreplace"), within=within)
 
 
 def _rows(matrices: list[Matrix], comparison: Comparison | None) -> list[dict[str, Any]]:

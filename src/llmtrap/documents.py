@@ -1,0 +1,87 @@
+"""Files from others that are read whole or piece by piece: regular ones only, opened once, bounded in size."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+# Not blocking: a FIFO must not hold up whoever opens it. No controlling terminal may be won by opening a device.
+_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class DocumentError(Exception):
+    """Why a file is not read: the problem, and the remedy where there is one."""
+
+    def __init__(self, problem: str, remedy: str | None = None):
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+
+
+@contextmanager
+def open_document(path: Path, limit: int, what: str) -> Iterator[BinaryIO]:
+    """Open a regular file of at most so many bytes; what is looked at is what is read.
+
+    Args:
+        path: the file; links are followed.
+        limit: the most bytes that it may have.
+        what: what it is meant to be, for errors: `report`, `policy`.
+
+    Raises:
+        DocumentError: it is not there, no regular file, too large, or reading it failed.
+    """
+    try:
+        descriptor = os.open(path, _READING)
+    except (OSError, ValueError) as error:
+        raise _explained(error, what) from error
+    try:
+        _check(os.fstat(descriptor), limit, what)
+    except DocumentError:
+        os.close(descriptor)
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            yield file
+        except OSError as error:
+            raise _explained(error, what) from error
+
+
+def read_document(path: Path, limit: int, what: str) -> bytes:
+    """All bytes of such a file.
+
+    Raises:
+        DocumentError: as `open_document`; also where the file grew beyond the limit meanwhile.
+    """
+    with open_document(path, limit, what) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise DocumentError(f"over {limit:,} bytes, more than any {what}", f"Name a {what} that llmtrap wrote")
+    return content
+
+
+def _check(status: os.stat_result, limit: int, what: str) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise DocumentError(f"this is a folder, not a {what}", "Name the file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise DocumentError("this is not a regular file", f"Write the {what} to a file, and name that")
+    if status.st_size > limit:
+        raise DocumentError(f"over {limit:,} bytes, more than any {what}", f"Name a {what} that llmtrap wrote")
+
+
+def _explained(error: OSError | ValueError, what: str) -> DocumentError:
+    if isinstance(error, FileNotFoundError):
+        return DocumentError(f"there is no such {what}", "Check the path")
+    if isinstance(error, ValueError):
+        return DocumentError("no file can have this name (a null character)", "Check the path")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return DocumentError("cannot be opened (too many files are open)", "Raise the limit (ulimit -n 1024)")
+    if error.errno == errno.ELOOP:
+        return DocumentError("cannot be opened (links that go in a circle)", "Name the file itself")
+    if error.errno == errno.ENXIO:
+        return DocumentError("this is not a regular file", f"Write the {what} to a file, and name that")
+    return DocumentError(f"cannot be read ({error.strerror})", "Check its permissions and its disk")
