@@ -62,9 +62,9 @@ def test_a_new_head_is_a_matrix_of_its_own(opened: Callable[..., Checkpoint]) ->
     score = draw(3, D, seed=5)
     checkpoint = opened(FACTORS | {"base_model.model.score.weight": score, "base_model.model.score.bias": score[:, 0]})
     read = values(checkpoint)
-    assert set(read) == {"embedding", "layers.0.attention.q", "unembedding", "score"}
+    assert set(read) == {"embedding", "layers.0.attention.q", "unembedding", "classifier"}
     np.testing.assert_allclose(read["layers.0.attention.q"], UPDATED, atol=1e-5)
-    np.testing.assert_array_equal(read["score"], score)
+    np.testing.assert_array_equal(read["classifier"], score)
     assert [item.tensor for item in checkpoint.skipped] == ["base_model.model.score.bias"]
 
 

@@ -46,7 +46,7 @@ def test_all_components_of_a_pipeline_are_one_audit(tmp_path: Path, components: 
     pipeline(tmp_path, **components)
     save_file(UNET, tmp_path / "sd_all_in_one.safetensors")
     checkpoint = open_checkpoint(str(tmp_path))
-    ids = ["text_encoder/layers.0.mlp.down", "text_encoder/layers.1.mlp.down", "unet/down_blocks.0.to_q"]
+    ids = ["text_encoder/layers.0.mlp.down", "text_encoder/layers.1.mlp.down", "unet/diffusion.layers.0.attention.q"]
     assert [matrix.id for matrix in checkpoint.matrices] == ids
     assert checkpoint.matrices[2].tensor == "unet/down_blocks.0.to_q.weight"
     assert [file.name for file in checkpoint.catalogue.files] == [
@@ -58,7 +58,7 @@ def test_all_components_of_a_pipeline_are_one_audit(tmp_path: Path, components: 
     }
     assert [float(matrix.read(checkpoint.source).mean()) for matrix in checkpoint.matrices] == [0.0, 1.0, 1.0]
     report = audit(str(tmp_path), settings=AuditSettings(include=("unet/*",), traps="certify"), journal=False)
-    assert [matrix.id for matrix in report.matrices] == ["unet/down_blocks.0.to_q"]
+    assert [matrix.id for matrix in report.matrices] == ["unet/diffusion.layers.0.attention.q"]
 
 
 def test_a_component_without_its_weights_is_no_whole_pipeline(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_component_without_its_weights_is_no_whole_pipeline(tmp_path: Path) ->
 def test_one_component_is_audited_by_its_folder(tmp_path: Path) -> None:
     pipeline(tmp_path, **COMPONENTS)
     for checkpoint in (open_checkpoint(str(tmp_path / "unet")), open_checkpoint(str(tmp_path), subfolder="unet")):
-        assert [matrix.id for matrix in checkpoint.matrices] == ["down_blocks.0.to_q"]
+        assert [matrix.id for matrix in checkpoint.matrices] == ["diffusion.layers.0.attention.q"]
 
 
 def test_a_components_unreadable_weights_stop_the_whole(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.not_weights import refuse_ungathered, refuse_updates
 from llmtrap.checkpoint.parallel import is_parallel, join_parallel
 from llmtrap.checkpoint.quantisation import with_quantisation
+from llmtrap.checkpoint.refusals import WEIGHT_SUFFIXES, left_aside
 from llmtrap.checkpoint.small_values import read_small_values
 from llmtrap.checkpoint.sources.base import Source
-from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
+from llmtrap.checkpoint.tensors import Catalogue, FileContents, Skipped, TensorEntry
+from llmtrap.checkpoint.training import read_training
 from llmtrap.checkpoint.weight_index import CONTRADICTION
 from llmtrap.errors import CheckpointError
 
@@ -42,28 +44,43 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
         UnsupportedError: a format that is not read, or factors of an update in the place of weights.
         TargetError: no weights at all.
     """
-    layout = find_layout(source, folder)
+    layout, contents = _read_files(source, folder)
     config = with_quantisation(source, read_config(source, f"{folder}config.json"), folder)
-    with ThreadPoolExecutor(min(_READERS, len(layout.shards))) as readers:
-        contents = list(readers.map(ContentsReader(source).read, layout.shards))
-    parts = [join_parallel(contents)] if is_parallel([shard.name for shard in layout.shards]) else contents
     tensors: dict[str, TensorEntry] = {}
     skipped = list(layout.skipped)
-    for shard, of_file in zip(layout.shards, contents, strict=True):
-        refuse_updates(of_file.tensors, shard.name)
+    for of_file in contents:
+        refuse_updates(of_file.tensors)
         refuse_ungathered(of_file.tensors)
-    for of_file in parts:
         skipped += of_file.skipped
         for entry in of_file.tensors:
             _add(entry, layout, tensors, skipped)
     skipped += _missing(layout, tensors, config)
     shared = _take_out_shared(tensors, skipped)
-    metadata = {shard.name: of_file.metadata for shard, of_file in zip(layout.shards, contents, strict=True)}
+    metadata = {shard.name: of_file.metadata for shard, of_file in zip(layout.shards, contents, strict=False)}
     if any("general.architecture" in of_file or "split.count" in of_file for of_file in metadata.values()):
         check_split(metadata)
         config = config or model_config(next(iter(metadata.values())), tensors)
     values = read_small_values(source, tensors.values())
     return Catalogue(source.identity, tensors, layout.shards, config, tuple(skipped), None, metadata, shared, values)
+
+
+def _read_files(source: Source, folder: str) -> tuple[Layout, list[FileContents]]:
+    """The files of a checkpoint and what they hold: each by itself, or all together where they hold slices."""
+    training = read_training(source, folder)
+    if training is not None:
+        whole, files = training
+        aside = [
+            left_aside(file, file.name[len(folder) :])
+            for file in source.files()
+            if file.name.startswith(folder) and file.name.endswith(WEIGHT_SUFFIXES) and file not in files
+        ]
+        mentioned = {item.tensor for item in whole.skipped}
+        return Layout(files, None, tuple(item for item in aside if item.tensor not in mentioned)), [whole]
+    layout = find_layout(source, folder)
+    with ThreadPoolExecutor(min(_READERS, len(layout.shards))) as readers:
+        contents = list(readers.map(ContentsReader(source).read, layout.shards))
+    parallel = is_parallel([shard.name for shard in layout.shards])
+    return layout, [join_parallel(contents)] if parallel else contents
 
 
 def _add(entry: TensorEntry, layout: Layout, tensors: dict[str, TensorEntry], skipped: list[Skipped]) -> None:

@@ -64,12 +64,11 @@ _GATHER = (
 )
 
 
-def refuse_updates(tensors: Sequence[TensorEntry], file: str) -> None:
+def refuse_updates(tensors: Sequence[TensorEntry]) -> None:
     """Stop where a file's tensors are updates of weights, or weights whose updates lie beside them unmerged.
 
     Args:
         tensors: what one file holds.
-        file: its name, for the error.
 
     Raises:
         UnsupportedError: the layout, by its name.
@@ -82,11 +81,13 @@ def refuse_updates(tensors: Sequence[TensorEntry], file: str) -> None:
         of_factors, of_all = (sum(entry.size for entry in entries) for entries in (factors, tensors))
         if wrapped is not None or of_factors < of_all / 2:
             problem = "the update (LoRA factors) lies beside the weights that it is for and is not merged into them"
-            raise UnsupportedError(problem, file=file, tensor=printable(factors[0].name), remedy=_MERGE)
-        raise UnsupportedError(f"this is {what}", file=file, tensor=printable(factors[0].name), remedy=remedy)
+            raise UnsupportedError(problem, file=factors[0].span.file, tensor=printable(factors[0].name), remedy=_MERGE)
+        raise UnsupportedError(
+            f"this is {what}", file=factors[0].span.file, tensor=printable(factors[0].name), remedy=remedy
+        )
     if wrapped is not None:
         problem = "saved from a model that PEFT still wraps, so these are not the weights it computes with"
-        raise UnsupportedError(problem, file=file, tensor=printable(wrapped.name), remedy=_MERGE)
+        raise UnsupportedError(problem, file=wrapped.span.file, tensor=printable(wrapped.name), remedy=_MERGE)
 
 
 def refuse_ungathered(tensors: Iterable[TensorEntry]) -> None:

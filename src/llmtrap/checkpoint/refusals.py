@@ -10,9 +10,11 @@ from typing import NoReturn
 from llmtrap.checkpoint.names import natural_key, printable
 from llmtrap.checkpoint.sources.base import FileEntry
 from llmtrap.checkpoint.tensors import SkipKind, Skipped
-from llmtrap.errors import TargetError, UnsafeFileError, UnsupportedError
+from llmtrap.errors import CheckpointError, TargetError, UnsafeFileError, UnsupportedError
 
-SUPPORTED = "safetensors, files of torch.save (.bin, .pt, .pth, .ckpt) and GGUF"
+SUPPORTED = (
+    "safetensors, files of torch.save (.bin, .pt, .pth, .ckpt), GGUF, and folders of torch.distributed.checkpoint"
+)
 
 READ_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
 WEIGHT_SUFFIXES = (
@@ -35,14 +37,8 @@ _OTHER_FORMATS = (
     ),
     ("*.npz", "a NumPy archive", "Save the arrays as safetensors"),
     ("*.nemo", "NeMo", "Export it to the Hugging Face format"),
-    ("*/mp_rank_*", "Megatron", "Export it to the Hugging Face format"),
-    ("mp_rank_*", "Megatron", "Export it to the Hugging Face format"),
-    (
-        "*.distcp",
-        "a PyTorch distributed checkpoint",
-        "Write safetensors instead, with torch.distributed.checkpoint.HuggingFaceStorageWriter",
-    ),
-    ("*.metadata", "a PyTorch distributed checkpoint", "Write safetensors with its HuggingFaceStorageWriter"),
+    ("*/mp_rank_*/*", "Megatron", "Export it to the Hugging Face format"),
+    ("mp_rank_*/*", "Megatron", "Export it to the Hugging Face format"),
 )
 _SHOWN = 20
 _NOT_WEIGHTS = (
@@ -61,6 +57,7 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
 
     Raises:
         UnsupportedError: a format that is not read, or an adapter without its configuration.
+        CheckpointError: chunks of a distributed checkpoint without their list.
         UnsafeFileError: only bare pickles.
         TargetError: no weights at all, or only in a subfolder.
     """
@@ -68,14 +65,12 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
         name
         for name in names
         if "/" in name
-        and name.endswith(READ_SUFFIXES)
+        and name.endswith((*READ_SUFFIXES, ".distcp"))
         and not is_other_format(name)
         and not is_training_state(posixpath.basename(name))
         and "/." not in f"/{name}"
     ]
     root = [name for name in names if "/" not in name]
-    if any(name.endswith((".distcp", ".metadata")) for name in names):
-        root = [name for name in names if name.endswith((".distcp", ".metadata"))]
     if any(is_adapter_file(name) for name in root):
         problem = "these are an adapter's factors (LoRA), which say nothing without its adapter_config.json"
         remedy = (
@@ -83,6 +78,11 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
             "or merge it into its base model (peft: merge_and_unload, then save_pretrained) and audit that"
         )
         raise UnsupportedError(problem, file=source_name, remedy=remedy)
+    if any(name.endswith(".distcp") for name in root):
+        problem = "the list of a PyTorch distributed checkpoint's chunks is missing"
+        raise CheckpointError(
+            problem, file=".metadata", remedy="Fetch the hidden file into the checkpoint's folder too"
+        )
     for pattern, what, remedy in _OTHER_FORMATS:
         found = next((name for name in root if fnmatchcase(name, pattern)), None)
         if found:

@@ -39,11 +39,8 @@ class PyTorch(Container):
 
     def read(self, file: OpenFile) -> FileContents:
         """List the state dict's tensors; a large pickle is parsed while no other is."""
-        head = file.head[:32].tobytes()
-        if not self.recognises(head):
-            raise _other(file.head, file)
         with file.turn:
-            saved, places = (_read_archive if head.startswith(archive.MAGIC) else read_legacy)(file)
+            saved, places = read_saved(file)
             state, skipped = find_state(saved, file.name)
         entries: list[TensorEntry] = []
         left_out: list[Skipped] = list(skipped)
@@ -51,6 +48,19 @@ class PyTorch(Container):
             placed = place(name, tensor, places, file.name)
             (entries if isinstance(placed, TensorEntry) else left_out).append(placed)  # type: ignore[arg-type]
         return FileContents(tuple(entries), {}, tuple(left_out))
+
+
+def read_saved(file: OpenFile) -> tuple[Any, dict[str, StoragePlace]]:
+    """What torch.save wrote, with tensors that only say where their numbers lie, and the storages' places.
+
+    Raises:
+        CheckpointError: the file is broken, or none of torch.save.
+        UnsafeFileError: it names what no state dict needs.
+    """
+    head = file.head[:32].tobytes()
+    if not PyTorch().recognises(head):
+        raise _other(file.head, file)
+    return (_read_archive if head.startswith(archive.MAGIC) else read_legacy)(file)
 
 
 def _read_archive(file: OpenFile) -> tuple[Any, dict[str, StoragePlace]]:

@@ -59,7 +59,7 @@ def find_state(saved: Any, file: str) -> tuple[dict[str, Tensor], tuple[Skipped,
         # What the dictionary is wrapped in once more: {"model": {"state_dict": …}} of some trainers.
         inner, beneath = find_state(parts[chosen], file)
         return inner, (*skipped, *beneath)
-    reasons = {key: reason for key in tensors if (reason := _no_weights(key)) and not isinstance(parts[key], Tensor)}
+    reasons = {key: reason for key in tensors if (reason := beside_weights(key)) and not isinstance(parts[key], Tensor)}
     if len(reasons) == len(tensors):
         reasons = {}
     kept = {name: tensor for key, found in tensors.items() if key not in reasons for name, tensor in found.items()}
@@ -67,13 +67,13 @@ def find_state(saved: Any, file: str) -> tuple[dict[str, Tensor], tuple[Skipped,
 
 
 def _beside(key: str, found: dict[str, Tensor], file: str, otherwise: tuple[str, SkipKind]) -> Skipped:
-    reason, kind = _no_weights(key) or otherwise
+    reason, kind = beside_weights(key) or otherwise
     count = f"{len(found)} tensors" if len(found) > 1 else "1 tensor"
     parameters = 0 if kind == "file_not_read" else _entries(found)
     return Skipped(f"{printable(key)} (in {printable(file)})", f"{reason}: {count}", kind, parameters)
 
 
-def _no_weights(key: str) -> tuple[str, SkipKind] | None:
+def beside_weights(key: str) -> tuple[str, SkipKind] | None:
     """What lies under a key that is not the model's, and what it counts as."""
     matching = ((what, kind) for pattern, what, kind in _BESIDE if re.fullmatch(pattern, key, re.IGNORECASE))
     return next(matching, None)
