@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-PLAN = {"header": 150_000, "index": 80_000, "config": 80_000, "adapter": 40_000}
+PLAN = {"header": 150_000, "index": 80_000, "config": 80_000, "adapter": 40_000, "pickle": 60_000, "gguf": 60_000}
 SEEDS = (1, 2, 3)
 FINDINGS = Path("build/fuzz")
 

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of what reads a stranger's files first: headers, indexes, configurations and adapters.
 
     python -m tests.hostile.fuzz_readers header -runs=400000 -seed=1 -max_len=4096
-    python -m tests.hostile.fuzz_readers index|config|adapter -runs=300000 -seed=1 -max_len=2048
+    python -m tests.hostile.fuzz_readers index|config|adapter|pickle|gguf -runs=300000 -seed=1 -max_len=2048
 
 Every input must end in a catalogue and its matrices, or in an error of this project with one printable message. Any
 other exception, 10 seconds or 500 MB stop the run with the input that caused it. Needs the extra `fuzz`.
@@ -20,6 +20,7 @@ import numpy as np
 
 with atheris.instrument_imports(include=["llmtrap.checkpoint"]):
     from tests.hostile import fuzz_checkpoints as made
+    from tests.hostile import fuzz_containers as containers
     from tests.hostile.fuzz_checkpoints import MemorySource, shard
 
     from llmtrap.checkpoint.adapted import adapt
@@ -146,7 +147,14 @@ def _value(provider: atheris.FuzzedDataProvider, keys: list[str], depth: int) ->
     return _object(provider, keys, depth - 1)
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"header": header, "index": index, "config": config, "adapter": adapter}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "header": header,
+    "index": index,
+    "config": config,
+    "adapter": adapter,
+    "pickle": containers.pickle,
+    "gguf": containers.gguf,
+}
 
 
 def checked(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
