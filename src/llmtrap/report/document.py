@@ -66,7 +66,7 @@ class Spectrum(Model):
     spectral_norm: float
     frobenius_norm: float
     stable_rank: float
-    hard_rank: Count
+    hard_rank: Count | None = Field(description="null where float32 cannot tell")
     entropy: float
     alpha_weighted: float | None
     log10_spectral_norm: float | None

@@ -26,6 +26,8 @@ DOUBLE_UP_TO = 512
 TRUSTED_FROM = 1e-5
 # Rounding turns half of the zero eigenvalues negative: more than this share suggests a rank only float64 can settle.
 NEGATIVE_SHARE = 0.01
+# Twice the error of the small eigenvalues of a float32 Gram matrix, relative to λ₁.
+FLOAT32_DOUBT = 5e-8
 HISTOGRAM_BINS = 64
 
 
@@ -59,9 +61,15 @@ class Esd:
         return float(self.eigenvalues.sum())
 
     @property
-    def hard_rank(self) -> int:
-        """Eigenvalues above 10⁻⁷·λ₁, i.e. singular values above 3·10⁻⁴ of the largest."""
-        return int((self.eigenvalues > RELATIVE_FLOOR * self.largest).sum())
+    def hard_rank(self) -> int | None:
+        """Eigenvalues above 10⁻⁷·λ₁, i.e. singular values above 3·10⁻⁴ of the largest.
+
+        None where one lies so near that limit that float32 cannot tell its side.
+        """
+        relative = self.eigenvalues / self.largest if self.largest > 0 else self.eigenvalues
+        if self.precision == "float32" and bool((np.abs(relative - RELATIVE_FLOOR) <= FLOAT32_DOUBT).any()):
+            return None
+        return int((relative > RELATIVE_FLOOR).sum())
 
     @property
     def rank_deficient(self) -> bool:

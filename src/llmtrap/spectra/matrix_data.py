@@ -22,7 +22,7 @@ from llmtrap.spectra.on_device import OnDevice
 from llmtrap.spectra.readers import ArrayReader, Histogram, MatrixReader, NonFiniteEntries, locate_non_finite
 from llmtrap.spectra.results import AnalysisSettings
 from llmtrap.spectra.shuffle import TABLE_FROM
-from llmtrap.spectra.single_pass import SinglePass, ValueCounter
+from llmtrap.spectra.single_pass import SPARE_BITS, SinglePass, ValueCounter
 
 Floats = NDArray[np.floating]
 
@@ -119,6 +119,11 @@ class MatrixData:
     def entries(self, bulk: Bulk) -> Entries:
         """What a shuffle is drawn from; afterwards nothing else can be asked of the matrix."""
         shape = (max(self.shape), min(self.shape))
+        # By value or by place, as the matrix alone decides: with and without α the same seed draws the same shuffles.
+        if self._fits() and (shape[0] * shape[1] < TABLE_FROM or not _is_countable(self._counted)):
+            self._counted = None
+            if self._held is None and self._device is None:
+                self._hold()
         if self._counted is None and shape[0] * shape[1] >= TABLE_FROM:
             self._counted = self._count()
         if self._counted is not None:
@@ -210,6 +215,15 @@ class MatrixData:
         """Let go of the matrix, which only the caller who lent it needs from now on."""
         if not self._borrowed:
             self._held = None
+
+
+def _is_countable(histogram: Histogram | None) -> bool:
+    """Whether a pass over the entries would have counted them: all are numbers of 16 bits and less."""
+    if histogram is None:
+        return False
+    values = histogram[0].astype(np.float32)
+    used = int(np.bitwise_or.reduce(values.view(np.uint32))) if values.size else 0
+    return any(used % (1 << spare) == 0 for spare in SPARE_BITS)
 
 
 @dataclass(frozen=True)

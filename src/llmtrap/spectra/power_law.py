@@ -19,6 +19,9 @@ Band = Literal["over", "well", "under"]
 # float32 Gram matrix are rounding noise.
 RELATIVE_FLOOR = 1e-7
 
+# Eigenvalues that differ by less than this, relative to the lower one, are one value: only rounding tells them apart.
+DISTINCT = 1e-6
+
 OVER_TRAINED_BELOW = 2.0
 UNDER_TRAINED_ABOVE = 6.0
 
@@ -71,10 +74,10 @@ def usable_eigenvalues(eigenvalues: Floats, floor: float | None = None) -> Float
 
 
 def fit_power_law(eigenvalues: Floats, *, floor: float | None = None) -> PowerLawFit | None:
-    """Fit the tail of an ESD: every eigenvalue above the floor but the largest is tried as x_min.
+    """Fit the tail of an ESD: every distinct eigenvalue above the floor but the largest is tried as x_min.
 
-    With n eigenvalues ≥ x_min, α = 1 + n / Σ ln(λ_i / x_min); the x_min whose fitted distribution lies nearest to the
-    empirical one, (0, 1, …, n−1)/n, wins.
+    Equal ones are tried once, with all of them in the tail. With n eigenvalues ≥ x_min, α = 1 + n / Σ ln(λ_i / x_min);
+    the x_min whose fitted distribution lies nearest to the empirical one, (0, 1, …, n−1)/n, wins.
 
     Args:
         eigenvalues: of WᵀW, in any order.
@@ -84,7 +87,8 @@ def fit_power_law(eigenvalues: Floats, *, floor: float | None = None) -> PowerLa
         The fit, or None where fewer than two distinct eigenvalues stand above the floor.
     """
     values = usable_eigenvalues(eigenvalues, floor)
-    if values.size < 2 or values[0] == values[-1]:
+    starts = _distinct(values)
+    if starts.size < 2:
         return None
     logs = np.log(values)
     size = values.size
@@ -94,7 +98,9 @@ def fit_power_law(eigenvalues: Floats, *, floor: float | None = None) -> PowerLa
         alphas = 1 + counts / excess
     # A candidate whose tail has no spread has no exponent; WeightWatcher leaves its distance at 1 as well.
     distances = np.where(np.isfinite(alphas) & (excess > 0), _ks_distances(logs, alphas), 1.0)
-    best = int(np.argmin(distances))
+    # The largest value is none to start from, nor is one that merely rounds to another.
+    candidates = starts[:-1]
+    best = int(candidates[np.argmin(distances[candidates])])
     tail = size - best
     alpha, distance = float(alphas[best]), float(distances[best])
     if not math.isfinite(alpha):
@@ -106,8 +112,25 @@ def fit_power_law(eigenvalues: Floats, *, floor: float | None = None) -> PowerLa
         ks=distance,
         tail=tail,
         usable=size,
-        reason=_unreliable(size, tail, distance),
+        reason=_unreliable(size, tail, int((starts >= best).sum()), distance),
     )
+
+
+def _distinct(values: Floats) -> NDArray[np.intp]:
+    """Where each distinct value of an ascending array begins: beyond the one before it by more than rounding."""
+    starts = [0]
+    # Nearly all neighbours differ: only those that do not are gone through one by one.
+    close = np.flatnonzero(values[1:] <= values[:-1] * (1 + DISTINCT)) + 1
+    apart = np.setdiff1d(np.arange(1, values.size), close, assume_unique=True)
+    starts += apart.tolist()
+    begin = 0
+    ordered = np.asarray(starts)
+    for place in close:
+        begin = max(begin, int(ordered[np.searchsorted(ordered, place) - 1]))
+        if values[place] > values[begin] * (1 + DISTINCT):
+            begin = int(place)
+            starts.append(begin)
+    return np.sort(np.asarray(starts, dtype=np.intp))
 
 
 def _ks_distances(logs: Floats, alphas: Floats) -> Floats:
@@ -131,11 +154,13 @@ def _ks_distances(logs: Floats, alphas: Floats) -> Floats:
     return distances
 
 
-def _unreliable(usable: int, tail: int, distance: float) -> str | None:
+def _unreliable(usable: int, tail: int, distinct: int, distance: float) -> str | None:
     if usable < LEAST_EIGENVALUES:
         return f"fewer than {LEAST_EIGENVALUES} usable eigenvalues"
     if tail < LEAST_TAIL:
         return f"fewer than {LEAST_TAIL} eigenvalues in the tail"
+    if distinct < LEAST_TAIL:
+        return f"fewer than {LEAST_TAIL} distinct eigenvalues in the tail"
     if distance > LARGEST_KS:
         return f"the fit is poor (D above {LARGEST_KS})"
     return None

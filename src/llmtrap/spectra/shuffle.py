@@ -9,6 +9,7 @@ and the most of a block by independent draws from a table: three to five times a
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,6 +23,10 @@ BUCKET = 1 << 16
 HAND = 1 << 18
 # A block of so many entries and more is drawn from a table; making one does not pay for fewer.
 TABLE_FROM = 1 << 18
+# NumPy's multivariate hypergeometric draws take fewer entries than this.
+MOST_DRAWN = 1_000_000_000
+# Standard deviations by which more entries are taken at first than are wanted: too few come once in many millions.
+SPARE_DRAWS = 6.0
 # Slots of the table: one for each value of 16 random bits.
 SLOTS = 1 << 16
 # The table draws each value by so many standard deviations less often than it occurs, so that hardly ever one is drawn
@@ -79,10 +84,29 @@ def drawn_from_histogram(
     remaining = int(left.sum())
     while remaining:
         size = min(block, remaining)
-        taken = left if size == remaining else rng.multivariate_hypergeometric(left, size, method="marginals")
+        taken = left if size == remaining else _drawn(left, size, rng)
         left = left - taken
         remaining -= size
         yield _arranged(singles, taken, rng)
+
+
+def _drawn(counts: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How often each value comes among `size` entries drawn without replacement: multivariate hypergeometric.
+
+    NumPy draws that from fewer than MOST_DRAWN entries. From more, each is first taken with a chance that hardly ever
+    takes too few, and what is too many is drawn out again. Of as many as were taken each set was as likely, and so is
+    each of those that are left.
+    """
+    total = int(counts.sum())
+    if total < MOST_DRAWN:
+        drawn: NDArray[np.int64] = rng.multivariate_hypergeometric(counts, size, method="marginals")
+        return drawn
+    chance = min(1.0, (size + SPARE_DRAWS * math.sqrt(size)) / total)
+    while True:
+        taken: NDArray[np.int64] = rng.binomial(counts, chance)
+        excess = int(taken.sum()) - size
+        if excess >= 0:
+            return taken - rng.multivariate_hypergeometric(taken, excess, method="marginals")
 
 
 def _arranged(values: NDArray[np.float32], counts: NDArray[np.int64], rng: np.random.Generator) -> Floats:
