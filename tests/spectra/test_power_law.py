@@ -16,10 +16,12 @@ Floats = NDArray[np.float64]
 
 
 def clauset(values: Floats) -> tuple[float, float, float, int]:
-    """α, x_min, D and n, one candidate after another, as the paper says it."""
+    """α, x_min, D and n, one candidate after another, equal ones once, as the paper says it."""
     ordered = sorted(values.tolist())
     best: tuple[float, float, float, int] | None = None
     for start, xmin in enumerate(ordered[:-1]):
+        if start and ordered[start - 1] == xmin:
+            continue
         tail = ordered[start:]
         n = len(tail)
         spread = sum(math.log(x / xmin) for x in tail)

@@ -112,7 +112,7 @@ def fit_power_law(eigenvalues: Floats, *, floor: float | None = None) -> PowerLa
         ks=distance,
         tail=tail,
         usable=size,
-        reason=_unreliable(size, tail, int((starts >= best).sum()), distance),
+        reason=_unreliable(size, tail, distance),
     )
 
 
@@ -154,13 +154,11 @@ def _ks_distances(logs: Floats, alphas: Floats) -> Floats:
     return distances
 
 
-def _unreliable(usable: int, tail: int, distinct: int, distance: float) -> str | None:
+def _unreliable(usable: int, tail: int, distance: float) -> str | None:
     if usable < LEAST_EIGENVALUES:
         return f"fewer than {LEAST_EIGENVALUES} usable eigenvalues"
     if tail < LEAST_TAIL:
         return f"fewer than {LEAST_TAIL} eigenvalues in the tail"
-    if distinct < LEAST_TAIL:
-        return f"fewer than {LEAST_TAIL} distinct eigenvalues in the tail"
     if distance > LARGEST_KS:
         return f"the fit is poor (D above {LARGEST_KS})"
     return None
