@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llmtrap.audit.timing import READ, SharedSolver, Stages, TimedBackend
 from llmtrap.checkpoint import Source, WeightMatrix
+from llmtrap.checkpoint.naming import is_table
 from llmtrap.errors import MatrixError
 from llmtrap.packed import Packed
 from llmtrap.report import document
@@ -96,13 +97,14 @@ def describe(matrix: WeightMatrix, analysis: MatrixAnalysis, seconds: float) -> 
     return document.Matrix(
         id=matrix.id,
         tensor=matrix.tensor,
+        part=matrix.part,
         layer=matrix.layer,
         role=matrix.role,
         expert=matrix.expert,
         shape=matrix.shape,
         encoding=matrix.encoding,
         aliases=matrix.aliases,
-        alpha=None if esd is None else _alpha(esd),
+        alpha=None if esd is None else _alpha(esd, matrix.role),
         spectrum=None if esd is None else _spectrum(esd),
         traps=None if analysis.traps is None else _traps(analysis.traps, matrix.shape),
         non_finite=None if bad is None else document.NonFinite(**asdict(bad)),
@@ -111,12 +113,17 @@ def describe(matrix: WeightMatrix, analysis: MatrixAnalysis, seconds: float) -> 
     )
 
 
-def _alpha(esd: Esd) -> document.Alpha:
+def _alpha(esd: Esd, role: str) -> document.Alpha:
     fit = esd.fit
     if fit is None:
         return document.Alpha(
             value=None, sigma=None, xmin=None, ks=None, tail=0, band=None, reliable=False,
             reason="no tail to fit: fewer than two distinct eigenvalues",
+        )  # fmt: skip
+    if is_table(role):
+        return document.Alpha(
+            value=fit.alpha, sigma=fit.sigma, xmin=fit.xmin, ks=fit.ks, tail=fit.tail, band=None, reliable=False,
+            reason="a table, which maps no space to another: the theory says nothing of its spectrum",
         )  # fmt: skip
     return document.Alpha(
         value=fit.alpha, sigma=fit.sigma, xmin=fit.xmin, ks=fit.ks, tail=fit.tail,

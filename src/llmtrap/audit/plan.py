@@ -7,10 +7,10 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 from llmtrap.audit.settings import AuditSettings, Part
 from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
+from llmtrap.checkpoint.selection import selects
 from llmtrap.spectra.matrix_data import HELD_ENTRIES
 from llmtrap.version import __version__
 
@@ -103,9 +103,9 @@ def _choose(matrices: Iterable[WeightMatrix], settings: AuditSettings) -> tuple[
 def _excluded(matrix: WeightMatrix, settings: AuditSettings) -> str | None:
     names = (matrix.id, matrix.tensor, *(part.span.file for part in matrix.stored.parts))
     for glob in settings.exclude:
-        if any(fnmatchcase(name, glob) for name in names):
+        if selects(glob, names, matrix.part):
             return f"excluded by --exclude {glob}"
-    if settings.include and not any(fnmatchcase(name, glob) for name in names for glob in settings.include):
+    if settings.include and not any(selects(glob, names, matrix.part) for glob in settings.include):
         return "not included by --include"
     return None
 
@@ -120,7 +120,15 @@ def _task(matrix: WeightMatrix, settings: AuditSettings, stamps: dict[str, str],
             for part in parts
         ],
         "slice": [matrix.index, repr(matrix.rows), repr(matrix.columns)],
-        "meta": [matrix.layer, matrix.role, matrix.expert, list(matrix.shape), matrix.encoding, list(matrix.aliases)],
+        "meta": [
+            matrix.part,
+            matrix.layer,
+            matrix.role,
+            matrix.expert,
+            list(matrix.shape),
+            matrix.encoding,
+            list(matrix.aliases),
+        ],
     }
     return Task(matrix, _digest(content), core_seconds(matrix.shape, settings), _bytes(matrix))
 

@@ -165,7 +165,7 @@ def adapt(base: Checkpoint, adapter: Adapter, source: Source) -> Checkpoint:
     no_matrices = [entry for name, entry in added.items() if name not in measured]
     further = (*(_placed(entry) for entry in adapter.vectors), *no_matrices)
     joined = JoinedSource(base.source, source)
-    return Checkpoint(joined, catalogue, matrices.all(), tuple(skipped), base.family, further)
+    return Checkpoint(joined, catalogue, matrices.all(), tuple(skipped), base.family, further, base.unknown, base.notes)
 
 
 def _with_update(matrix: WeightMatrix, pair: LoraPair) -> WeightMatrix:

@@ -13,7 +13,8 @@ from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
 class Checkpoint:
     """A checkpoint, opened: its bytes, what the headers say, its weight matrices and what is left aside.
 
-    `further` are tensors of another file than the catalogue's: those that an adapter brings along.
+    `further` are tensors of another file than the catalogue's: those that an adapter brings along. `unknown` are the
+    modules whose names say no role that is known, `notes` what was asked for and not done.
     """
 
     source: Source
@@ -22,6 +23,8 @@ class Checkpoint:
     skipped: tuple[Skipped, ...]
     family: str
     further: tuple[TensorEntry, ...] = ()
+    unknown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def beside(self) -> tuple[TensorEntry, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llmtrap.checkpoint.adapted import adapt
 from llmtrap.checkpoint.adapters import CONFIG, Adapter, is_adapter, read_adapter
 from llmtrap.checkpoint.checkpoint import Checkpoint
+from llmtrap.checkpoint.families import Family
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.parts import open_parts
 from llmtrap.checkpoint.sources import Source, open_hub_source, open_source
@@ -23,6 +24,7 @@ def open_checkpoint(
     revision: str | None = None,
     download: bool = False,
     subfolder: str | None = None,
+    family: Family | None = None,
 ) -> Checkpoint:
     """Open a target and find its weight matrices; headers only, no weight is read.
 
@@ -39,6 +41,7 @@ def open_checkpoint(
         revision: the hub revision, where the target does not name one.
         download: keep a hub repository's files instead of streaming them.
         subfolder: the folder within the target to audit alone.
+        family: what the names of this kind of model cannot tell, read from a file of the user's.
 
     Raises:
         TargetError: there is no such target, or nothing in it that can be audited; or no such base of an adapter.
@@ -46,13 +49,15 @@ def open_checkpoint(
     """
     source = open_source(target, revision=revision, download=download, subfolder=subfolder)
     if not is_adapter(source):
-        return open_parts(source, split_fused=split_fused)
+        return open_parts(source, split_fused=split_fused, family=family)
     adapter = read_adapter(source)
-    base = _open_base(adapter, source, split_fused=split_fused, download=download)
+    base = _open_base(adapter, source, split_fused=split_fused, download=download, family=family)
     return adapt(base, adapter, source)
 
 
-def _open_base(adapter: Adapter, source: Source, *, split_fused: bool, download: bool) -> Checkpoint:
+def _open_base(
+    adapter: Adapter, source: Source, *, split_fused: bool, download: bool, family: Family | None
+) -> Checkpoint:
     """The base that an adapter names: a local adapter a path or a repository, a hub's a repository alone.
 
     What a hub's adapter says must not choose a folder of this machine.
@@ -65,7 +70,7 @@ def _open_base(adapter: Adapter, source: Source, *, split_fused: bool, download:
         base = open_by_name(name, revision=adapter.base_revision, download=download)
         if is_adapter(base):
             raise UnsupportedError("it is an adapter itself", remedy=_OTHERWISE)
-        return open_parts(base, split_fused=split_fused)
+        return open_parts(base, split_fused=split_fused, family=family)
     except LlmtrapError as error:
         # What is wrong with the base must not read as if it were wrong with the target.
         problem = f"the adapter's base model {printable(name, 200)!r}: {error.problem}"

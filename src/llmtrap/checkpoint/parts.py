@@ -16,6 +16,7 @@ import numpy as np
 from llmtrap.checkpoint.catalogue import read_catalogue
 from llmtrap.checkpoint.checkpoint import Checkpoint
 from llmtrap.checkpoint.config import MAX_CONFIG, read_config
+from llmtrap.checkpoint.families import Family
 from llmtrap.checkpoint.find import Found, find_matrices
 from llmtrap.checkpoint.matrices import WeightMatrix
 from llmtrap.checkpoint.names import natural_key, printable
@@ -55,7 +56,7 @@ def find_parts(source: Source) -> tuple[Part, ...]:
     return ()
 
 
-def open_parts(source: Source, *, split_fused: bool = False) -> Checkpoint:
+def open_parts(source: Source, *, split_fused: bool = False, family: Family | None = None) -> Checkpoint:
     """Open a target and find its matrices: one checkpoint, or all parts of a model as one.
 
     The matrices of a part have its folder before their names: `text_encoder/layers.0.mlp.up`.
@@ -67,10 +68,12 @@ def open_parts(source: Source, *, split_fused: bool = False) -> Checkpoint:
     parts = find_parts(source)
     if not parts:
         catalogue = read_catalogue(source)
-        found = find_matrices(catalogue, split_fused=split_fused)
-        return Checkpoint(source, catalogue, found.matrices, found.skipped, found.family)
+        found = find_matrices(catalogue, split_fused=split_fused, family=family)
+        return Checkpoint(
+            source, catalogue, found.matrices, found.skipped, found.family, unknown=found.unknown, notes=found.notes
+        )
     read = [(part, read_catalogue(source, part.folder)) for part in parts]
-    found_parts = [(part, one, find_matrices(one, split_fused=split_fused)) for part, one in read]
+    found_parts = [(part, one, find_matrices(one, split_fused=split_fused, family=family)) for part, one in read]
     return _joined(source, found_parts)
 
 
@@ -99,7 +102,11 @@ def _joined(source: Source, parts: list[tuple[Part, Catalogue, Found]]) -> Check
     config = next((catalogue.config for part, catalogue, _ in parts if not part.prefix), {})
     whole = Catalogue(source.identity, tensors, files, config, tuple(skipped.values()), metadata=metadata)
     families = dict.fromkeys(found.family for _, _, found in parts)
-    return Checkpoint(source, whole, matrices, tuple(skipped.values()), ", ".join(families))
+    return Checkpoint(
+        source, whole, matrices, tuple(skipped.values()), ", ".join(families),
+        unknown=tuple(part.prefix + name for part, _, found in parts for name in found.unknown),
+        notes=tuple(part.prefix + note for part, _, found in parts for note in found.notes),
+    )  # fmt: skip
 
 
 _WHOLE_COPY = "beside the parts, so the whole pipeline in one file or another copy; the parts are audited"

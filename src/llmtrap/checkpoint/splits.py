@@ -37,7 +37,7 @@ def split_stripes(
     size, inputs = (rows, columns) if axis == "rows" else (columns, rows)
     count = len(fused.parts)
     if fused.layout in ("concat", "heads") and "q" in fused.parts:
-        heads = _heads(size, inputs, config)
+        heads = _heads(size, inputs, config, (fused.key_heads,) if fused.key_heads else _KEY_HEADS)
         if heads is None:
             return None
         queries, keys, width = heads
@@ -69,12 +69,14 @@ def _concatenated(fused: Fused, sizes: list[int]) -> dict[str, Stripes]:
     return stripes
 
 
-def _heads(size: int, inputs: int, config: Mapping[str, Any]) -> tuple[int, int, int] | None:
+def _heads(
+    size: int, inputs: int, config: Mapping[str, Any], key_heads: tuple[str, ...]
+) -> tuple[int, int, int] | None:
     """Heads of queries and of keys, and their width, where the configuration and the sizes agree; else None.
 
     Where the configuration does not say how many heads of keys there are, the size does: (size/width - heads) / 2.
     """
-    heads, stated = _number(config, *_HEADS), _number(config, *_KEY_HEADS)
+    heads, stated = _number(config, *_HEADS), _number(config, *key_heads)
     width = _number(config, *_WIDTHS)
     if heads is None:
         return None

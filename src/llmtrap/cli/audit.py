@@ -9,6 +9,8 @@ from pathlib import Path
 
 from llmtrap.audit import AuditRun, AuditSettings, Finished, Journal, Part, RunOptions, default_folder, journal_for
 from llmtrap.checkpoint import open_checkpoint
+from llmtrap.checkpoint.families import read_family
+from llmtrap.checkpoint.selection import PART, check_parts
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, messages, output
 from llmtrap.cli.demo import demo_target
@@ -48,6 +50,7 @@ def audit_command(
     fresh: o.Fresh = False,
     revision: o.Revision = None,
     subfolder: o.Subfolder = None,
+    family: o.FamilyFile = None,
     download: o.Download = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -57,11 +60,12 @@ def audit_command(
     Without --json, --html or --markdown all three are written to llmtrap-reports/NAME/.
     """
     with guarded(verbose=verbose, on_interrupt=_carry_on()) as outcome:
+        share, of_parts = _shares_and_parts(part)
         settings = AuditSettings(
             traps=traps.value,
             trap_rule=trap_rule.value,
             alpha=not no_alpha,
-            include=tuple(include or ()),
+            include=(*(include or ()), *of_parts),
             exclude=tuple(exclude or ()),
             split_fused=split_fused,
             shuffles=shuffles,
@@ -69,14 +73,15 @@ def audit_command(
             backend=backend.value,
             device=device,
         )
-        share = Part.parse(part) if part else Part()
         options = RunOptions(engine=engine.value, part=share, isolated=True, stall_timeout=stall_timeout)
         if workers is not None:
             options = replace(options, workers=workers)
         place = _where(target, demo=demo, quiet=quiet)
         checkpoint = open_checkpoint(
-            place, split_fused=split_fused, revision=revision, download=download, subfolder=subfolder
-        )
+            place, split_fused=split_fused, revision=revision, download=download, subfolder=subfolder,
+            family=read_family(family) if family is not None else None,
+        )  # fmt: skip
+        check_parts(checkpoint.matrices, of_parts)
         kept = journal_for(checkpoint, journal or default_folder())
         if fresh:
             kept.forget()
@@ -84,6 +89,8 @@ def audit_command(
         progress = AuditProgress(messages(), options.workers, quiet=quiet)
         if not quiet:
             messages().print(introduction(checkpoint, run.plan), soft_wrap=True)
+            for note in checkpoint.notes:
+                messages().print(f"--split-fused: {note}", soft_wrap=True, markup=False, highlight=False)
         finished = _follow(run, progress)
         if verbose:
             progress.where_the_time_went()
@@ -93,6 +100,14 @@ def audit_command(
         else:
             outcome.code = EXIT_DONE if is_whole(finished.report) else EXIT_IN_PART
             write_faces(finished.report, json, html, markdown, quiet=quiet)
+
+
+def _shares_and_parts(given: list[str] | None) -> tuple[Part, list[str]]:
+    """`--part` names a share of the work (I/N), or parts of the model, as patterns."""
+    shares = [text for text in given or () if "/" in text]
+    if len(shares) > 1:
+        raise UsageError("two shares at once", remedy="Give one --part I/N a run, and join the journals with merge")
+    return Part.parse(shares[0]) if shares else Part(), [PART + text for text in given or () if "/" not in text]
 
 
 def _where(target: str | None, *, demo: bool, quiet: bool) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
@@ -11,30 +14,85 @@ from rich.table import Table
 from rich.text import Text
 
 from llmtrap.audit import AuditSettings, Plan, RunOptions, make_plan
-from llmtrap.checkpoint import Checkpoint, open_checkpoint
+from llmtrap.checkpoint import Checkpoint, WeightMatrix, open_checkpoint
+from llmtrap.checkpoint.families import read_family
+from llmtrap.checkpoint.selection import PART, check_parts
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, output
 from llmtrap.cli.introduction import encodings, where_from
 from llmtrap.report.wording import duration, plural, printable, size
+
+_NUMBERS = re.compile(r"\.\d+(?=\.|$)")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One matrix as `--json` lists it."""
+
+    id: str
+    tensor: str
+    part: str
+    layer: int | None
+    role: str
+    expert: int | None
+    shape: tuple[int, int]
+    encoding: str
+
+    @classmethod
+    def of(cls, m: WeightMatrix) -> Listed:
+        """What the headers say of it."""
+        return cls(m.id, m.tensor, m.part, m.layer, m.role, m.expert, m.shape, m.encoding)
 
 
 def inspect_command(
     target: o.Target,
     include: o.Include = None,
     exclude: o.Exclude = None,
+    part: o.ModelPart = None,
     split_fused: o.SplitFused = False,
     revision: o.Revision = None,
     subfolder: o.Subfolder = None,
+    family: o.FamilyFile = None,
     every: Annotated[bool, typer.Option("--all", help="List every matrix and every skipped tensor.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, for scripts.")] = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Show what would be audited, and what not and why. Headers only: no weight is read."""
     with guarded(verbose=verbose):
-        checkpoint = open_checkpoint(target, split_fused=split_fused, revision=revision, subfolder=subfolder)
-        settings = AuditSettings(include=tuple(include or ()), exclude=tuple(exclude or ()), split_fused=split_fused)
+        own = read_family(family) if family is not None else None
+        checkpoint = open_checkpoint(
+            target, split_fused=split_fused, revision=revision, subfolder=subfolder, family=own
+        )
+        parts = [PART + name for name in part or ()]
+        check_parts(checkpoint.matrices, parts)
+        wanted = (*(include or ()), *parts)
+        settings = AuditSettings(include=wanted, exclude=tuple(exclude or ()), split_fused=split_fused)
         plan = make_plan(checkpoint, settings)
-        _show(checkpoint, plan, output(), every=every)
+        if as_json:
+            typer.echo(json.dumps(_document(checkpoint, plan), indent=2))
+        else:
+            _show(checkpoint, plan, _console(every=every), every=every)
         checkpoint.source.close()
+
+
+def _console(*, every: bool) -> Console:
+    """Where it is shown; a list that goes to a file or another program keeps each matrix on its line."""
+    console = output()
+    if every and not console.is_terminal:
+        console.width = 10_000
+    return console
+
+
+def _document(checkpoint: Checkpoint, plan: Plan) -> dict[str, object]:
+    return {
+        "target": checkpoint.catalogue.identity.label,
+        "family": checkpoint.family,
+        "bytes": plan.bytes,
+        "matrices": [asdict(Listed.of(task.matrix)) for task in plan.tasks],
+        "skipped": [{"tensor": skipped.tensor, "reason": skipped.reason} for skipped in plan.skipped],
+        "unknown": list(checkpoint.unknown),
+        "notes": list(checkpoint.notes),
+    }
 
 
 def _show(checkpoint: Checkpoint, plan: Plan, console: Console, *, every: bool) -> None:
@@ -44,25 +102,40 @@ def _show(checkpoint: Checkpoint, plan: Plan, console: Console, *, every: bool) 
     facts.add_row("target", Text(printable(identity.label)))
     if checkpoint.catalogue.base is not None:
         facts.add_row("adapter of", Text(printable(checkpoint.catalogue.base.label)))
-    facts.add_row("family", checkpoint.family)
+    facts.add_row("family", Text(checkpoint.family))
     facts.add_row("encodings", Text(encodings(task.matrix for task in plan.tasks)))
     facts.add_row("files", plural(len(checkpoint.catalogue.files), "file") + where_from(checkpoint))
     facts.add_row("matrices", f"{len(plan.tasks):,}, {size(plan.bytes)} to read")
     facts.add_row("time", f"about {duration(plan.core_seconds / workers)} or more with {plural(workers, 'worker')}")
     facts.add_row("skipped", plural(len(plan.skipped), "tensor"))
+    for note in checkpoint.notes:
+        facts.add_row("split", Text(note))
     console.print(facts)
     console.print()
     console.print(_every_matrix(plan) if every else _by_kind(plan))
+    if checkpoint.unknown:
+        console.print()
+        _show_unknown(checkpoint.unknown, console)
     if plan.skipped:
         console.print()
         console.print(_every_skip(plan) if every else _by_reason(plan))
 
 
 def _by_kind(plan: Plan) -> Table:
-    kinds = Counter((t.matrix.role, t.matrix.shape, t.matrix.encoding) for t in plan.tasks)
-    table = _table("matrices", "rows × columns", "encoding", "count")
-    for (role, shape, encoding), count in sorted(kinds.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row(Text(printable(role, 40)), f"{shape[0]} × {shape[1]}", encoding, str(count))
+    """Each part of the model, and in it each role with its shape."""
+    kinds = Counter((t.matrix.part, t.matrix.role, t.matrix.shape, t.matrix.encoding) for t in plan.tasks)
+    sizes = Counter[str]()
+    for (part, _, shape, _), count in kinds.items():
+        sizes[part] += shape[0] * shape[1] * count
+    table = _table("part", "matrices", "rows × columns", "encoding", "count")
+    largest = list(dict.fromkeys(part for part, _ in sizes.most_common()))
+    shown = ""
+    for (part, role, shape, encoding), count in sorted(
+        kinds.items(), key=lambda item: (largest.index(item[0][0]), -item[1], item[0])
+    ):
+        rows = f"{shape[0]} × {shape[1]}"
+        table.add_row("" if part == shown else part, Text(printable(role, 40)), rows, encoding, str(count))
+        shown = part
     return table
 
 
@@ -72,6 +145,19 @@ def _every_matrix(plan: Plan) -> Table:
         m = task.matrix
         table.add_row(Text(printable(m.id)), Text(printable(m.tensor)), f"{m.shape[0]} × {m.shape[1]}", m.encoding)
     return table
+
+
+def _show_unknown(names: tuple[str, ...], console: Console) -> None:
+    """Names whose role is not known, once a kind, as the lines of a family's file that would tell it."""
+    kinds = Counter(_NUMBERS.sub("", f".{name}").removeprefix(".") for name in names)
+    shown = list(kinds.most_common(20))
+    console.print("names not known; in a file for --family, with the role in place of ROLE:")
+    console.print("\\[roles]")
+    for name, count in shown:
+        end = ".".join(name.split(".")[-2:])
+        console.print(Text(f'"{printable(end, 100)}" = "ROLE"  # {plural(count, "module")}'), soft_wrap=True)
+    if len(kinds) > len(shown):
+        console.print(f"# and {len(kinds) - len(shown)} more kinds")
 
 
 def _by_reason(plan: Plan) -> Table:

@@ -88,7 +88,14 @@ StallTimeout = Annotated[
 ]
 Engine = Annotated[EngineName, _option("engine", "Where the work runs: this machine, or a Ray cluster.")]
 PartOf = Annotated[
-    str | None, _option("part", "Measure one share; join the journals with 'merge'.", "I/N", plain=False)
+    list[str] | None,
+    _option("part", "text, vision, …: that part of the model; I/N: one share, for 'merge'.", "PART", plain=False),
+]
+ModelPart = Annotated[
+    list[str] | None, _option("part", "Only this part of the model: text, vision, …; repeatable.", "PART", plain=False)
+]
+FamilyFile = Annotated[
+    Path | None, _option("family", "What the names of this kind of model cannot tell.", "FILE.toml", plain=False)
 ]
 JournalFolder = Annotated[
     Path | None, _option("journal", "Where progress is kept. Default: the user's cache folder.", "DIR", plain=False)

@@ -39,6 +39,7 @@ class Fused(_Table):
         axis: the output axis as stored; None where the matrix beside it tells.
         part: the part of the model, or None for the text's own (a decoder's and an encoder's too).
         word: only modules whose name ends in this word.
+        key_heads: config.json's key of the number of key and value heads, where it has a name of its own.
     """
 
     role: Role
@@ -47,6 +48,7 @@ class Fused(_Table):
     axis: Axis | None = None
     part: Role | None = None
     word: Name | None = None
+    key_heads: Name | None = None
 
 
 class ExpertsInRows(_Table):

@@ -63,6 +63,11 @@ class Grammar:
     sets: tuple[Mapping[str, str], ...]
     named: Mapping[str, str]
 
+    @property
+    def part_names(self) -> frozenset[str]:
+        """Every part that there is."""
+        return frozenset(self.parts.values())
+
     def extended(self, *, parts: Mapping[str, str], roles: Mapping[str, str]) -> Grammar:
         """The grammar with a family's own words: they win over the tables'."""
         if not parts and not roles:

@@ -53,13 +53,18 @@ class Place:
     @property
     def is_table(self) -> bool:
         """Whether it is a table of positions, tokens or decays: no map from one space to another."""
-        return self.role in _TABLES
+        return is_table(self.role)
 
     def for_expert(self, expert: int) -> Place:
         """The place of one slice of a stack."""
         words = self.role.split(".")
         of_experts = "experts" in words or "shared_experts" in words
         return replace(self, id=_with_expert(self.id, expert), expert=expert if of_experts else None)
+
+
+def is_table(role: str) -> bool:
+    """Whether these are tables, of positions, query tokens or decays, and no maps from one space to another."""
+    return role in _TABLES or (role.partition(".")[0] in _TABLES and not role.endswith(".projection"))
 
 
 def name_places(modules: Sequence[Module], grammar: Grammar, config: Mapping[str, Any]) -> list[Place]:
@@ -176,7 +181,8 @@ def _context(kinds: Sequence[_Kind], grammar: Grammar, config: Mapping[str, Any]
             slot, begin = words[:at].count(NUMBER), words[: at + 1]
             values = {numbers[slot] for numbers in kind.numbers}
             indices[begin] |= values
-            if before != NUMBER and before not in grammar.groups and at < len(words) - 1:
+            tower = grammar.part_of(before, first=False) in ("text", "vision", "audio")  # a list of whole ones
+            if before != NUMBER and before not in grammar.groups and not tower and at < len(words) - 1:
                 for value in values:
                     below[begin][value].add(words[at + 1 :])
     return Context(
@@ -204,9 +210,12 @@ def _encoders(children: Mapping[Words, set[str]], grammar: Grammar, *, both: boo
 def _choose_parts(kinds: list[_Kind]) -> None:
     """The part of each kind, once it is known which layers draft and what the model reads; a kind may be divided."""
     roles = {kind.reading.role for kind in kinds if kind.reading.part == TEXT}
-    other = None if "embedding" in roles else "vision" if "patch_embedding" in roles else None
-    if "embedding" not in roles and any(kind.reading.part == "diffusion" for kind in kinds):
+    other = "vision" if "patch_embedding" in roles else None
+    layered = {kind.reading.part for kind in kinds if kind.reading.layers}
+    if "diffusion" in layered and TEXT not in layered:
         other = "diffusion"
+    if "embedding" in roles:
+        other = None
     drafting: set[tuple[Words, int]] = set()
     for kind in kinds:
         reading = kind.reading
