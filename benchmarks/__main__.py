@@ -25,6 +25,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from benchmarks import comparisons
+from benchmarks.catalogue import measure_listing
 from benchmarks.formats import details_table, formats_document, measure_formats
 from benchmarks.machine import describe_machine
 from benchmarks.memory import PeakMemory
@@ -51,12 +52,18 @@ def main(arguments: list[str] | None = None) -> int:
     with threadpool_limits(1), tempfile.TemporaryDirectory(prefix="llmtrap-bench-") as scratch:
         ratios, memory = measure(Path(scratch), options)
         speeds = [] if "formats" in options.skip else measure_formats(options.rounds)
-        document = results_document(ratios, memory, options.rounds) | {"formats": formats_document(speeds)}
+        listing = None if "formats" in options.skip else measure_listing(Path(scratch))
+        document = results_document(ratios, memory, options.rounds) | {
+            "formats": formats_document(speeds),
+            "listing": asdict(listing) if listing else None,
+        }
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     show(ratios, memory, document)
     print("\n".join(details_table(speeds)))
+    if listing:
+        print(listing)
     print(f"written to {path}")
     return 0
 
