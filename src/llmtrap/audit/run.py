@@ -214,5 +214,6 @@ def audit(
 def journal_for(checkpoint: Checkpoint, folder: Path) -> Journal:
     """The journal of a checkpoint in this folder."""
     identity = checkpoint.catalogue.identity
-    name = identity.name if identity.kind == "hub" else str(Path(identity.name).resolve())
+    is_path = identity.kind in ("folder", "file")
+    name = str(Path(identity.name).resolve()) if is_path else identity.name
     return Journal.for_target(folder, name, identity.kind)

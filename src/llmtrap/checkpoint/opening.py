@@ -8,7 +8,7 @@ from llmtrap.checkpoint.checkpoint import Checkpoint
 from llmtrap.checkpoint.families import Family
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.parts import open_parts
-from llmtrap.checkpoint.sources import Source, open_hub_source, open_source
+from llmtrap.checkpoint.sources import Source, is_url, open_hub_source, open_remote_source, open_source
 from llmtrap.errors import LlmtrapError, TargetError, UnsupportedError
 
 _OTHERWISE = (
@@ -60,14 +60,17 @@ def _open_base(
 ) -> Checkpoint:
     """The base that an adapter names: a local adapter a path or a repository, a hub's a repository alone.
 
-    What a hub's adapter says must not choose a folder of this machine.
+    What a hub's adapter says, or a store's, must not choose a folder of this machine.
     """
     name = adapter.base_name
     if not name:
         raise TargetError("the adapter does not name its base model", file=CONFIG, remedy=_OTHERWISE)
-    open_by_name = open_hub_source if source.identity.kind == "hub" else open_source
+    open_by_name = open_source if source.identity.kind in ("folder", "file") else open_hub_source
     try:
-        base = open_by_name(name, revision=adapter.base_revision, download=download)
+        if source.identity.kind == "remote" and is_url(name):
+            base: Source = open_remote_source(name)
+        else:
+            base = open_by_name(name, revision=adapter.base_revision, download=download)
         if is_adapter(base):
             raise UnsupportedError("it is an adapter itself", remedy=_OTHERWISE)
         return open_parts(base, split_fused=split_fused, family=family)

@@ -1,4 +1,4 @@
-"""Where the bytes are: a folder, one file, or a hub repository read by ranges, all behind one protocol."""
+"""Where the bytes are: a folder, one file, a hub repository or an object store, all behind one protocol."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import posixpath
 import re
 from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import unquote
 
 from llmtrap.checkpoint.file_sets import is_shard
 from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, Source, SourceIdentity
@@ -21,7 +22,9 @@ __all__ = [
     "LocalSource",
     "Source",
     "SourceIdentity",
+    "is_url",
     "open_hub_source",
+    "open_remote_source",
     "open_source",
 ]
 
@@ -30,6 +33,7 @@ _HUB_NAME = re.compile(
     r"|(?!\.{1,2}/)[\w.-]+(/[\w.-]+)+(@.+)?"
 )
 _WEB_NAME = re.compile(r"(hf|https?)://.+|(www\.)?(huggingface\.co|hf\.co)/.+")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://")
 _MISTYPED_PATIENCE = 20.0
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
 
@@ -40,7 +44,7 @@ def open_source(
     """Open a target by name: a path that exists wins over a hub repository `org/name[/folder][@revision]`.
 
     Args:
-        target: a folder, one weights file, or a hub repository.
+        target: a folder, one weights file, a hub repository, or a URL such as s3://BUCKET/FOLDER.
         revision: the hub revision, where the target does not name one itself.
         download: keep a hub repository's files in the hub's cache instead of streaming them.
         subfolder: the folder within the target to take for the whole.
@@ -50,6 +54,10 @@ def open_source(
         AccessError: the repository needs a token or a licence, or the network is away.
     """
     folder = _checked(subfolder)
+    if target.startswith("file://"):
+        target = unquote(target.removeprefix("file://"))
+    if is_url(target):
+        return open_remote_source(target, subfolder=folder)
     if target and _exists(Path(target)):
         return LocalSource(Path(target) / folder if folder else target)
     if _WEB_NAME.fullmatch(target):
@@ -62,6 +70,27 @@ def open_source(
             raise
         problem = f"no such file or folder here; and of a hub repository of that name: {error.problem}"
         raise type(error)(problem, file=error.file or target, remedy=error.remedy) from None
+
+
+def is_url(target: str) -> bool:
+    """Whether the target is a URL for fsspec: any but a hub's and a local file's."""
+    return _URL.match(target) is not None and not _WEB_NAME.fullmatch(target) and not target.startswith("file:")
+
+
+def open_remote_source(target: str, *, subfolder: str = "") -> Source:
+    """Open a URL for fsspec: s3://, gs://, az:// or another, a folder or one weight file.
+
+    Raises:
+        MissingExtraError: the driver is not installed.
+        TargetError: there is nothing at the URL, or no such protocol.
+        AccessError: the store refuses, or cannot be reached.
+    """
+    from llmtrap.checkpoint.sources.remote import RemoteSource  # noqa: PLC0415  (drivers are slow to import)
+
+    source = RemoteSource.from_url(posixpath.join(target, subfolder) if subfolder else target)
+    file = target.rstrip("/").rpartition("/")[2]
+    alone = not subfolder and file.endswith(_WEIGHTS) and any(entry.name == file for entry in source.files())
+    return SubfolderSource(source, "", file) if alone else source
 
 
 def open_hub_source(
