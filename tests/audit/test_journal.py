@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import zlib
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtrap.audit import Journal
-from llmtrap.audit.journal import PlanRecord, Recorded, open_existing, remembered
+from llmtrap.audit.journal import PlanRecord, Recorded, default_folder, open_existing, remembered
 from llmtrap.errors import LlmtrapError, OutputError
 from llmtrap.report import document
 
@@ -253,3 +254,69 @@ def test_the_report_says_what_came_from_the_journal_and_when() -> None:
     kept = remembered([Recorded(matrix("a"), last), Recorded(matrix("b"), first)])
     assert kept == document.Remembered(matrices=2, oldest=first, newest=last)
     assert remembered([]) is None
+
+
+# -- whose journal it is --------------------------------------------------------------------------------------------
+
+
+def test_journals_are_for_their_user_alone(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "new" / "deep" / "a.jsonl")
+    old = os.umask(0)
+    try:
+        journal.add("key", matrix("a"))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
+    for place in (journal.path.parent, journal.path.parent.parent):
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+def test_the_usual_folder_is_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = default_folder()
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    Journal(folder / "a.jsonl").add("key", matrix("a"))
+    assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+
+
+def test_a_journal_that_others_may_have_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "a.jsonl")
+    journal.add("key", matrix("a"))
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    for use in (lambda: journal.matrices({"key"}), lambda: journal.add("key", matrix("a"))):
+        with pytest.raises(OutputError, match=rf"another user \(uid {mine}, and yours is {mine + 1}\).*--journal"):
+            use()
+    monkeypatch.undo()
+    assert set(journal.matrices({"key"})) == {"key"}
+    journal.path.chmod(0o620)
+    with pytest.raises(OutputError, match="other users may write"):
+        journal.matrices({"key"})
+
+
+def test_no_link_and_nothing_but_a_file_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "victim")
+    os.mkfifo(tmp_path / "fifo.jsonl")
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    for name, words in (("link.jsonl", "a link"), ("fifo.jsonl", "regular file|device"), ("zero.jsonl", "a link")):
+        journal = Journal(tmp_path / name)
+        with pytest.raises(OutputError, match=words):
+            journal.add("key", matrix("a"))
+        if name != "link.jsonl":
+            with pytest.raises(OutputError, match=words):
+                journal.matrices({"key"})
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_line_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["llmtrap.audit.journal"], "MAX_LINE", 100_000)
+    journal = Journal(tmp_path / "a.jsonl")
+    journal.path.write_bytes(b"x" * 1_000_000 + b"\n")
+    journal.path.chmod(0o600)
+    journal.add("key", matrix("a"))
+    lists = b'{"kind":"plan","x":[' + b"[]," * 30_000 + b"[]]}"
+    with journal.path.open("ab") as file:
+        file.write(f"{zlib.crc32(lists):08x} ".encode() + lists + b"\n")
+    assert set(journal.matrices({"key"})) == {"key"}
+    assert journal.plans() == []

@@ -14,17 +14,24 @@ import fcntl
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, BinaryIO, TypeGuard
 
+import numpy as np
 from platformdirs import user_cache_path
 from pydantic import ValidationError
 
+from llmtrap.checkpoint.strict_json import MAX_MEMORY, memory_of
 from llmtrap.errors import LlmtrapError, OutputError
 from llmtrap.report import document
+
+# The plan of 160,000 matrices, the most that an audit takes, has some 50 MB.
+MAX_LINE = 128 << 20
+_ANOTHER_PLACE = "Choose another place with --journal DIR"
 
 TaskRecord = tuple[str, str, str, int, int]
 
@@ -73,8 +80,10 @@ def remembered(results: Iterable[Recorded]) -> document.Remembered | None:
 class Journal:
     """One journal file, opened for reading back and appending."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, typed: bool = False):
         self.path = path
+        # A link is followed only where the user typed the whole path. Not blocking: a FIFO must not hold up a run.
+        self._opening = os.O_CLOEXEC | os.O_NONBLOCK | (0 if typed else os.O_NOFOLLOW)
 
     @classmethod
     def for_target(cls, folder: Path, name: str, kind: str) -> Journal:
@@ -162,9 +171,10 @@ class Journal:
         line = f"{zlib.crc32(body.encode()):08x} {body}\n".encode()
         with self._explained():
             created = not self.path.exists()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            make_private(self.path.parent)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | self._opening, 0o600)
             try:
+                self._check(os.fstat(file))
                 _append_line(file, line)
             finally:
                 os.close(file)
@@ -173,27 +183,46 @@ class Journal:
 
     def _records(self) -> Iterator[dict[str, Any]]:
         with self._explained():
-            if not self.path.is_file():
+            try:
+                descriptor = os.open(self.path, os.O_RDONLY | self._opening)
+            except FileNotFoundError:
                 return
-            with self.path.open("rb") as file:
-                for line in file:
+            with os.fdopen(descriptor, "rb") as file:
+                self._check(os.fstat(descriptor))
+                for line in _lines(file):
                     record = _record_of(line)
                     if record is not None:
                         yield record
+
+    def _check(self, status: os.stat_result) -> None:
+        """Refuse a file that another user may have written: its records would be believed.
+
+        Raises:
+            OutputError: it is no regular file, of another user, or may be written by others.
+        """
+        owner = os.geteuid()
+        if not stat.S_ISREG(status.st_mode):
+            problem = "this is not a regular file"
+        elif status.st_uid != owner:
+            problem = f"this journal belongs to another user (uid {status.st_uid}, and yours is {owner})"
+        elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            problem = "other users may write to this journal"
+        else:
+            return
+        raise OutputError(f"{problem}, so its results are not used", file=str(self.path), remedy=_ANOTHER_PLACE)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise OutputError(
-                "the disk is full" if full else f"the journal cannot be used ({error.strerror or error})",
-                file=str(self.path),
-                remedy="Free some space and run the same command again: it carries on from here"
-                if full
-                else "Choose another place with --journal DIR",
-            ) from error
+            problem, remedy = f"the journal cannot be used ({error.strerror or error})", _ANOTHER_PLACE
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                problem = "the disk is full"
+                remedy = "Free some space and run the same command again: it carries on from here"
+            elif error.errno == errno.ELOOP:
+                problem = "the journal is a link, which is not followed"
+            raise OutputError(problem, file=str(self.path), remedy=remedy) from error
 
 
 def _record_of(line: bytes) -> dict[str, Any] | None:
@@ -201,11 +230,35 @@ def _record_of(line: bytes) -> dict[str, Any] | None:
     checksum, _, body = line.rstrip(b"\n").partition(b" ")
     if checksum != f"{zlib.crc32(body):08x}".encode():
         return None
+    if memory_of(np.frombuffer(body, np.uint8)) > MAX_MEMORY:
+        return None
     try:
         record = json.loads(body)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, but for those that are longer than any record."""
+    too_long = False
+    while line := file.readline(MAX_LINE):
+        ends = line.endswith(b"\n")
+        if not too_long and (ends or len(line) < MAX_LINE):
+            yield line
+        too_long = not ends
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone; the usual one is closed to others."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(mode=0o700, exist_ok=True)
+    if folder == default_folder():
+        for place in (folder.parent, folder):
+            status = place.stat()
+            if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+                place.chmod(0o700)
 
 
 def _is_time(value: object) -> TypeGuard[str]:
@@ -270,4 +323,4 @@ def open_existing(path: Path) -> Journal:
     """
     if not path.is_file():
         raise LlmtrapError("no such journal", file=str(path), remedy="Give the journal files that --part runs wrote")
-    return Journal(path)
+    return Journal(path, typed=True)

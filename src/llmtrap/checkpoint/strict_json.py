@@ -37,7 +37,7 @@ def read_object(data: Bytes, *, file: str, what: str, constants: bool = False) -
     Raises:
         CheckpointError: not UTF-8, not JSON, not an object, too large or too deep, or with a key given twice.
     """
-    if (memory := _memory(data)) > MAX_MEMORY:
+    if (memory := memory_of(data)) > MAX_MEMORY:
         problem = (
             f"the {what} would take {memory >> 20} MiB to read, more than any checkpoint's ({MAX_MEMORY >> 20} MiB)"
         )
@@ -63,14 +63,14 @@ def read_object(data: Bytes, *, file: str, what: str, constants: bool = False) -
 _REMEDY = "The file is damaged or not what its name says: fetch it again"
 
 
-def _memory(data: Bytes) -> int:
+def memory_of(data: Bytes) -> int:
     """What the bytes, their text and the objects parsed from it can take at the most, from the bytes alone."""
     objects = items = widest = 0
     for start in range(0, data.size, _COUNTED):
         piece = data[start : start + _COUNTED]
         objects += int(np.count_nonzero(piece == ord("{")))
         items += int(np.count_nonzero((piece == ord(",")) | (piece == ord("["))))
-        widest = max(widest, int(piece.max()))
+        widest = max(widest, int(piece.max(initial=0)))
     # CPython keeps a text in one, two or four bytes a character, as its widest character needs.
     width = 4 if widest >= 0xF0 else 2 if widest >= 0xC4 else 1
     return data.size * (1 + 2 * width) + objects * _OBJECT + items * _ITEM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -78,6 +79,7 @@ def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterat
         on_interrupt: what to say after Ctrl-C, SIGTERM or SIGHUP.
     """
     outcome = Outcome()
+    _tell_warnings()
     try:
         with interruptible():
             try:
@@ -109,6 +111,19 @@ def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterat
         _say(f"llmtrap: {machine_fault(error) or _own_fault(error)}")
         raise typer.Exit(EXIT_COULD_NOT) from None
     raise typer.Exit(outcome.code)
+
+
+class _Warnings(logging.Handler):
+    """What the library warns of while a command waits, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(f"llmtrap: {record.getMessage()}")
+
+
+def _tell_warnings() -> None:
+    logger = logging.getLogger("llmtrap")
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
 
 
 def _own_fault(error: Exception) -> str:

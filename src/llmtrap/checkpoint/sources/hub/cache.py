@@ -86,7 +86,7 @@ class HubCache:
             raise TransientError("the hub cannot be reached") from None
         except HfHubHTTPError as error:
             check_busy(error.response, "the hub")
-            raise explained(error, repository, file) from None
+            raise explained(error.response, repository, file) from None
         except OSError as error:
             folder = constants.HF_HUB_CACHE
             remedy = "Make room, set HF_HOME to another disk, or leave out --download: streaming needs no disk"

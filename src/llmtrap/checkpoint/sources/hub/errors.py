@@ -7,20 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from huggingface_hub.errors import (
-    DisabledRepoError,
-    GatedRepoError,
-    HfHubHTTPError,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import hf_raise_for_status
-
 from llmtrap.checkpoint.sources.hub.library import http, hub_headers
 from llmtrap.checkpoint.sources.hub.retry import CARRY_ON, TransientError, asked_pause
 from llmtrap.errors import AccessError, CheckpointError, LlmtrapError, TargetError
 
+_BAD_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105 - words of the hub
+_DISABLED = "Access to this resource is disabled."
 _LOG_IN = "Log in with `hf auth login` (or set HF_TOKEN) and run the same command again: it carries on where it stopped"
 
 
@@ -53,10 +45,8 @@ def check_hub_answer(response: http.Response, repository: Repository, file: str 
         LlmtrapError: not worth one, with what to do.
     """
     check_busy(response, "the hub")
-    try:
-        hf_raise_for_status(response)
-    except HfHubHTTPError as error:
-        raise explained(error, repository, file) from None
+    if response.status_code >= 400:
+        raise explained(response, repository, file)
 
 
 def check_busy(response: http.Response, who: str) -> None:
@@ -66,22 +56,25 @@ def check_busy(response: http.Response, who: str) -> None:
         raise TransientError(f"{who} answered {status}", asked_pause(status, response.headers))
 
 
-def explained(error: HfHubHTTPError, repository: Repository, file: str | None = None) -> LlmtrapError:
-    """The library's error as one that says which page to visit or how to log in."""
-    status = error.response.status_code if error.response is not None else 0
+def explained(response: http.Response | None, repository: Repository, file: str | None = None) -> LlmtrapError:
+    """The hub's no as an error that says which page to visit or how to log in.
+
+    It is told from the status and the headers alone: the body may have no end.
+    """
+    status = 0 if response is None else response.status_code
+    code = None if response is None else response.headers.get("X-Error-Code")
+    said = None if response is None else response.headers.get("X-Error-Message")
     name, has_token = repository.repo_id, "authorization" in hub_headers()
-    if isinstance(error, GatedRepoError):
+    if code == "GatedRepo":
         who = "your account has no access to it yet" if has_token else "you are not logged in"
         remedy = f"Ask for access on {repository.page}. {_LOG_IN}"
         return AccessError(f"the repository {name} is gated, and {who}", file=file, remedy=remedy)
-    if isinstance(error, RevisionNotFoundError):
+    if code == "RevisionNotFound":
         problem = f"the repository {name} has no revision '{repository.revision}'"
         return TargetError(problem, remedy=f"Its branches and tags are listed on {repository.page}/tree/main")
-    if isinstance(error, RemoteEntryNotFoundError):
-        return CheckpointError("the hub lists this file and does not have it", file=file, remedy="Try another revision")
-    if isinstance(error, DisabledRepoError):
+    if said == _DISABLED:
         return AccessError(f"the hub has disabled the repository {name}", remedy=f"See {repository.page}")
-    if isinstance(error, RepositoryNotFoundError) and (status != 401 or not has_token or _is_unknown(error)):
+    if is_no_repository(response, file) and (status != 401 or not has_token or code == "RepoNotFound"):
         problem = f"there is no model repository {name} on {repository.hub}, or it is private"
         kind = TargetError if has_token else AccessError
         return kind(problem, remedy=f"Check the name. If it is private: {_LOG_IN}")
@@ -96,8 +89,14 @@ def explained(error: HfHubHTTPError, repository: Repository, file: str | None = 
     return AccessError(f"the hub answered {status}", file=file or name, remedy=CARRY_ON)
 
 
-def _is_unknown(error: HfHubHTTPError) -> bool:
-    return error.response is not None and error.response.headers.get("X-Error-Code") == "RepoNotFound"
+def is_no_repository(response: http.Response | None, file: str | None = None) -> bool:
+    """Whether the answer is how the hub says that there is no such repository, or none for this account."""
+    if response is None:
+        return False
+    if response.headers.get("X-Error-Code") == "RepoNotFound":
+        return True
+    bad_token = response.headers.get("X-Error-Message") == _BAD_TOKEN
+    return (response.status_code == 401 and not bad_token) or (response.status_code == 404 and file is None)
 
 
 @contextmanager

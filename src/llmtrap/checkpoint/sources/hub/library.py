@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
@@ -29,7 +31,7 @@ else:
 
     http = _http_library()
 
-__all__ = ["answer", "http", "hub_agent", "hub_headers", "is_offline", "origin", "plain_headers"]
+__all__ = ["answer", "host_of", "http", "hub_agent", "hub_headers", "is_offline", "number", "origin", "plain_headers"]
 
 if hasattr(os, "register_at_fork"):  # connections opened before a fork are the parent's; not every 1.x release knows
     os.register_at_fork(after_in_child=huggingface_hub.close_session)
@@ -56,6 +58,14 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
+def host_of(url: str) -> str:
+    """Host and port of an address, without the password that it may hold."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2] or "the hub"
+    except ValueError:
+        return "the hub"
+
+
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of an address: what a token may not leave."""
     parts = urlsplit(url)
@@ -63,19 +73,72 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), parts.port or default
 
 
+# The head of an answer may take so many timeouts in all: a server that drips its headers sends each byte in time.
+_HEAD_TIMEOUTS = 3
+
+
 @contextmanager
 def answer(method: str, url: str, headers: dict[str, str], timeout: float) -> Iterator[http.Response]:
     """One request by the library's client, with the user's proxies and certificates.
 
     The body is not read yet, and redirects are not followed.
+
+    Args:
+        method: GET or HEAD.
+        url: the address.
+        headers: the request's headers.
+        timeout: seconds without a byte after which it fails; the whole head must be there after three times as long.
     """
     limits = http.Timeout(timeout, connect=min(timeout, 10.0), pool=None)
     client = get_session()
+    request = client.build_request(method, url, headers=headers, timeout=limits)
     try:
-        with client.stream(method, url, headers=headers, timeout=limits, follow_redirects=False) as response:
+        response = _within(_HEAD_TIMEOUTS * timeout, lambda: client.send(request, stream=True, follow_redirects=False))
+        try:
             yield response
+        finally:
+            response.close()
     except RuntimeError:
         if not client.is_closed:
             raise
         # The library closes its client when one of its own requests cannot connect, whoever else is using it.
         raise http.ReadError("the client was closed") from None
+
+
+def number(text: str | None) -> int | None:
+    """A count out of a header; None where it is none, or longer than any size has digits."""
+    return int(text) if text and len(text) <= 19 and text.isascii() and text.isdecimal() else None
+
+
+def _within(seconds: float, send: Callable[[], http.Response]) -> http.Response:
+    """What `send` returns, waited for no longer than so many seconds; one that comes later is closed.
+
+    A thread of its own, since neither the resolver of names nor the reading of headers has a deadline that covers all.
+    """
+    done: queue.SimpleQueue[http.Response | BaseException] = queue.SimpleQueue()
+    lock, abandoned = threading.Lock(), False
+
+    def run() -> None:
+        try:
+            result: http.Response | BaseException = send()
+        except BaseException as error:  # handed to the caller
+            result = error
+        with lock:
+            if not abandoned:
+                done.put(result)
+                return
+        if isinstance(result, http.Response):
+            result.close()
+
+    threading.Thread(target=run, name="llmtrap-hub-request", daemon=True).start()
+    try:
+        result = done.get(timeout=seconds)
+    except queue.Empty:
+        with lock:
+            abandoned = True
+        result = done.get_nowait() if not done.empty() else http.ReadTimeout("no whole answer in time")
+    if isinstance(result, ValueError) and not isinstance(result, http.InvalidURL):
+        raise http.RemoteProtocolError("an answer that is not HTTP") from None
+    if isinstance(result, BaseException):
+        raise result
+    return result

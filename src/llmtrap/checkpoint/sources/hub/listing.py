@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from huggingface_hub import HfApi, constants, scan_cache_dir
-from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, RepositoryNotFoundError
-from huggingface_hub.hf_api import ModelInfo, RepoFile, RepoSibling
+from huggingface_hub import constants, scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.names import MAX_NAME, encodable, printable
 from llmtrap.checkpoint.sources.base import FileEntry
-from llmtrap.checkpoint.sources.hub.errors import Repository, check_busy, explained, transport_faults
-from llmtrap.checkpoint.sources.hub.library import http, hub_agent, is_offline
-from llmtrap.checkpoint.sources.hub.retry import Patience
+from llmtrap.checkpoint.sources.hub.api import NOT_A_HUB, HubApi, NoRepositoryError, not_a_hub
+from llmtrap.checkpoint.sources.hub.errors import Repository
+from llmtrap.checkpoint.sources.hub.library import http, is_offline
+from llmtrap.checkpoint.sources.hub.retry import Patience, TransientError
 from llmtrap.checkpoint.sources.hub.target import HubTarget
 from llmtrap.errors import AccessError, CheckpointError, TargetError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+MAX_FILES = 100_000
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,23 @@ class _Found:
     content: str | None
 
     @classmethod
-    def of(cls, item: RepoSibling | RepoFile) -> _Found:
-        return cls(item.rfilename, item.size, item.lfs.sha256 if item.lfs else item.blob_id)
+    def of_sibling(cls, item: dict[str, Any]) -> _Found:
+        return cls._of(item, "rfilename", "blobId", "sha256")
+
+    @classmethod
+    def of_entry(cls, item: dict[str, Any]) -> _Found:
+        return cls._of(item, "path", "oid", "oid")
+
+    @classmethod
+    def _of(cls, item: dict[str, Any], name: str, git: str, sha256: str) -> _Found:
+        """What the hub sends may be of any type: what is not as it should be counts as not said."""
+        large, size = item.get("lfs"), item.get("size")
+        content = large.get(sha256) if isinstance(large, dict) else item.get(git)
+        return cls(
+            name=str(item.get(name, ""))[: MAX_NAME + 1],
+            size=size if type(size) is int and 0 <= size < 1 << 63 else None,
+            content=content if isinstance(content, str) and _HASH.fullmatch(content) else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -56,67 +76,84 @@ def list_repository(target: HubTarget, endpoint: str, patience: Patience, timeou
     """
     if is_offline():
         return _from_cache(target, endpoint)
-    api = HfApi(endpoint=endpoint, **hub_agent())
+    api = HubApi(endpoint, timeout, patience.total)
     asked = Repository(target.repo_id, endpoint, target.revision or "main")
-    info = patience.call(lambda: _model_info(api, asked, target.revision, timeout), what="listing the repository")
-    commit = info.sha or ""
-    if not _COMMIT.fullmatch(commit):
-        raise CheckpointError("the hub does not say which commit this is", file=target.repo_id, remedy=_NOT_A_HUB)
-    repository = Repository(info.id or target.repo_id, endpoint, commit, asked.revision)
-    found = [_Found.of(item) for item in info.siblings or []]
+    info = patience.call(lambda: _model_info(api, asked, target.revision), what="listing the repository")
+    commit = info.get("sha")
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+        raise CheckpointError("the hub does not say which commit this is", file=target.repo_id, remedy=NOT_A_HUB)
+    repository = Repository(_checked_name(info.get("id"), asked), endpoint, commit, asked.revision)
+    siblings = info.get("siblings") or []
+    if not isinstance(siblings, list) or not all(isinstance(item, dict) for item in siblings):
+        raise not_a_hub(asked)
+    found = [_Found.of_sibling(item) for item in siblings]
     if any(file.size is None or file.content is None for file in found):  # the hub does so for huge repositories
-        tree = patience.call(lambda: _tree(api, repository), what="listing the repository")
-        found = [_Found.of(item) for item in tree]
+        found = patience.call(lambda: _tree(api, repository), what="listing the repository")
     return _listing(repository, found)
 
 
-_NOT_AN_ANSWER = (ValueError, KeyError, TypeError, AttributeError)  # what parsing something else as an answer raises
-_NOT_A_HUB = "Check the address in HF_ENDPOINT"
-
-
-def _model_info(api: HfApi, asked: Repository, revision: str | None, timeout: float) -> ModelInfo:
+def _model_info(api: HubApi, asked: Repository, revision: str | None) -> dict[str, Any]:
     try:
-        with transport_faults("the hub"):
-            return api.model_info(asked.repo_id, revision=revision, files_metadata=True, timeout=timeout)
-    except RepositoryNotFoundError as error:
+        return api.model(asked, revision)
+    except NoRepositoryError as missing:
         _refuse_if_dataset(api, asked)
-        raise explained(error, asked) from None
-    except HfHubHTTPError as error:
-        check_busy(error.response, "the hub")
-        raise explained(error, asked) from None
-    except (http.InvalidURL, http.UnsupportedProtocol, http.TooManyRedirects, *_NOT_AN_ANSWER):
-        problem = "what answers at HF_ENDPOINT does not answer like a hub"
-        raise AccessError(problem, file=asked.repo_id, remedy=_NOT_A_HUB) from None
+        raise missing.error from None
 
 
-def _refuse_if_dataset(api: HfApi, asked: Repository) -> None:
+def _refuse_if_dataset(api: HubApi, asked: Repository) -> None:
     """Say so where the name is a dataset's or a space's: a frequent slip that "not found" would hide."""
     for kind in ("dataset", "space"):
         try:
-            exists = api.repo_exists(asked.repo_id, repo_type=kind)
-        except (http.HTTPError, ValueError, OSError):
+            exists = api.exists(f"{kind}s", asked)
+        except (http.HTTPError, http.InvalidURL, ValueError, TransientError):
             return
         if exists:
             problem = f"{asked.repo_id} is a {kind}, and llmtrap audits models"
             raise TargetError(problem, remedy="Give the name of a model repository")
 
 
-def _tree(api: HfApi, repository: Repository) -> list[RepoFile]:
+def _checked_name(name: object, asked: Repository) -> str:
+    """The repository's present name: it may have moved since it was given the one asked for."""
+    if name is None:
+        return asked.repo_id
     try:
-        with transport_faults("the hub"):
-            items = list(api.list_repo_tree(repository.repo_id, recursive=True, revision=repository.revision))
-    except HfHubHTTPError as error:
-        check_busy(error.response, "the hub")
-        raise explained(error, repository) from None
-    return [item for item in items if isinstance(item, RepoFile)]
+        if not isinstance(name, str) or name.count("/") != 1:
+            raise HFValidationError("not org/name")
+        validate_repo_id(name)
+    except HFValidationError:
+        raise not_a_hub(asked) from None
+    return name
+
+
+def _tree(api: HubApi, repository: Repository) -> list[_Found]:
+    found: list[_Found] = []
+    try:
+        for item in api.tree(repository):
+            if item.get("type") != "directory":
+                found.append(_Found.of_entry(item))
+            _check_count(len(found), repository)
+    except NoRepositoryError as missing:
+        raise missing.error from None
+    return found
+
+
+def _check_count(files: int, repository: Repository) -> None:
+    if files > MAX_FILES:
+        problem = f"the hub lists over {MAX_FILES:,} files, more than any checkpoint has"
+        raise AccessError(problem, file=repository.repo_id, remedy="Give the repository of one model")
 
 
 def _listing(repository: Repository, found: list[_Found]) -> HubListing:
-    entries, refused = {}, {}
+    _check_count(len(found), repository)
+    entries: dict[str, FileEntry] = {}
+    refused: dict[str, str] = {}
+    twice = {name for name, times in Counter(file.name for file in found).items() if times > 1}
     for file in found:
         if not _is_plain(file.name):
             refused[printable(file.name)] = "not a plain path inside the repository"
-        elif type(file.size) is not int or file.size < 0:
+        elif file.name in twice:
+            refused[file.name] = "the hub lists it twice"
+        elif file.size is None:
             refused[file.name] = "the hub does not say how large it is"
         else:
             content = file.content or ""
@@ -130,6 +167,8 @@ def _digest(content: str) -> str | None:
 
 def _is_plain(name: str) -> bool:
     parts = PurePosixPath(name).parts
+    if len(name) > MAX_NAME or not encodable(name):
+        return False
     return name.isprintable() and "\\" not in name and not name.startswith("/") and ".." not in parts and bool(parts)
 
 

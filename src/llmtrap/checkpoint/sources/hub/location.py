@@ -12,7 +12,7 @@ from huggingface_hub import hf_hub_url
 
 from llmtrap.checkpoint.sources.base import FileEntry
 from llmtrap.checkpoint.sources.hub.errors import Repository, check_hub_answer, transport_faults
-from llmtrap.checkpoint.sources.hub.library import answer, hub_headers, origin
+from llmtrap.checkpoint.sources.hub.library import answer, hub_headers, number, origin
 from llmtrap.checkpoint.sources.hub.retry import TransientError
 from llmtrap.errors import AccessError, CheckpointError
 
@@ -170,13 +170,13 @@ class Locator:
         entry = self._files[file]
         commit = headers.get("X-Repo-Commit")
         etag = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").removeprefix("W/").strip('"')
-        size = headers.get("X-Linked-Size", "")
+        size = number(headers.get("X-Linked-Size"))
         # Mirrors put etags of their own on small files: only a hash of the listed kind can contradict it.
         kind_matches = _HASH.fullmatch(etag) and len(etag) == len(entry.stamp)
         if (
             (commit and commit != self._repository.revision)
             or (kind_matches and etag != entry.stamp)
-            or (size.isdecimal() and int(size) != entry.size)
+            or (size is not None and size != entry.size)
         ):
             raise CheckpointError("the file changed since it was listed", file=file, remedy=CHANGED)
         return bool(kind_matches)

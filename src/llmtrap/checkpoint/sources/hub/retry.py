@@ -13,6 +13,7 @@ from typing import TypeVar
 import tenacity
 from tenacity.wait import wait_base
 
+from llmtrap.checkpoint.sources.hub.silence import Silence
 from llmtrap.errors import AccessError
 
 logger = logging.getLogger(__name__)
@@ -67,14 +68,25 @@ class Patience:
         total: seconds after which a call that keeps failing is given up.
         closing: set when all trying must end at once.
         longest_wait: seconds between two tries at most, where the server does not ask for more.
+        host: the server's name, as people may be told it.
     """
 
-    def __init__(self, total: float, closing: threading.Event, longest_wait: float = 30.0):
+    def __init__(self, total: float, closing: threading.Event, longest_wait: float = 30.0, host: str = "the hub"):
         self._total = total
+        self._silence = Silence(host)
         self._closing = closing
         self._longest_wait = longest_wait
         self._lock = threading.Lock()
         self._paused_until = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds after which a call that keeps failing is given up."""
+        return self._total
+
+    def heard(self) -> None:
+        """Note that bytes are coming in."""
+        self._silence.heard()
 
     def call(self, attempt: Callable[[], Result], *, what: str, file: str | None = None) -> Result:
         """Return what `attempt` returns, calling it again after each TransientError fault.
@@ -99,6 +111,7 @@ class Patience:
             fault = state.outcome.exception() if state.outcome else None
             if getattr(fault, "retry_after", None):
                 self._pause(state.upcoming_sleep)
+            self._silence.reason = str(fault)
             logger.info("%s: %s; trying again in %.1f s", file or what, fault, state.upcoming_sleep)
 
         def out_of_patience(state: tenacity.RetryCallState) -> bool:
@@ -114,7 +127,8 @@ class Patience:
             reraise=True,
         )
         try:
-            return retrying(one_try)
+            with self._silence.watched(time.time() + self._total):
+                return retrying(one_try)
         except TransientError as fault:
             raise AccessError(
                 f"{what} failed for {_spoken(self._total)}: {fault}", file=file, remedy=CARRY_ON

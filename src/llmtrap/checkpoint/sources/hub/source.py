@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, SourceIdentity
 from llmtrap.checkpoint.sources.hub.cache import HubCache, within
-from llmtrap.checkpoint.sources.hub.library import is_offline
+from llmtrap.checkpoint.sources.hub.library import host_of, is_offline
 from llmtrap.checkpoint.sources.hub.listing import HubListing, list_repository
 from llmtrap.checkpoint.sources.hub.location import CHANGED
 from llmtrap.checkpoint.sources.hub.prefetch import Prefetcher
@@ -114,7 +114,8 @@ class HubSource:
         asked = parse_target(target)
         if revision and asked.revision not in (None, revision):
             raise UsageError(f"the target names revision '{asked.revision}', and --revision says '{revision}'")
-        patience = Patience(min(options.patience, first_contact or options.patience), threading.Event())
+        longest = min(options.patience, first_contact or options.patience)
+        patience = Patience(longest, threading.Event(), host=host_of(hub_endpoint()))
         asked = replace(asked, revision=asked.revision or revision)
         listing = list_repository(asked, hub_endpoint(), patience, options.timeout)
         return cls(listing, download=download, options=options)
@@ -125,7 +126,7 @@ class HubSource:
         self._process = os.getpid()
         self._heads: dict[str, Bytes] = getattr(self, "_heads", {})
         options, repository = self._options, self._listing.repository
-        patience = Patience(options.patience, self._closing)
+        patience = Patience(options.patience, self._closing, host=host_of(repository.endpoint))
         self._reader = RangeReader(repository, self._entries, patience, options.timeout, self._closing)
         self._ahead = Prefetcher(
             self._fetch,

@@ -13,7 +13,7 @@ import numpy as np
 
 from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry
 from llmtrap.checkpoint.sources.hub.errors import Repository, check_busy, check_hub_answer, transport_faults
-from llmtrap.checkpoint.sources.hub.library import answer, http, hub_headers, plain_headers
+from llmtrap.checkpoint.sources.hub.library import answer, http, hub_headers, number, plain_headers
 from llmtrap.checkpoint.sources.hub.location import CHANGED, MAX_REDIRECTS, Location, Locator
 from llmtrap.checkpoint.sources.hub.retry import ClosedError, Patience, TransientError
 from llmtrap.errors import CheckpointError
@@ -27,7 +27,7 @@ MIN_RATE = 1024.0
 # Pieces from this size on have memory of their own.
 OWN_MAPPING_FROM = 1 << 20
 
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ class RangeReader:
         self._check_etag(location, span.file, response.headers.get("ETag"))
         if status == 206:
             return self._check_range(span, response.headers.get("Content-Range", ""), size)
-        length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) != size:
+        length = number(response.headers.get("Content-Length"))
+        if length not in (None, size):
             raise CheckpointError("the file changed its size since it was listed", file=span.file, remedy=CHANGED)
         if span.stop > MAX_UNASKED and span.size < size:
             problem = f"{location.host} answers a range of {span.size} bytes with the whole file of {size}"
@@ -181,14 +181,18 @@ class RangeReader:
 
     def _pour(self, response: http.Response, filling: _Filling) -> None:
         """Take the body until nothing is missing, the connection ends, or it has become too slow to wait for."""
-        began, before = time.monotonic(), 0
+        start = began = time.monotonic()
+        before = 0
         for part in response.iter_raw():
             if self._closing.is_set():
                 raise ClosedError
             filling.take(part)
+            self._patience.heard()
             if filling.full:
                 return
             now = time.monotonic()
+            if now - start > self._patience.total:
+                return  # what came counts if it is enough, and the rest is asked for anew
             if now - began > 3 * self._timeout:
                 if filling.received - before < MIN_RATE * (now - began):
                     raise TransientError("the connection became too slow")

@@ -1,0 +1,77 @@
+"""Silence that is not left unexplained: whoever waits for a server is told so within five seconds."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from llmtrap.printable import printable
+
+logger = logging.getLogger(__name__)
+
+# Seconds without a byte after which it is said, and after which it is said again. Workers, of whom there are many, say
+# it less often: the process that the user started speaks too as long as it reads from the hub itself.
+SAID_AFTER = 4.0
+SAID_BY_WORKERS_AFTER = 30.0
+
+
+class Silence:
+    """Watches calls to one server, and logs a warning while they wait and nothing comes.
+
+    Args:
+        host: the server's name, as people may be told it.
+    """
+
+    def __init__(self, host: str):
+        self._host = printable(host, 120)
+        self._lock = threading.Lock()
+        self._ends: dict[int, float] = {}
+        self._numbers = itertools.count()
+        self._heard = time.monotonic()
+        self._watching = False
+        self.reason = ""
+
+    def heard(self) -> None:
+        """Note that bytes are coming in."""
+        self._heard = time.monotonic()
+
+    @contextmanager
+    def watched(self, until: float) -> Iterator[None]:
+        """Watch a call that is given up at this time (seconds since the epoch)."""
+        number = next(self._numbers)
+        with self._lock:
+            if not self._ends:
+                self.reason, self._heard = "", time.monotonic()
+            self._ends[number] = until
+            if not self._watching:
+                self._watching = True
+                threading.Thread(target=self._watch, name="llmtrap-hub-silence", daemon=True).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._ends[number]
+            self.heard()
+
+    def _watch(self) -> None:
+        """Speak up while calls wait; end when there has been none for a while."""
+        pause = SAID_AFTER if multiprocessing.parent_process() is None else SAID_BY_WORKERS_AFTER
+        spoken = self._heard
+        while True:
+            time.sleep(0.25)
+            with self._lock:
+                idle = not self._ends and time.monotonic() - self._heard > SAID_AFTER
+                if idle:
+                    self._watching = False
+                    return
+                until = max(self._ends.values(), default=None)
+            if until is not None and time.monotonic() - max(self._heard, spoken) >= pause:
+                spoken = time.monotonic()
+                why = f" ({printable(self.reason, 200)})" if self.reason else ""
+                end = time.strftime("%H:%M:%S", time.localtime(until))
+                logger.warning("cannot reach %s%s, trying again until %s", self._host, why, end)
