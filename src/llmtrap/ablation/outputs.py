@@ -1,0 +1,105 @@
+"""The ablation document as JSON, Markdown, one HTML page, and a table for the terminal."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from llmtrap.ablation.document import AblationReport
+from llmtrap.ablation.wording import HEADERS, MEANINGS, cells, notes
+from llmtrap.printable import printable
+from llmtrap.report.html.assets import style
+from llmtrap.report.html.page import content_security_policy
+from llmtrap.report.markdown import code
+from llmtrap.report.write import write_whole
+
+_NAME = 80
+
+
+def to_json(report: AblationReport) -> str:
+    """The document as ASCII JSON text."""
+    return json.dumps(report.to_json_dict(), indent=2, allow_nan=False) + "\n"
+
+
+def to_markdown(report: AblationReport) -> str:
+    """Verdict, table, notes and what the labels mean, as GitHub-flavoured Markdown."""
+    rows = [f"| {' | '.join(HEADERS)} |", "|" + "---|" * len(HEADERS)]
+    for result in report.candidates:
+        first, *rest = cells(result)
+        rows.append(f"| {code(first, _NAME)} | {' | '.join(rest)} |")
+    parts = [f"# llmtrap ablate: {code(report.target.name, _NAME)}", report.verdict]
+    if report.candidates:
+        parts.append("\n".join(rows))
+    parts.append("\n".join(f"- {printable(note)}" for note in notes(report)))
+    parts.append("\n".join(f"- **{label}**: {meaning}" for label, meaning in MEANINGS.items()))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader("llmtrap.ablation")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["name"] = lambda text: printable(text, _NAME)
+    return made
+
+
+def to_html(report: AblationReport) -> str:
+    """One page without scripts, that opens from disk and asks the network for nothing."""
+    rows = [(result.label or "none", cells(result)) for result in report.candidates]
+    page: str = (
+        _environment()
+        .get_template("ablation.html.j2")
+        .render(
+            report=report,
+            headers=HEADERS,
+            rows=rows,
+            notes=list(notes(report)),
+            meanings=MEANINGS,
+            style=style(),
+            csp=content_security_policy(),
+        )
+    )
+    return page
+
+
+def write(report: AblationReport, json_path: Path | None, html: Path | None, markdown: Path | None) -> None:
+    """Write the outputs that are asked for, each whole or not at all.
+
+    Raises:
+        OutputError: one could not be written.
+    """
+    if json_path is not None:
+        write_whole(json_path, to_json(report).encode("ascii"))
+    if html is not None:
+        write_whole(html, to_html(report).encode("utf-8", "backslashreplace"))
+    if markdown is not None:
+        write_whole(markdown, to_markdown(report).encode("utf-8", "backslashreplace"))
+
+
+def show(report: AblationReport, console: Console) -> None:
+    """The verdict, the table and the notes on a console."""
+    console.print(printable(report.verdict), soft_wrap=True)
+    if report.candidates:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for header in HEADERS:
+            table.add_column(header, overflow="fold")
+        for result in report.candidates:
+            table.add_row(*(Text(printable(cell, _NAME)) for cell in cells(result)))
+        console.print(table)
+    for note in notes(report):
+        console.print(printable(note), soft_wrap=True)
+    shown = {result.label for result in report.candidates}
+    for label, meaning in MEANINGS.items():
+        if label in shown:
+            console.print(f"{label}: {meaning}", soft_wrap=True)
