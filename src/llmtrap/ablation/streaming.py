@@ -141,7 +141,7 @@ class StreamedModel:
         self.state = _Pass()
         self.tuples = False
         setattr(owner[0], attribute, nn.ModuleList(self.gates))
-        self._outside: dict[str, ParameterGroup] = {}
+        self._replaced: Mapping[Place, Change] = {}
         self._load_outside()
         self.model.eval()
 
@@ -189,9 +189,9 @@ class StreamedModel:
                 continue
             done.add(group.target)
             if _is_stack(layer, name[len(prefix) :]):
-                _put(layer, name[len(prefix) :], ExpertStack(self, group, {}))
+                _put(layer, name[len(prefix) :], ExpertStack(self, group, self._replaced))
                 continue
-            for made, tensor in self.table.make(group, self.model).items():
+            for made, tensor in self.table.make(group, self.model, self._replaced).items():
                 _put(layer, made[len(prefix) :], tensor.to(self.device))
 
     def free_layer(self, number: int) -> None:
@@ -258,7 +258,6 @@ class StreamedModel:
             if name.startswith(self.layer_prefix + ".") or group.target in done:
                 continue
             done.add(group.target)
-            self._outside[name] = group
             parent, _, leaf = name.rpartition(".")
             module = self.model.get_submodule(parent)
             if isinstance(module, nn.Embedding | nn.Linear) and leaf == "weight":
@@ -308,6 +307,17 @@ class StreamedModel:
 
     def _takes_logits_to_keep(self) -> bool:
         return "logits_to_keep" in type(self.model).forward.__code__.co_varnames
+
+    @contextmanager
+    def replaced(self, changes: Mapping[Place, Change]) -> Iterator[None]:
+        """The model with these stored matrices changed wherever they are, until the block ends."""
+        outside = {place: change for place, change in changes.items() if self.layer_of(place.tensor) is None}
+        self._replaced = {place: change for place, change in changes.items() if place not in outside}
+        try:
+            with self.with_outside(outside):
+                yield
+        finally:
+            self._replaced = {}
 
     @contextmanager
     def with_outside(self, changes: Mapping[Place, Change]) -> Iterator[None]:

@@ -1,0 +1,136 @@
+"""`llmtrap repair`: write a copy of a checkpoint with broken entries restored, and nothing that the model needs."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from llmtrap.ablation.repair import (
+    Location,
+    RepairPlan,
+    TextCheck,
+    plan_repair,
+    refuse_rises,
+    without_text,
+    write_repaired,
+)
+from llmtrap.audit import AuditSettings, audit
+from llmtrap.checkpoint import Checkpoint, open_checkpoint
+from llmtrap.cli import options as o
+from llmtrap.cli.console import EXIT_COULD_NOT, EXIT_IN_PART, guarded, messages, output
+from llmtrap.errors import MissingExtraError, TargetError, UsageError
+from llmtrap.printable import printable
+from llmtrap.report.read import read_report
+from llmtrap.report.wording import plural
+
+_NEEDED = ("torch", "transformers", "accelerate", "tokenizers")
+
+
+def repair_command(
+    target: o.Target,
+    out: Annotated[Path, typer.Option("--out", metavar="NEW", help="The repaired copy: a new folder.")],
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="REPORT.json", help="An audit of TARGET. Default: audited for traps first."),
+    ] = None,
+    ablation: Annotated[
+        Path | None, typer.Option("--ablation", metavar="A.json", help="What `llmtrap ablate --json` found.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="BASE", help="The model it was trained from: values come from it.")
+    ] = None,
+    entry: Annotated[
+        list[str] | None, typer.Option("--entry", metavar="ID:ROW,COL", help="Only this entry; repeatable.")
+    ] = None,
+    clip: Annotated[bool, typer.Option("--clip", help="To the entry limit with the sign kept, not to the mean.")] = False,
+    text: Annotated[
+        Path | None, typer.Option("--text", metavar="FILE", help="A text in the place of the bundled passage.")
+    ] = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Write a copy with broken entries restored from the base, or set to the mean of their matrix.
+
+    An entry stays where the model predicts text worse without it, and where nothing tells damage from an entry that the
+    model relies on. Exit codes: 0 repaired, or nothing to repair; 3 some entries were refused; 2 all were.
+    """
+    with guarded(verbose=verbose):
+        if out.exists() or out.is_symlink():
+            raise UsageError("this exists already", file=str(out), remedy="Name a new folder with --out")
+        say = messages()
+        checkpoint = open_checkpoint(target)
+        if checkpoint.catalogue.identity.kind != "folder":
+            remedy = "Download it: hf download REPOSITORY --local-dir DIR"
+            raise TargetError("only a local folder can be repaired", file=target, remedy=remedy)
+        if report is None and not entry and not quiet:
+            say.print("audited for traps first; --report REPORT.json saves this", soft_wrap=True)
+        document = read_report(report) if report is not None else audit(target, AuditSettings(alpha=False), journal=True)
+        plan = plan_repair(
+            checkpoint,
+            document,
+            [Location.parse(item) for item in entry or ()],
+            base=None if base is None else open_checkpoint(base),
+            ablation=None if ablation is None else _read_ablation(ablation),
+            clip=clip,
+        )
+        plan, check = _judged(checkpoint, plan, text)
+        if plan.repairs:
+            write_repaired(checkpoint, plan, out, check)
+        _show(plan, check, out)
+        if plan.refused:
+            raise typer.Exit(EXIT_IN_PART if plan.repairs else EXIT_COULD_NOT)
+
+
+def _judged(checkpoint: Checkpoint, plan: RepairPlan, text: Path | None) -> tuple[RepairPlan, TextCheck | None]:
+    """Ask a text where there is a tokenizer and the extra; else keep what needs none."""
+    if not plan.repairs:
+        return plan, None
+    if any(find_spec(name) is None for name in _NEEDED):
+        if text is not None:
+            raise MissingExtraError.of("llmtrap repair --text", "ablation")
+        return without_text(plan), None
+    # Imported here: torch takes seconds, and the other commands need none of it.
+    from llmtrap.ablation.text_check import TOGETHER, check_on_text  # noqa: PLC0415
+
+    checks = check_on_text(checkpoint, plan, text)
+    if checks is None:
+        return without_text(plan), None
+    kept = refuse_rises(plan, checks)
+    if kept.repairs and len(kept.repairs) < len(plan.repairs):
+        checks = check_on_text(checkpoint, kept, text) or checks
+    return kept, checks[TOGETHER]
+
+
+def _read_ablation(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    from llmtrap.ablation.document import AblationReport  # noqa: PLC0415
+
+    try:
+        return AblationReport.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError, ValidationError) as error:
+        problem = f"this is no ablation document ({type(error).__name__})"
+        raise UsageError(problem, file=str(path), remedy="Give a file that `llmtrap ablate --json` wrote") from None
+
+
+def _show(plan: RepairPlan, check: TextCheck | None, out: Path) -> None:
+    console = output()
+    for repair in plan.repairs:
+        line = f"{repair.location.name}: {repair.before:.6g} -> {repair.after:.6g} ({_BY[repair.by]})"
+        console.print(printable(line), soft_wrap=True)
+    for refused in plan.refused:
+        console.print(printable(f"left as it is: {refused.location.name}: {refused.reason}"), soft_wrap=True)
+    if check is not None:
+        before = "not finite" if check.before is None else f"{check.before:.4f}"
+        after = "not finite" if check.after is None else f"{check.after:.4f}"
+        console.print(f"on text: {before} -> {after} nats a token", soft_wrap=True)
+    if plan.repairs:
+        console.print(printable(f"{plural(len(plan.repairs), 'entry')} repaired in {out}"), soft_wrap=True)
+    else:
+        console.print("Nothing to repair." if not plan.refused else "Nothing was repaired.")
+
+
+_BY = {"base": "from the base", "mean": "the mean of its matrix", "clip": "clipped to the entry limit"}
