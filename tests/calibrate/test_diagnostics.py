@@ -12,8 +12,10 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 
-from llmtrap.calibrate.ablating import Laboratory, ablate_layer, jensen_shannon
-from llmtrap.calibrate.components import first_shuffle, largest_entries, trap_components
+from llmtrap.ablation.components import first_shuffle
+from llmtrap.ablation.measures import jensen_shannon
+from llmtrap.calibrate.ablating import Laboratory, ablate_layer
+from llmtrap.calibrate.components import largest_entries, trap_components
 from llmtrap.calibrate.data import TaskData
 from llmtrap.calibrate.diagnostics import (
     absolute_weight_entropy,
@@ -122,7 +124,7 @@ def test_a_diverged_network_is_no_measurement() -> None:
 def test_a_component_is_taken_back_to_where_its_entry_was() -> None:
     matrix = np.random.default_rng(2).standard_normal((90, 60)).astype(np.float32)
     matrix[11, 23] = 60.0
-    shuffle = first_shuffle("fc1.weight", (90, 60), 4)
+    shuffle = first_shuffle("fc1", (90, 60), 4)
     audit = shuffled(matrix, generator_for(4, "fc1", 0)).reshape(90, 60)
     np.testing.assert_array_equal(shuffle.apply(matrix.astype(np.float64)), audit)
     np.testing.assert_array_equal(shuffle.undo(shuffle.apply(matrix.astype(np.float64))), matrix)

@@ -44,10 +44,15 @@ def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
 
 
 def jensen_shannon_of_logs(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """The same of log-probabilities: with d = log q − log p and L = log m − log p, ½ Σ (q (d − L) − p L)."""
+    """The same of log-probabilities: with d = log q − log p and L = log m − log p, ½ Σ (q (d − L) − p L).
+
+    L is log(½ (1 + exp d)).
+    """
     d = log_q - log_p
-    middle = torch.where(d < _LARGE, torch.log1p(torch.expm1(d.clamp_max(_LARGE)) / 2), d - _LN2)
-    halves = log_q.exp() * (d - middle) - log_p.exp() * middle
+    near = torch.log1p(torch.expm1(d.clamp_max(_LARGE)) / 2)
+    above_p = torch.where(d < _LARGE, near, d - _LN2)
+    below_q = torch.where(d < _LARGE, d - near, torch.full_like(d, _LN2))
+    halves = log_q.exp() * below_q - log_p.exp() * above_p
     return (halves.sum(-1) / 2).clamp_min(0.0)
 
 

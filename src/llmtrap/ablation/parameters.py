@@ -29,6 +29,7 @@ Floats = NDArray[np.float32]
 Change = Callable[[Floats], Floats]
 """Takes a stored matrix, [rows, columns], and returns the changed one; it may change the array it was given."""
 
+_OUTPUT_FIRST = ("_blocks", ".blocks")
 _NUMBERED_EXPERT = re.compile(r"\.experts\.(\d+)\.")
 
 
@@ -213,7 +214,7 @@ def _whole(stored: StoredTensor, source: Source, changes: Mapping[Place, Change]
 def _slice(stored: StoredTensor, source: Source, index: int, changes: Mapping[Place, Change]) -> Floats:
     matrix = _changed(_rows(stored, source, index), changes.get(Place(stored.name, index)))
     # GPT-OSS stores MXFP4 experts output first and its model holds them input first, as its BF16 files do.
-    return np.ascontiguousarray(matrix.T) if stored.encoding == "mxfp4" else matrix
+    return np.ascontiguousarray(matrix.T) if stored.name.endswith(_OUTPUT_FIRST) else matrix
 
 
 def _changed(matrix: Floats, change: Change | None) -> Floats:

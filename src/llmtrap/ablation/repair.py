@@ -307,4 +307,3 @@ def _must_stay(
 
 def _json_number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
-

@@ -79,7 +79,7 @@ def rewrite(source: Path, out: Path, patches: Sequence[Patch], documents: Mappin
     Raises:
         OutputError: `out` exists or lies in the source, the disk is full, or an entry is not what was read before.
     """
-    source, out = source.resolve(), Path(os.path.abspath(out))
+    source, out = source.resolve(), out.parent.resolve() / out.name
     if out.exists() or out.is_symlink():
         raise OutputError("this exists already", file=str(out), remedy="Name a new folder")
     if out.resolve().is_relative_to(source):

@@ -267,17 +267,16 @@ class StreamedModel:
                     continue
             for made, tensor in self.table.make(group, self.model).items():
                 _put(self.model, made, tensor.to(self.device))
-        self.model.tie_weights()
-        for name, module in list(self.model.named_modules()):
-            weight = getattr(module, "weight", None)
-            if isinstance(module, nn.Linear) and weight is not None and weight.is_meta and ".layers." not in name:
-                self._tie_to_streamed(name, module)
+        self._tie()
 
-    def _tie_to_streamed(self, name: str, module: nn.Linear) -> None:
-        """A head tied to an embedding that is read row by row reads it too."""
-        embedding = self.model.get_input_embeddings()
-        if isinstance(embedding, StreamedEmbedding) and self.model.get_output_embeddings() is module:
-            _replace(self.model, name, StreamedLinear(self, embedding.group, module.bias))
+    def _tie(self) -> None:
+        """Give a tied head the embedding's weights; where those are read row by row, the head reads them too."""
+        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        if not isinstance(embedding, StreamedEmbedding):
+            self.model.tie_weights()
+        elif isinstance(head, nn.Linear) and head.weight.is_meta:
+            name = next(name for name, module in self.model.named_modules() if module is head)
+            _replace(self.model, name, StreamedLinear(self, embedding.group, head.bias))
 
     # -- running ------------------------------------------------------------------------------------------------
 
@@ -329,12 +328,12 @@ class StreamedModel:
                 for made, tensor in self.table.make(self.table.groups[target], self.model, changes).items():
                     before[made] = _get(self.model, made)
                     _put(self.model, made, tensor.to(self.device))
-            self.model.tie_weights()
+            self._tie()
             yield
         finally:
             for name, value in before.items():
                 _put(self.model, name, value)
-            self.model.tie_weights()
+            self._tie()
 
 
 @dataclass

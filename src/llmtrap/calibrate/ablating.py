@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmtrap.ablation.measures import jensen_shannon
 from llmtrap.calibrate.components import Component, largest_entries, trap_components
 from llmtrap.calibrate.data import TaskData
 from llmtrap.calibrate.diagnostics import PROBE_SCALES, gaussian_probes
@@ -27,18 +28,6 @@ from llmtrap.calibrate.seeds import numpy_stream
 Floats = NDArray[np.float64]
 _SINGLES = 3
 _DRAWS = 3
-
-
-def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
-    """Jensen–Shannon divergence of softmax(first) and softmax(second), per row, in nats: between 0 and ln 2.
-
-    ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2.
-    """
-    p, q = torch.softmax(first.double(), dim=1), torch.softmax(second.double(), dim=1)
-    middle = (p + q) / 2
-    # Written as differences of x log x: where both underflow to 0, p / m would be no number.
-    halves = torch.xlogy(p, p) + torch.xlogy(q, q) - 2 * torch.xlogy(middle, middle)
-    return (halves.sum(dim=1) / 2).clamp_min(0.0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,7 @@ class Laboratory:
         classes = int(labels.max()) + 1 if self.recipe.task != "modular-addition" else 0
         by_class = np.array([right[labels == k].mean() for k in range(classes)])
         jsd = {
-            name: float(jensen_shannon(answer, self._logits(weights, self._probes[name])).mean())
+            name: float(jensen_shannon(answer.double(), self._logits(weights, self._probes[name]).double()).mean())
             for name, answer in self._answers.items()
         }
         return _Outcome(float(train.double().mean()), float(right.mean()), by_class, jsd)

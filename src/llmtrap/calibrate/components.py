@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtrap.ablation.components import Shuffle, first_shuffle
 from llmtrap.calibrate.measuring import analyse_matrix, matrix_id
 from llmtrap.spectra.certificate import entry_limit
-from llmtrap.spectra.shuffle import generator_for, shuffled
 
 Floats = NDArray[np.float64]
 
@@ -36,37 +36,6 @@ class Component:
         return float(np.linalg.norm(self.matrix))
 
 
-@dataclass(frozen=True)
-class Shuffle:
-    """One shuffle and the way back.
-
-    Attributes:
-        order: entry k of the shuffled matrix was entry order[k] of the original.
-        shape: of the shuffled matrix, N × M with N ≥ M.
-        original: shape of the original.
-    """
-
-    order: NDArray[np.int64]
-    shape: tuple[int, int]
-    original: tuple[int, int]
-
-    def apply(self, matrix: Floats) -> Floats:
-        """The shuffled matrix."""
-        return matrix.reshape(-1)[self.order].reshape(self.shape)
-
-    def undo(self, matrix: Floats) -> Floats:
-        """The original order of a matrix's entries."""
-        flat = np.empty(matrix.size)
-        flat[self.order] = matrix.reshape(-1)
-        return flat.reshape(self.original)
-
-
-def first_shuffle(name: str, shape: tuple[int, int], seed: int) -> Shuffle:
-    """The first shuffle that the audit's own code draws of this matrix: the same generator on the entries' places."""
-    order = shuffled(np.arange(shape[0] * shape[1]), generator_for(seed, matrix_id(name), 0))  # type: ignore[arg-type]
-    return Shuffle(order.astype(np.int64), (max(shape), min(shape)), shape)
-
-
 def trap_components(name: str, matrix: NDArray[np.floating], seed: int, singles: int) -> tuple[Component, ...]:
     """The largest traps one by one, all of them together, and the centred ones together.
 
@@ -83,7 +52,7 @@ def trap_components(name: str, matrix: NDArray[np.floating], seed: int, singles:
     if traps is None or not traps.counts:
         return ()
     count = traps.counts[0]
-    shuffle = first_shuffle(name, (int(matrix.shape[0]), int(matrix.shape[1])), seed)
+    shuffle = first_shuffle(matrix_id(name), (int(matrix.shape[0]), int(matrix.shape[1])), seed)
     whole = shuffle.apply(matrix.astype(np.float64))
     found: list[Component] = []
     if count.count:

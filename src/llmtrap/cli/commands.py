@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from llmtrap.cli.ablate import ablate_command
 from llmtrap.cli.audit import audit_command
 from llmtrap.cli.calibrate import calibrate_command
 from llmtrap.cli.doctor import doctor_command
 from llmtrap.cli.gate import gate_command
 from llmtrap.cli.inspect import inspect_command
 from llmtrap.cli.merge import merge_command
+from llmtrap.cli.repair import repair_command
 from llmtrap.cli.report import report_command
 from llmtrap.cli.schema import schema_command
 from llmtrap.cli.verify import verify_command
@@ -48,6 +50,8 @@ app.command("gate")(gate_command)
 app.command("calibrate")(calibrate_command)
 app.command("report")(report_command)
 app.command("merge")(merge_command)
+app.command("ablate")(ablate_command)
+app.command("repair")(repair_command)
 app.command("verify")(verify_command)
 app.command("schema")(schema_command)
 app.command("doctor")(doctor_command)

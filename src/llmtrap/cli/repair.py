@@ -47,7 +47,9 @@ def repair_command(
     entry: Annotated[
         list[str] | None, typer.Option("--entry", metavar="ID:ROW,COL", help="Only this entry; repeatable.")
     ] = None,
-    clip: Annotated[bool, typer.Option("--clip", help="To the entry limit with the sign kept, not to the mean.")] = False,
+    clip: Annotated[
+        bool, typer.Option("--clip", help="To the entry limit with the sign kept, not to the mean.")
+    ] = False,
     text: Annotated[
         Path | None, typer.Option("--text", metavar="FILE", help="A text in the place of the bundled passage.")
     ] = None,
@@ -69,7 +71,9 @@ def repair_command(
             raise TargetError("only a local folder can be repaired", file=target, remedy=remedy)
         if report is None and not entry and not quiet:
             say.print("audited for traps first; --report REPORT.json saves this", soft_wrap=True)
-        document = read_report(report) if report is not None else audit(target, AuditSettings(alpha=False), journal=True)
+        document = (
+            read_report(report) if report is not None else audit(target, AuditSettings(alpha=False), journal=True)
+        )
         plan = plan_repair(
             checkpoint,
             document,
@@ -106,7 +110,7 @@ def _judged(checkpoint: Checkpoint, plan: RepairPlan, text: Path | None) -> tupl
     return kept, checks[TOGETHER]
 
 
-def _read_ablation(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _read_ablation(path: Path):  # type: ignore[no-untyped-def]
     from llmtrap.ablation.document import AblationReport  # noqa: PLC0415
 
     try:
