@@ -177,7 +177,7 @@ def test_codes_are_not_measured_beside_a_tensor_that_must_be_their_scale(
 
 
 def test_what_lies_beside_fp8_weights_for_other_reasons_is_no_scale(save: Save) -> None:
-    names = ("bias", "input_scale", "k_scale", "input_global_scale", "pre_quant_scale")
+    names = ("bias", "input_scale", "k_scale", "input_global_scale")
     beside = {f"l.0.q.{name}": torch.ones(64 if name == "bias" else 1) for name in names}
     checkpoint = save({"l.0.q.weight": torch.ones(64, 32).to(torch.float8_e4m3fn), **beside})
     assert [matrix.encoding for matrix in checkpoint.matrices] == ["F8_E4M3"]

@@ -15,6 +15,7 @@ from llmtrap.checkpoint.naming import is_table
 from llmtrap.errors import MatrixError
 from llmtrap.packed import Packed
 from llmtrap.report import document
+from llmtrap.rounding import ALPHA_BITS, rounding_words
 from llmtrap.spectra import AnalysisSettings, Esd, LogHistogram, MatrixAnalysis, TrapAnalysis, log_histogram
 from llmtrap.spectra.analysis import analyse_in_steps
 from llmtrap.spectra.backends import Backend
@@ -103,8 +104,10 @@ def describe(matrix: WeightMatrix, analysis: MatrixAnalysis, seconds: float) -> 
         expert=matrix.expert,
         shape=matrix.shape,
         encoding=matrix.encoding,
+        bits=round(matrix.bits, 3),
+        rounding=rounding_words(matrix.bits, matrix.encoding),
         aliases=matrix.aliases,
-        alpha=None if esd is None else _alpha(esd, matrix.role),
+        alpha=None if esd is None else _alpha(esd, matrix.role, matrix.bits),
         spectrum=None if esd is None else _spectrum(esd),
         traps=None if analysis.traps is None else _traps(analysis.traps, matrix.shape),
         non_finite=None if bad is None else document.NonFinite(**asdict(bad)),
@@ -113,7 +116,7 @@ def describe(matrix: WeightMatrix, analysis: MatrixAnalysis, seconds: float) -> 
     )
 
 
-def _alpha(esd: Esd, role: str) -> document.Alpha:
+def _alpha(esd: Esd, role: str, bits: float) -> document.Alpha:
     fit = esd.fit
     if fit is None:
         return document.Alpha(
@@ -125,9 +128,11 @@ def _alpha(esd: Esd, role: str) -> document.Alpha:
             value=fit.alpha, sigma=fit.sigma, xmin=fit.xmin, ks=fit.ks, tail=fit.tail, band=None, reliable=False,
             reason="a table, which maps no space to another: the theory says nothing of its spectrum",
         )  # fmt: skip
+    coarse = bits < ALPHA_BITS
+    reason = f"stored in {bits:.2g} bits a weight: α is that of the rounded matrix" if coarse else fit.reason
     return document.Alpha(
         value=fit.alpha, sigma=fit.sigma, xmin=fit.xmin, ks=fit.ks, tail=fit.tail,
-        band=fit.band, reliable=fit.reliable, reason=fit.reason,
+        band=None if coarse else fit.band, reliable=fit.reliable and not coarse, reason=reason,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ def target_of(checkpoint: Checkpoint) -> document.Target:
         files=tuple(document.File(path=f.name, bytes=f.size, digest=f.digest) for f in catalogue.files),
         encodings=tuple(sorted({matrix.encoding for matrix in checkpoint.matrices})),
         base=None if catalogue.base is None else catalogue.base.label,
+        cautions=tuple(document.Caution(kind=item.kind, text=item.text) for item in checkpoint.cautions),
     )
 
 
@@ -80,7 +81,14 @@ def assemble(
         settings=record.settings,
         coverage=coverage,
         summary=summarise(
-            matrices, coverage, record.settings, round(seconds, 3), peak_rss_bytes, beside.findings, remembered
+            matrices,
+            coverage,
+            record.settings,
+            round(seconds, 3),
+            peak_rss_bytes,
+            beside.findings,
+            remembered,
+            record.target.cautions,
         ),
         matrices=matrices,
         tensors=beside.findings,

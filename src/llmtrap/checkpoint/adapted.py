@@ -98,9 +98,18 @@ class AdaptedTensor(StoredTensor):
         """The base's."""
         return self.base.dtype
 
+    @property
+    def stored_bits(self) -> float:
+        """Those of the base."""
+        return self.base.stored_bits
+
     def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
         """The base's rows and both factors."""
         return (*self.base.spans(index, start, stop), self.a.span, self.b.span)
+
+    def shared_spans(self, index: int | None) -> tuple[ByteRange, ...]:
+        """Those of the base."""
+        return self.base.shared_spans(index)
 
     def decode(self, source: Source, index: int | None, start: int, stop: int, out: Floats | None = None) -> Floats:
         """Rows of W + scale · B·A, or of W + (scale · B·A)ᵀ."""

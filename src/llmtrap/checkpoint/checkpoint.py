@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmtrap.checkpoint.cautions import Caution, cautions
 from llmtrap.checkpoint.matrices import WeightMatrix
 from llmtrap.checkpoint.sources.base import Source
 from llmtrap.checkpoint.tensors import Catalogue, Skipped, TensorEntry
@@ -25,6 +26,11 @@ class Checkpoint:
     further: tuple[TensorEntry, ...] = ()
     unknown: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def cautions(self) -> tuple[Caution, ...]:
+        """What is to be known of how the weights are stored before their numbers are read."""
+        return cautions(self.catalogue, self.matrices)
 
     @property
     def beside(self) -> tuple[TensorEntry, ...]:

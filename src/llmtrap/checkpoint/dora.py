@@ -34,9 +34,18 @@ class DoraTensor(StoredTensor):
         """The base's."""
         return self.updated.dtype
 
+    @property
+    def stored_bits(self) -> float:
+        """Those of the updated tensor."""
+        return self.updated.stored_bits
+
     def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
         """What the updated rows take, and the magnitudes."""
         return (*self.updated.spans(index, start, stop), self.magnitude.span)
+
+    def shared_spans(self, index: int | None) -> tuple[ByteRange, ...]:
+        """Those of the updated tensor."""
+        return self.updated.shared_spans(index)
 
     def decode(self, source: Source, index: int | None, start: int, stop: int, out: Floats | None = None) -> Floats:
         """Rows of m · (W + ΔW) / ‖W + ΔW‖."""

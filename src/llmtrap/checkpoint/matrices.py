@@ -94,6 +94,11 @@ class WeightMatrix:
         return self.stored.encoding
 
     @property
+    def bits(self) -> float:
+        """Bits a weight as stored, scales included."""
+        return self.stored.stored_bits
+
+    @property
     def size(self) -> int:
         """Number of entries."""
         return self.shape[0] * self.shape[1]

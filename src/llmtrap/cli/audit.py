@@ -24,6 +24,7 @@ from llmtrap.report.html import write_html
 from llmtrap.report.json import write_json
 from llmtrap.report.markdown import write_markdown
 from llmtrap.report.text import show
+from llmtrap.report.verdict import is_rotated
 
 
 def audit_command(
@@ -167,7 +168,7 @@ def write_faces(report: Report, json: Path | None, html: Path | None, markdown: 
 
 def is_whole(report: Report) -> bool:
     """Whether the audit did what was asked: it measured something, and left no weights out but by request."""
-    return bool(report.matrices) and not is_incomplete(report.coverage)
+    return bool(report.matrices) and not is_incomplete(report.coverage) and not is_rotated(report.target.cautions)
 
 
 def default_report_folder(name: str, kind: str) -> Path:

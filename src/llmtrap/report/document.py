@@ -180,6 +180,13 @@ class File(Model):
     digest: str | None
 
 
+class Caution(Model):
+    """What the storage did to the weights beside rounding them, and what that means for the numbers."""
+
+    kind: Literal["rotated", "column_scaled"]
+    text: str
+
+
 class Target(Model):
     """What was audited."""
 
@@ -190,6 +197,7 @@ class Target(Model):
     files: Items[File]
     encodings: Items[str]
     base: str | None = Field(default=None, description="the model that an adapter was put on, as NAME@COMMIT")
+    cautions: tuple[Caution, ...] = Field(default=(), description="to be known before the numbers are read")
 
 
 class Settings(Model):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from llmtrap.report.document import AlphaSummary, Coverage, Matrix, Remembered, Settings, Summary, TensorFinding
+from llmtrap.report.document import (
+    AlphaSummary,
+    Caution,
+    Coverage,
+    Matrix,
+    Remembered,
+    Settings,
+    Summary,
+    TensorFinding,
+)
 from llmtrap.report.facts import tally
 from llmtrap.report.verdict import report_level, verdict
 
@@ -21,6 +30,7 @@ def summarise(
     peak_rss_bytes: int,
     tensors: Sequence[TensorFinding] = (),
     remembered: Remembered | None = None,
+    cautions: Sequence[Caution] = (),
 ) -> Summary:
     """Count traps, bands and methods, and put the verdict into words.
 
@@ -32,6 +42,7 @@ def summarise(
         peak_rss_bytes: the most memory it held.
         tensors: findings in tensors that are no matrix.
         remembered: what came from a journal.
+        cautions: what the storage did to the weights beside rounding them.
 
     Returns:
         The summary. Traps are counted where the count is reliable, α over the reliable fits only.
@@ -39,8 +50,8 @@ def summarise(
     counts = tally(matrices)
     alphas = [m.alpha.value for m in matrices if m.alpha and m.alpha.reliable and m.alpha.value is not None]
     return Summary(
-        verdict=verdict(counts, coverage, tensors),
-        level=report_level(counts, coverage, tensors),
+        verdict=verdict(counts, coverage, tensors, cautions),
+        level=report_level(counts, coverage, tensors, cautions),
         matrices=counts.matrices,
         with_traps=counts.trapped,
         traps=counts.traps,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmtrap.report.coverage import coverage_words, is_incomplete, is_partial, unmeasured_names
-from llmtrap.report.document import CauseKind, Coverage, Matrix, Report, ReportLevel, TensorFinding, Trap
+from llmtrap.report.document import CauseKind, Caution, Coverage, Matrix, Report, ReportLevel, TensorFinding, Trap
 from llmtrap.report.facts import Tally, is_at_edge, is_notable, strongest, tally, worst
 from llmtrap.report.wording import fixed, join, number, plural
 
@@ -21,7 +21,7 @@ WHAT_IT_IS = (
 NO_PROOF = "A trap alone proves no harm: it says where to look."
 MEAN_SHIFTS_ARE_USUAL = "Healthy networks have mean shifts too, so they are counted apart."
 
-_MEANINGS: dict[Level, str] = {
+_MEANINGS: dict[Level | Literal["rotated"], str] = {
     "broken": "Such a matrix cannot work, and nothing else can be measured in it.",
     "zero": "Such a layer adds nothing: it was never trained, or lost its values when it was saved.",
     "traps": "Traps go with overfitting in experiments. They say where to look; alone they prove no harm.",
@@ -29,6 +29,7 @@ _MEANINGS: dict[Level, str] = {
     "partial": "What was measured shows no trap. Of the rest nothing is known, so nothing is called clean.",
     "clear": "This sign of overfitting is absent. That is no proof that the model does not overfit.",
     "undecided": "Audit again with --traps auto, which shuffles what cannot be certified.",
+    "rotated": "A rotation hides every trap: audit the checkpoint before it was rotated.",
     "nothing": "See below which tensors were skipped or failed, and why.",
 }
 
@@ -112,24 +113,40 @@ _REPORT_LEVELS: dict[Level, ReportLevel] = {
 }
 
 
-def verdict(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding] = ()) -> str:
+def verdict(
+    counts: Tally,
+    coverage: Coverage,
+    tensors: Sequence[TensorFinding] = (),
+    cautions: Sequence[Caution] = (),
+) -> str:
     """The verdict as one short paragraph: traps by cause, doubtful cases, α and what is missing."""
-    parts = [*findings(counts, coverage, tensors), alpha_words(counts)]
+    parts = [*findings(counts, coverage, tensors, cautions), alpha_words(counts)]
     if coverage.failed:
         parts.append(f"{plural(len(coverage.failed), 'matrix')} could not be measured.")
     return " ".join(part for part in parts if part)
 
 
-def report_level(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding] = ()) -> ReportLevel:
+def report_level(
+    counts: Tally,
+    coverage: Coverage,
+    tensors: Sequence[TensorFinding] = (),
+    cautions: Sequence[Caution] = (),
+) -> ReportLevel:
     """The verdict in one word for programs."""
-    return _REPORT_LEVELS[_level(counts, coverage, tensors)]
+    return _REPORT_LEVELS[_level(counts, coverage, tensors, cautions)]
+
+
+def is_rotated(cautions: Sequence[Caution]) -> bool:
+    """Whether the weights are stored rotated, so that traps cannot be seen in them."""
+    return any(item.kind == "rotated" for item in cautions)
 
 
 def judge(report: Report) -> Verdict:
     """The whole verdict of a report."""
     counts = tally(report.matrices)
-    level = _level(counts, report.coverage, report.tensors)
-    lead, *rest = findings(counts, report.coverage, report.tensors)
+    cautions = report.target.cautions
+    level = _level(counts, report.coverage, report.tensors, cautions)
+    lead, *rest = findings(counts, report.coverage, report.tensors, cautions)
     first = next((m for m in worst(report.matrices, 1) if is_notable(m)), None)
     return Verdict(
         level=level,
@@ -137,18 +154,19 @@ def judge(report: Report) -> Verdict:
         lead=lead,
         rest=" ".join(rest),
         worst=first,
-        meaning=_MEANINGS[level],
+        meaning=_MEANINGS["rotated" if level == "undecided" and is_rotated(cautions) else level],
         certainty=certainty(counts, report),
         alpha=alpha_words(counts),
         coverage=coverage_words(report.coverage),
         unmeasured=unmeasured_names(report.coverage),
         complete=not is_incomplete(report.coverage)
         and report.coverage.audited >= report.coverage.planned
-        and not counts.states["undecided"],
+        and not counts.states["undecided"]
+        and not is_rotated(cautions),
     )
 
 
-def _level(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding]) -> Level:
+def _level(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding], cautions: Sequence[Caution]) -> Level:
     if counts.states["non_finite"] or any(not item.all_zero for item in tensors):
         return "broken"
     if counts.matrices == 0:
@@ -157,6 +175,8 @@ def _level(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding]) 
         return "zero"
     if counts.trapped:
         return "traps"
+    if is_rotated(cautions):
+        return "undecided"
     if counts.states["edge"] or counts.states["unreliable"]:
         return "edge"
     if counts.decided == 0:
@@ -164,7 +184,12 @@ def _level(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding]) 
     return "partial" if is_partial(coverage) else "clear"
 
 
-def findings(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding] = ()) -> list[str]:
+def findings(
+    counts: Tally,
+    coverage: Coverage,
+    tensors: Sequence[TensorFinding] = (),
+    cautions: Sequence[Caution] = (),
+) -> list[str]:
     """What was found, in a few sentences, the gravest first."""
     parts = _broken(counts, tensors)
     if counts.matrices == 0:
@@ -192,7 +217,7 @@ def findings(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding]
         )
     if partial:
         parts.append("Too little was measured to call the rest clean.")
-    return parts
+    return [*parts, *(item.text for item in cautions)]
 
 
 def _broken(counts: Tally, tensors: Sequence[TensorFinding]) -> list[str]:

@@ -6,6 +6,7 @@ from llmtrap.checkpoint.encodings.awq import Awq
 from llmtrap.checkpoint.encodings.base import Encoding, StoredTensor
 from llmtrap.checkpoint.encodings.bitsandbytes import BitsAndBytes
 from llmtrap.checkpoint.encodings.chunked import Chunked
+from llmtrap.checkpoint.encodings.column_scaled import undo_column_scaling
 from llmtrap.checkpoint.encodings.compressed import CompressedIntegers
 from llmtrap.checkpoint.encodings.fp4 import Fp4
 from llmtrap.checkpoint.encodings.fp8_block import Fp8Block
@@ -51,6 +52,7 @@ def claim_all(catalogue: Catalogue) -> tuple[list[StoredTensor], dict[str, Tenso
     taken = _CHUNKED.claim(catalogue, free)
     in_chunks = {name: free.pop(name) for name, entry in catalogue.tensors.items() if entry.chunks and name in free}
     taken += [stored for encoding in ENCODINGS for stored in encoding.claim(catalogue, free)]
+    taken = undo_column_scaling(taken)
     free |= in_chunks
     order = {name: position for position, name in enumerate(catalogue.tensors)}
     taken.sort(key=lambda stored: order[stored.name])

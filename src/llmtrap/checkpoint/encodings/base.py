@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ class StoredTensor(ABC):
     def columns(self) -> int:
         """Columns of the matrix, or of one slice of a stack."""
         return self.shape[-1]
+
+    @property
+    def stored_bits(self) -> float:
+        """Bits a weight as stored, scales and whatever else belongs to it included."""
+        stored = sum(span.size for part in self.parts for span in part.spans)
+        return 8 * stored / max(1, math.prod(self.shape))
 
     @abstractmethod
     def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:

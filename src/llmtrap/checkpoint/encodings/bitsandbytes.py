@@ -33,7 +33,7 @@ _MAX_BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class FourBitTensor(CodedTensor):
-    """A matrix of 4-bit codes. `parts` are codes, absmax, the table and, nested, those of absmax."""
+    """A matrix of 4-bit codes. `parts` are codes, absmax, the table, those of nested absmax, and the state."""
 
     block: int
     nested_block: int = 0
@@ -51,7 +51,7 @@ class FourBitTensor(CodedTensor):
     def shared_spans(self, index: int | None) -> tuple[ByteRange, ...]:
         """The table, and what the scales' own codes stand for."""
         del index
-        return tuple(part.span for part in self.parts[2:])
+        return tuple(part.span for part in self.parts[2 : 5 if self.nested_block else 3])
 
     def packed(self, source: Source, index: int | None, start: int, stop: int) -> Packed:
         """The codes, two a byte where rows begin with whole bytes, with the scales of the blocks."""
@@ -120,8 +120,8 @@ class BitsAndBytes(Encoding):
         found: list[StoredTensor] = []
         for name in [name for name in free if ".quant_state.bitsandbytes__" in name]:
             stored = _four_bits(name, catalogue, free)
-            for part in (*(part.name for part in stored.parts), name):
-                free.pop(part, None)
+            for part in stored.parts:
+                del free[part.name]
             found.append(stored)
         for scale in [entry for entry in free.values() if entry.name.endswith(".SCB")]:
             module = scale.name.removesuffix(".SCB")
@@ -132,9 +132,11 @@ class BitsAndBytes(Encoding):
             if grid is None or grid.tile[0] != 1:
                 raise misfit(weight, scale)
             encoding = "INT8 scaled per row (bitsandbytes)"
-            found.append(RowScaledBytes(weight.name, module, encoding, weight.shape, (weight, scale), grid))
-            for part in (weight.name, scale.name, f"{module}.weight_format"):
-                free.pop(part, None)
+            form = free.get(f"{module}.weight_format")
+            parts = (weight, scale) if form is None else (weight, scale, form)
+            found.append(RowScaledBytes(weight.name, module, encoding, weight.shape, parts, grid))
+            for part in parts:
+                del free[part.name]
         return found
 
 
@@ -156,7 +158,7 @@ def _four_bits(state_name: str, catalogue: Catalogue, free: dict[str, TensorEntr
     module = weight_name.removesuffix(".weight")
     encoding = f"{kind.upper()} blocks of {block}{', nested scales' if nested else ''}"
     if not nested:
-        return FourBitTensor(codes.name, module, encoding, shape, (codes, absmax, table), block)
+        return FourBitTensor(codes.name, module, encoding, shape, (codes, absmax, table, free[state_name]), block)
     of_codes, of_blocks = (free.get(f"{weight_name}.{name}") for name in ("nested_quant_map", "nested_absmax"))
     if of_codes is None or of_blocks is None:
         raise broken(absmax, "nested scales without nested_quant_map or nested_absmax")
@@ -165,7 +167,7 @@ def _four_bits(state_name: str, catalogue: Catalogue, free: dict[str, TensorEntr
         raise misfit(codes, of_codes)
     if of_blocks.dtype != "F32" or of_blocks.size != -(-blocks // nested_block):
         raise misfit(codes, of_blocks)
-    whole = (codes, absmax, table, of_codes, of_blocks)
+    whole = (codes, absmax, table, of_codes, of_blocks, free[state_name])
     return FourBitTensor(codes.name, module, encoding, shape, whole, block, nested_block, state["nested_offset"])
 
 

@@ -143,9 +143,8 @@ class CompressedIntegers(Encoding):
             if packed.dtype != "I32" or len(packed.shape) not in (2, 3) or 0 in packed.shape:
                 continue
             stored = _read(packed, catalogue, free, widths, blocks)
-            weight = packed.name.removesuffix("_packed")
-            for name in (*(part.name for part in stored.parts), f"{weight}_shape", f"{weight}_g_idx"):
-                free.pop(name, None)
+            for part in stored.parts:
+                del free[part.name]
             found.append(stored)
         return found
 
@@ -172,7 +171,8 @@ def _read(
     zeros = free.get(f"{weight}_zero_point")
     if zeros is not None and not _fit_zeros(zeros, grid, shape, bits, dense):
         raise misfit(packed, zeros)
-    parts = (packed, scale, *(part for part in (zeros, order) if part is not None))
+    further = (zeros, order, free.get(f"{weight}_shape"))
+    parts = (packed, scale, *(part for part in further if part is not None))
     encoding = f"INT{bits} {grid.described(*shape[-2:])} (compressed-tensors)"
     return PackedIntegers(
         packed.name, weight.removesuffix(".weight"), encoding, shape, parts, grid, bits, dense, zeros, order

@@ -53,9 +53,10 @@ class Hqq(Encoding):
             )
             if len(shape) != 2 or not all(0 < size < 1 << 32 for size in shape):
                 continue  # refused as incomplete: nothing else says what the shape is
-            found.append(_read(module, words, free, (shape[0], shape[1]), bits, group, axis))
-            for name in ("W_q", "scale", "zero", *_SETTINGS):
-                free.pop(f"{module}.{name}", None)
+            stored = _read(module, words, free, (shape[0], shape[1]), bits, group, axis)
+            for part in stored.parts:
+                del free[part.name]
+            found.append(stored)
         return found
 
 
@@ -77,7 +78,9 @@ def _read(
     assert scale is not None and zero is not None  # noqa: S101, PT018 - counted just above
     encoding = f"INT{bits} groups of {group} (HQQ)"
     steps = (Step(2, subtracts=True), Step(1, subtracts=False))
-    return PlaneTensor(words.name, module, encoding, shape, (words, scale, zero), layout, group, axis == 0, steps)
+    settings = [free[name] for setting in _SETTINGS if (name := f"{module}.{setting}") in free]
+    parts = (words, scale, zero, *settings)
+    return PlaneTensor(words.name, module, encoding, shape, parts, layout, group, axis == 0, steps)
 
 
 def _integers(catalogue: Catalogue, free: dict[str, TensorEntry], name: str) -> list[int]:

@@ -48,6 +48,11 @@ class PlainTensor(StoredTensor):
         """float64 for F64, else float32, which holds every narrower format exactly."""
         return np.dtype(np.float64) if self.encoding == "F64" else np.dtype(np.float32)
 
+    @property
+    def stored_bits(self) -> float:
+        """Those of one number: it may lie between others that are not its own."""
+        return 8.0 * DTYPES[self.encoding].itemsize
+
     def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
         """The bytes of the rows: one range."""
         row_bytes = self.columns * DTYPES[self.encoding].itemsize

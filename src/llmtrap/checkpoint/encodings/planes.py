@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True)
 class PlaneTensor(CodedTensor):
-    """A matrix in planes. `parts` are the words, then what `steps` name.
+    """A matrix in planes. `parts` are the words, then what `steps` name, then what only says how it is stored.
 
     Numbers belong to runs of `group` elements of the flattened matrix or, where `interleaved`, to every element at the
     same place in rows of as many elements as there are numbers.
@@ -73,7 +73,7 @@ class PlaneTensor(CodedTensor):
     def shared_spans(self, index: int | None) -> tuple[ByteRange, ...]:
         """Everything."""
         del index
-        return tuple(part.span for part in self.parts)
+        return tuple(part.span for part in self.parts[: 1 + len(self.steps)])
 
     def packed(self, source: Source, index: int | None, start: int, stop: int) -> Packed:
         """The codes of the rows, put into order, with what belongs to each."""
