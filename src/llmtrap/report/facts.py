@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from llmtrap.report.document import CauseKind, Matrix, Trap
 # A matrix without a trap whose largest eigenvalue came this near the edge in some shuffle, in Tracy-Widom units, is
 # shown as lying at the edge: of matrices without traps one in many thousands does by chance.
 AT_EDGE_WITHIN = 2.0
+
+_BEFORE_LAYERS = re.compile(r"(?P<block>.*?)[./]?(?<![^./])layers\.\d")
 
 State = Literal["non_finite", "trapped", "unreliable", "edge", "mean_shift", "free", "undecided", "none"]
 
@@ -74,6 +77,12 @@ def kind(matrix: Matrix) -> str:
     if len(parts) > 1 and parts[0] == "layers":
         parts = parts[1:]
     return ".".join(parts) or matrix.role
+
+
+def block(matrix: Matrix) -> str:
+    """Whose layers a layer's number counts: the part of the model, or one tower of it, as the id begins."""
+    found = _BEFORE_LAYERS.match(matrix.id)
+    return (found["block"] if found else "") or matrix.part
 
 
 _ORDER: dict[State, int] = {

@@ -11,7 +11,7 @@ from typing import Any
 from llmtrap.report.against import Comparison, changed_first
 from llmtrap.report.against_words import alpha_shift_words, shift_words
 from llmtrap.report.document import Histogram, Matrix, Report
-from llmtrap.report.facts import is_at_edge, kind, state, strongest
+from llmtrap.report.facts import block, is_at_edge, kind, state, strongest
 from llmtrap.report.verdict import cause_words, finding
 from llmtrap.report.wording import printable
 from llmtrap.report.worst_rows import why_cell
@@ -68,6 +68,8 @@ def _names(matrices: Sequence[Matrix]) -> dict[str, Any]:
         "id": [_name(m.id) for m in matrices],
         "tensor": _coded(_name(m.tensor) for m in matrices),
         "kind": _coded(_name(kind(m)) for m in matrices),
+        "part": _coded(_name(m.part) for m in matrices),
+        "block": _coded(_name(block(m)) for m in matrices),
         "layer": [m.layer for m in matrices],
         "expert": [m.expert for m in matrices],
         "rows": [m.shape[0] for m in matrices],

@@ -1,7 +1,7 @@
 // The table as comma-separated values, for spreadsheets and scripts.
 
 const CSV_COLUMNS = [
-  "id", "tensor", "kind", "layer", "expert", "rows", "columns", "encoding", "state", "method", "alpha", "sigma", "xmin",
+  "id", "tensor", "part", "kind", "layer", "expert", "rows", "columns", "encoding", "state", "method", "alpha", "sigma", "xmin",
   "ks", "tail", "band", "reliable", "centred", "meanShift", "low", "high", "strength", "z", "why", "kurtosis",
   "maxSigmas", "entryRatio", "meanRatio", "topZ", "spectralNorm", "frobeniusNorm", "stableRank", "entropy",
 ];

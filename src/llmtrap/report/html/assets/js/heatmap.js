@@ -134,58 +134,77 @@ function drawLegend(host, value) {
   );
 }
 
-const PARTS = ["attention", "self_attention", "cross_attention", "mlp", "router", "experts", "shared_experts"];
-const ROLES = ["q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "fc1", "down", "fc2"];
+const PARTS = ["attention", "cross_attention", "linear_attention", "ssm", "convolution", "mlp", "router", "experts", "shared_experts"];
+const ROLES = ["q", "q_a", "q_b", "k", "v", "kv_a", "kv_b", "qkv", "o", "in", "x", "dt", "out", "gate", "up", "gate_up", "down"];
 
 /** Module kinds in the order in which a layer runs; unknown ones after the known, by name. */
-function inOrder(kinds) {
+function inOrder(kinds, label = (kind) => kind) {
   const rank = (list, name) => (list.includes(name) ? list.indexOf(name) : list.length);
   const key = (kind) => {
-    const parts = kind.split(".");
+    const parts = label(kind).split(".");
     const role = parts.length > 1 ? parts.pop() : "";
     return [rank(PARTS, parts.join(".")), rank(ROLES, role)];
   };
   return [...kinds].sort((a, b) => key(a)[0] - key(b)[0] || key(a)[1] - key(b)[1] || COLLATOR.compare(a, b));
 }
 
-/** The matrices inside the layers by kind and layer, and those outside. */
+/** The matrices inside the layers, block by block (a part of the model, or a tower of one), and those outside. */
 function layout() {
   const layers = column("layer");
   const kinds = column("kind");
-  const numbers = [...new Set(layers.filter((layer) => layer !== null))].sort((a, b) => a - b);
-  const places = new Map(numbers.map((layer, place) => [layer, place]));
-  const rows = new Map();
+  const owners = column("block");
+  const blocks = new Map();
   const outside = new Map();
   for (let index = 0; index < total; index++) {
-    const layer = layers[index];
-    if (layer === null) {
+    if (layers[index] === null) {
       if (!outside.has(kinds[index])) outside.set(kinds[index], []);
       outside.get(kinds[index]).push(index);
       continue;
     }
-    if (!rows.has(kinds[index])) rows.set(kinds[index], numbers.map(() => null));
-    (rows.get(kinds[index])[places.get(layer)] ??= []).push(index);
+    if (!blocks.has(owners[index])) blocks.set(owners[index], { numbers: new Set(), members: [] });
+    blocks.get(owners[index]).numbers.add(layers[index]);
+    blocks.get(owners[index]).members.push(index);
   }
-  return { numbers, rows, outside };
+  for (const block of blocks.values()) {
+    block.numbers = [...block.numbers].sort((a, b) => a - b);
+    const places = new Map(block.numbers.map((layer, place) => [layer, place]));
+    block.rows = new Map();
+    for (const index of block.members) {
+      if (!block.rows.has(kinds[index])) block.rows.set(kinds[index], block.numbers.map(() => null));
+      (block.rows.get(kinds[index])[places.get(layers[index])] ??= []).push(index);
+    }
+  }
+  const sizes = new Map([...blocks].map(([name, block]) => [name, block.members.length]));
+  return { blocks: [...blocks].sort(([a], [b]) => (b === "text") - (a === "text") || sizes.get(b) - sizes.get(a)), outside };
+}
+
+/** A kind without the words that name its block, which stand over the grid. */
+function withoutBlock(kind, block) {
+  for (const begin of [`${block}.layers.`, `${block}.`, `${block}/layers.`]) if (kind.startsWith(begin)) return kind.slice(begin.length);
+  return kind;
 }
 
 /** The map of the checkpoint, the choice of its value, and the way into a cell. */
 function startMap() {
   const host = document.getElementById("map");
-  const { numbers, rows, outside } = layout();
+  const { blocks, outside } = layout();
   const readout = document.getElementById("map-readout");
   const grids = [];
   const open = (indices, kind, layer) => (indices.length === 1 ? openMatrix(indices[0]) : openExperts(kind, layer));
-  if (rows.size) {
-    const names = inOrder(rows.keys());
+  const labels = blocks.flatMap(([block, { rows }]) => [...rows.keys()].map((kind) => withoutBlock(kind, block)));
+  for (const [block, { numbers, rows }] of blocks) {
+    const names = inOrder(rows.keys(), (kind) => withoutBlock(kind, block));
+    const place = make("div");
+    if (blocks.length > 1) host.append(make("h3", { className: "map-block", text: block }));
+    host.append(place);
     grids.push(
-      drawGrid(host, {
-        name: "Layers by module kind",
+      drawGrid(place, {
+        name: blocks.length > 1 ? `Layers of ${block} by module kind` : "Layers by module kind",
         corner: "layer",
-        rows: names,
+        rows: names.map((name) => withoutBlock(name, block)),
         columns: numbers,
         cells: names.map((name) => rows.get(name)),
-        beside: [...outside.keys()],
+        beside: [...outside.keys(), ...labels],
         open: (indices, r, c) => open(indices, names[r], numbers[c]),
         readout,
       }),
@@ -202,7 +221,7 @@ function startMap() {
         rows: names,
         columns: [""],
         cells: names.map((name) => [outside.get(name)]),
-        beside: [...rows.keys()],
+        beside: labels,
         open: (indices, r) => open(indices, names[r], null),
         readout,
       }),
