@@ -9,7 +9,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: demo test test-flaky check format docs audit bench fuzz study lock clean help
+.PHONY: demo test test-flaky test-architectures check format docs audit bench fuzz study lock clean help
 
 help:  ## Show the commands.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -43,6 +43,9 @@ test: $(VENV)/.dev  ## Run all tests; real weights are downloaded once to the us
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 FLAKY := tests/cli/test_signals.py tests/audit/test_interrupted.py tests/test_orphans.py tests/audit/executors
+
+test-architectures: $(VENV)/.dev  ## Name the weights of every architecture that transformers builds; half a minute.
+	LLMTRAP_EVERY_ARCHITECTURE=1 $(BIN)/python -m pytest -q tests/checkpoint/naming/test_architectures.py
 
 test-flaky: $(VENV)/.dev  ## Interrupt commands at 40 moments each, and run what depends on signals, processes and Ray 20 times, beside busy processes; takes hours.
 	$(BIN)/python tests/support/beside_busy.py 2 $(BIN)/python -m pytest -q tests/cli/test_moments.py --stress

@@ -14,7 +14,7 @@ from llmtrap.errors import TargetError
 from llmtrap.json_pieces import CutShortError, PiecesError, RepeatedError, TooLargeError, pieces
 from llmtrap.printable import printable
 from llmtrap.report.document import SCHEMA, FailedMatrix, File, Matrix, Report, SkippedTensor, TensorFinding, Trap
-from llmtrap.report.migrate import OLDER, older_kind, older_level
+from llmtrap.report.migrate import OLDER, older_kind, older_level, older_names
 
 # A report of 160,000 matrices, the most that an audit takes, has about 560 MB.
 LIMIT_BYTES = 1 << 30
@@ -138,6 +138,7 @@ class _Parts:
             item.model_copy(update={"kind": kind}) for item, kind in zip(skipped, kinds, strict=True)
         ]
         self._head["schema"] = json.dumps(SCHEMA).encode()
+        self._items["matrices",] = older_names(self._items["matrices",], self._family())
         try:
             summary = json.loads(self._head.get("summary", b"{}"))
         except (ValueError, RecursionError):
@@ -146,6 +147,14 @@ class _Parts:
             unknown = "unmeasured" in kinds or bool(self._items["coverage", "failed"])
             summary["level"] = older_level(summary, unknown=unknown)
             self._head["summary"] = json.dumps(summary).encode()
+
+    def _family(self) -> str:
+        """What the report calls the model's family; empty where it is no text, which the check of the head says."""
+        try:
+            family = json.loads(self._head["target"]["family"])
+        except (KeyError, TypeError, ValueError, RecursionError):
+            return ""
+        return family if isinstance(family, str) else ""
 
     def _checked(self, model: type[Checked], piece: bytes, where: tuple[str, ...]) -> Checked:
         """One part against its schema."""
