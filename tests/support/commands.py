@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from typer.models import OptionInfo
 
-from llmtrap.cli import app
+from llmtrap.cli.commands import NAMES, function_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class DeclaredOption:
 
 def commands() -> dict[str, Callable[..., Any]]:
     """The function of every command, by its name."""
-    return {str(command.name): command.callback for command in app.registered_commands if command.callback}
+    return {name: function_of(name) for name in NAMES}
 
 
 def options(command: str) -> dict[str, DeclaredOption]:

@@ -1,31 +1,50 @@
-"""The commands by their names."""
+"""The commands by their names. One is imported when it is asked for: `--version` and the shell wait for none."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from llmtrap.cli.ablate import ablate_command
-from llmtrap.cli.audit import audit_command
-from llmtrap.cli.calibrate import calibrate_command
-from llmtrap.cli.doctor import doctor_command
-from llmtrap.cli.gate import gate_command
-from llmtrap.cli.inspect import inspect_command
-from llmtrap.cli.merge import merge_command
-from llmtrap.cli.repair import repair_command
-from llmtrap.cli.report import report_command
-from llmtrap.cli.schema import schema_command
-from llmtrap.cli.verify import verify_command
 from llmtrap.version import __version__
+
+NAMES = ("audit", "inspect", "gate", "calibrate", "report", "merge", "ablate", "repair", "verify", "schema", "doctor")
+"""In the order of `--help`. The function of `name` is `name_command` in the module `name`."""
+
+_SETTINGS: dict[str, Any] = {
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,  # help as plain text: brackets in it are meant
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
+
+def function_of(name: str) -> Callable[..., None]:
+    """What a command calls; its signature declares the options."""
+    found: Callable[..., None] = getattr(import_module(f"llmtrap.cli.{name}"), f"{name}_command")
+    return found
+
+
+class _Commands(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(NAMES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in NAMES:
+            return None
+        single = typer.Typer(add_completion=False, **_SETTINGS)
+        single.command(cmd_name)(function_of(cmd_name))
+        return typer.main.get_command(single)
+
 
 app = typer.Typer(
     name="llmtrap",
+    cls=_Commands,
     help="Audit LLM checkpoints for signs of overfitting that need no data.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # help as plain text: brackets in it are meant
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **_SETTINGS,
 )
 
 
@@ -42,16 +61,3 @@ def common(
     ] = False,
 ) -> None:
     """Audit LLM checkpoints for signs of overfitting that need no data."""
-
-
-app.command("audit")(audit_command)
-app.command("inspect")(inspect_command)
-app.command("gate")(gate_command)
-app.command("calibrate")(calibrate_command)
-app.command("report")(report_command)
-app.command("merge")(merge_command)
-app.command("ablate")(ablate_command)
-app.command("repair")(repair_command)
-app.command("verify")(verify_command)
-app.command("schema")(schema_command)
-app.command("doctor")(doctor_command)
