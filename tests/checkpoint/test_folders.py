@@ -247,3 +247,26 @@ def test_a_broken_link_to_the_file_that_counts_is_never_passed_over(tmp_path: Pa
     (tmp_path / "model.safetensors").symlink_to("gone")
     with pytest.raises(UnsafeFileError, match=r"^model\.safetensors: the weights are a broken link"):
         read(tmp_path)
+
+
+EMBEDDING = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+@pytest.mark.parametrize("tied", [True, False, None])
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_tied_head_that_is_stored_and_equals_the_embedding_is_one_matrix(
+    tmp_path: Path, tied: bool | None, equal: bool
+) -> None:
+    head = EMBEDDING.copy()
+    head[3, 2] += 0 if equal else 1
+    save_file({"model.embed_tokens.weight": EMBEDDING, "lm_head.weight": head}, tmp_path / "model.safetensors")
+    config = {"model_type": "llama"} | ({} if tied is None else {"tie_word_embeddings": tied})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    checkpoint = open_checkpoint(str(tmp_path))
+    if tied and equal:
+        (matrix,) = checkpoint.matrices
+        assert (matrix.id, matrix.aliases) == ("embedding", ("unembedding",))
+        assert "byte for byte" in checkpoint.skipped[0].reason
+        assert checkpoint.skipped[0].kind == "buffer"
+    else:
+        assert {matrix.id for matrix in checkpoint.matrices} == {"embedding", "unembedding"}

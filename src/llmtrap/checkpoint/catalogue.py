@@ -15,6 +15,7 @@ from llmtrap.checkpoint.not_weights import refuse_ungathered, refuse_updates
 from llmtrap.checkpoint.parallel import is_parallel, join_parallel
 from llmtrap.checkpoint.quantisation import with_quantisation
 from llmtrap.checkpoint.refusals import WEIGHT_SUFFIXES, left_aside
+from llmtrap.checkpoint.shared import HEADS, take_out_shared
 from llmtrap.checkpoint.small_values import read_small_values
 from llmtrap.checkpoint.sources.base import Source
 from llmtrap.checkpoint.tensors import Catalogue, FileContents, Skipped, TensorEntry
@@ -23,7 +24,6 @@ from llmtrap.checkpoint.weight_index import CONTRADICTION
 from llmtrap.errors import CheckpointError
 
 _BUFFERS = (".inv_freq", ".position_ids", ".masked_bias", ".attn.bias")  # what transformers makes anew
-_HEADS = ("lm_head.weight", "output.weight", "embed_out.weight")
 _MAY_MISS = 0.05
 _READERS = 8  # headers come over the network from a hub, so several at once
 
@@ -55,7 +55,7 @@ def read_catalogue(source: Source, folder: str = "") -> Catalogue:
         for entry in of_file.tensors:
             _add(entry, layout, tensors, skipped)
     skipped += _missing(layout, tensors, config)
-    shared = _take_out_shared(tensors, skipped)
+    shared = take_out_shared(source, tensors, skipped, config)
     metadata = {shard.name: of_file.metadata for shard, of_file in zip(layout.shards, contents, strict=False)}
     if any("general.architecture" in of_file or "split.count" in of_file for of_file in metadata.values()):
         check_split(metadata)
@@ -114,27 +114,9 @@ def _missing(layout: Layout, tensors: Mapping[str, TensorEntry], config: dict[st
     missing = [
         name
         for name in weight_map
-        if name not in tensors and not name.endswith(_BUFFERS) and not (tied and name.endswith(_HEADS))
+        if name not in tensors and not name.endswith(_BUFFERS) and not (tied and name.endswith(HEADS))
     ]
     if len(missing) > len(weight_map) * _MAY_MISS:
         problem = "the index places this tensor here, and no shard has it"
         raise CheckpointError(problem, file=weight_map[missing[0]], tensor=printable(missing[0]), remedy=CONTRADICTION)
     return [Skipped(printable(name), "the index names it, and no shard has it") for name in missing]
-
-
-def _take_out_shared(tensors: dict[str, TensorEntry], skipped: list[Skipped]) -> dict[str, tuple[str, ...]]:
-    """Keep one of the names under which the same bytes are the same tensor, a head's last; returns the others by it."""
-    names: dict[tuple[object, ...], list[str]] = {}
-    for name, entry in tensors.items():
-        if entry.size:
-            names.setdefault((entry.dtype, entry.shape, entry.span, entry.chunks), []).append(name)
-    shared: dict[str, tuple[str, ...]] = {}
-    for same in names.values():
-        kept, *others = sorted(same, key=lambda name: name.endswith(_HEADS))
-        for name in others:
-            del tensors[name]
-            reason = f"the same weights as {printable(kept)}, stored once"
-            skipped.append(Skipped(printable(name), reason, "buffer"))
-        if others:
-            shared[kept] = tuple(others)
-    return shared

@@ -19,6 +19,7 @@ from llmtrap.checkpoint.encodings.mxfp4 import Mxfp4
 from llmtrap.checkpoint.encodings.plain import Plain
 from llmtrap.checkpoint.encodings.quanto import Quanto
 from llmtrap.checkpoint.encodings.torchao import TorchAo
+from llmtrap.checkpoint.encodings.weight_norm import WeightNorm
 from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
 
 __all__ = ["ENCODINGS", "Encoding", "StoredTensor", "claim_all"]
@@ -37,6 +38,7 @@ ENCODINGS: tuple[Encoding, ...] = (
     Int8(),
     Fp8Block(),
     GgufBlocks(),
+    WeightNorm(),
     Plain(),
 )
 _CHUNKED = Chunked()  # the others read rows as they lie, so they are shown no tensor that does not lie so
