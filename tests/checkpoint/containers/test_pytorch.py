@@ -285,3 +285,28 @@ def test_torch_is_not_imported_for_it(tmp_path: Path) -> None:
         "c.matrices[0].read(c.source); assert not {'torch', 'pickle5', 'gguf'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_kernels_that_keep_their_channels_last_are_the_matrices_of_those_that_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    if not held:
+        monkeypatch.setattr("llmtrap.checkpoint.encodings.chunked.HELD_BYTES", 100)
+    image, volume = drawn(24, 20, 3, 5), drawn(20, 18, 3, 3, 3, dtype=torch.bfloat16, seed=1)
+    state = {
+        "conv1.weight": image.contiguous(memory_format=torch.channels_last),
+        "conv2.weight": volume.contiguous(memory_format=torch.channels_last_3d),
+        "conv3.weight": image[:, 2:18],
+        "conv4.weight": image.transpose(0, 1),
+        "conv5.weight": image,
+    }
+    checkpoint = open_checkpoint(str(save(state, tmp_path / "model.pt")))
+    expected = {name: tensor.flatten(1) for name, tensor in state.items()}
+    left_out = {item.tensor for item in checkpoint.skipped}
+    # Rows among one another are only read where the whole fits into memory; else that they are not is said.
+    assert left_out == (set() if held else {"conv4.weight"})
+    assert_equal(checkpoint, {name: tensor for name, tensor in expected.items() if name not in left_out})
+    counted = {m.tensor: m.histogram(checkpoint.source) for m in checkpoint.matrices}["conv2.weight"]
+    assert counted is not None
+    np.testing.assert_array_equal(counted, np.unique(volume.double().numpy(), return_counts=True))

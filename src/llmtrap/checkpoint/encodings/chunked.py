@@ -6,6 +6,8 @@ it is read once and kept for one pass, and beyond it column by column.
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,22 +52,12 @@ class _Piece:
 
 
 @dataclass(frozen=True)
-class ChunkedTensor(PlainTensor):
-    """A tensor of one floating-point number an element whose one part has chunks."""
+class _GatheredTensor(PlainTensor):
+    """A tensor of one floating-point number an element, whose rows are put together as they are read."""
 
-    def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
-        """Every range that is read for the rows."""
-        return tuple(span for piece in self._pieces(index, start, stop) for span, _ in self._reads(piece))
-
-    def reshaped(self, shape: tuple[int, ...]) -> StoredTensor | None:
-        """None: the entries do not follow one another."""
-        del shape
-        return None
-
-    def shared_spans(self, index: int | None) -> tuple[ByteRange, ...]:
-        """Transposed chunks that are read whole."""
-        pieces = self._pieces(index, 0, self.rows)
-        return tuple(dict.fromkeys(piece.chunk.span for piece in pieces if _is_held(piece)))
+    @abstractmethod
+    def _gathered(self, source: Source, index: int | None, start: int, stop: int) -> NDArray[np.uint8]:
+        """The rows' bytes as if they lay one after the other."""
 
     def decode(self, source: Source, index: int | None, start: int, stop: int, out: Floats | None = None) -> Floats:
         """Gather the rows and widen them; values are not changed."""
@@ -95,6 +87,35 @@ class ChunkedTensor(PlainTensor):
     @property
     def _width(self) -> int:
         return DTYPES[self.encoding].itemsize
+
+
+@dataclass(frozen=True)
+class ChunkedTensor(_GatheredTensor):
+    """A matrix or a stack whose one part has chunks."""
+
+    def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
+        """Every range that is read for the rows."""
+        return tuple(span for piece in self._pieces(index, start, stop) for span, _ in self._reads(piece))
+
+    def shared_spans(self, index: int | None) -> tuple[ByteRange, ...]:
+        """Transposed chunks that are read whole."""
+        pieces = self._pieces(index, 0, self.rows)
+        return tuple(dict.fromkeys(piece.chunk.span for piece in pieces if _is_held(piece)))
+
+    def reshaped(self, shape: tuple[int, ...]) -> StoredTensor | None:
+        """A kernel or a table as a matrix of rows: where the rows themselves lie at one stride, else None."""
+        (part,) = self.parts
+        chunk = part.chunks[0]
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        outer = next((k for k in range(len(part.shape)) if math.prod(part.shape[:k]) == rows), None)
+        if len(part.chunks) > 1 or chunk.shape != part.shape or outer is None or len(shape) > 2:
+            return None
+        step = _one_stride(part.shape[:outer], chunk.strides[:outer])
+        inner = tuple((n, by) for n, by in zip(part.shape[outer:], chunk.strides[outer:], strict=True) if n > 1)
+        if step is None or math.prod(n for n, _ in inner) != columns:
+            return None
+        view = StridedRows(self.name, self.module, self.encoding, shape, self.parts, step, inner)
+        return view if view.apart or chunk.span.size <= HELD_BYTES else None
 
     def _gathered(self, source: Source, index: int | None, start: int, stop: int) -> NDArray[np.uint8]:
         """The rows' bytes as if they lay one after the other."""
@@ -145,6 +166,55 @@ class ChunkedTensor(PlainTensor):
             yield ByteRange(file, start, start + run * size), (one, everything) if by_rows else (everything, one)
 
 
+@dataclass(frozen=True)
+class StridedRows(_GatheredTensor):
+    """A matrix whose rows begin `step` elements apart and are wound up in dimensions (size, stride) themselves.
+
+    So lie the kernels of a convolution in the memory format that keeps their channels last.
+    """
+
+    step: int
+    inner: tuple[tuple[int, int], ...]
+
+    @property
+    def apart(self) -> bool:
+        """Whether a row ends before the next begins, so that rows are ranges of the file."""
+        return self.rows == 1 or self.step >= self._reach
+
+    def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
+        """The range that holds the rows; the whole tensor where they lie among one another."""
+        del index
+        (whole,) = self.parts[0].spans
+        if not self.apart:
+            return (whole,)
+        first = whole.start + start * self.step * self._width
+        return (ByteRange(whole.file, first, first + ((stop - start - 1) * self.step + self._reach) * self._width),)
+
+    def shared_spans(self, index: int | None) -> tuple[ByteRange, ...]:
+        """The whole tensor, where its rows lie among one another."""
+        del index
+        return () if self.apart else self.parts[0].spans
+
+    def reshaped(self, shape: tuple[int, ...]) -> StoredTensor | None:
+        """Only as it is."""
+        return self if shape == self.shape else None
+
+    @property
+    def _reach(self) -> int:
+        """Elements from the first of a row to its last, both included."""
+        return 1 + sum((size - 1) * stride for size, stride in self.inner)
+
+    def _gathered(self, source: Source, index: int | None, start: int, stop: int) -> NDArray[np.uint8]:
+        (span,) = self.spans(index, start, stop)
+        sizes, strides = [stop - start, *(size for size, _ in self.inner)], [self.step, *(by for _, by in self.inner)]
+        first = 0 if self.apart else start * self.step * self._width
+        with source.open(span) as data:
+            numbers = data[first:].view(_CODES[self._width])
+            by = tuple(self._width * stride for stride in strides)
+            rows = np.lib.stride_tricks.as_strided(numbers, tuple(sizes), by, writeable=False)
+            return np.array(rows, order="C").reshape(-1).view(np.uint8)
+
+
 class Chunked(Encoding):
     """Takes the tensors that have chunks, before any encoding that reads rows as they lie."""
 
@@ -163,3 +233,16 @@ class Chunked(Encoding):
 
 def _is_held(piece: _Piece) -> bool:
     return piece.strides[1] > piece.strides[0] and piece.width > 1 and piece.chunk.span.size <= HELD_BYTES
+
+
+def _one_stride(sizes: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
+    """The step from one to the next of all combinations of these dimensions, the last fastest; None where it varies."""
+    step, reach = None, 0
+    for size, stride in reversed([pair for pair in zip(sizes, strides, strict=True) if pair[0] > 1]):
+        if step is None:
+            step, reach = stride, stride * size
+        elif stride == reach:
+            reach = stride * size
+        else:
+            return None
+    return 0 if step is None else step
