@@ -12,7 +12,7 @@ from llmtrap.checkpoint.containers.gguf.model import check_split, model_config
 from llmtrap.checkpoint.layout import Layout, find_layout
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.not_weights import refuse_ungathered, refuse_updates
-from llmtrap.checkpoint.parallel import is_parallel, join_parallel
+from llmtrap.checkpoint.parallel import check_whole, is_parallel, join_parallel
 from llmtrap.checkpoint.quantisation import with_quantisation
 from llmtrap.checkpoint.refusals import WEIGHT_SUFFIXES, left_aside
 from llmtrap.checkpoint.shared import HEADS, take_out_shared
@@ -79,8 +79,11 @@ def _read_files(source: Source, folder: str) -> tuple[Layout, list[FileContents]
     layout = find_layout(source, folder)
     with ThreadPoolExecutor(min(_READERS, len(layout.shards))) as readers:
         contents = list(readers.map(ContentsReader(source).read, layout.shards))
-    parallel = is_parallel([shard.name for shard in layout.shards])
-    return layout, [join_parallel(contents)] if parallel else contents
+    if is_parallel([shard.name for shard in layout.shards]):
+        return layout, [join_parallel(contents)]
+    for shard, of_file in zip(layout.shards, contents, strict=True):
+        check_whole(of_file, shard.name)
+    return layout, contents
 
 
 def _add(entry: TensorEntry, layout: Layout, tensors: dict[str, TensorEntry], skipped: list[Skipped]) -> None:

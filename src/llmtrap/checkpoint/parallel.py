@@ -39,6 +39,23 @@ def is_parallel(names: Sequence[str]) -> bool:
     return True
 
 
+def check_whole(contents: FileContents, name: str) -> None:
+    """Refuse one slice of a model-parallel checkpoint that was given alone: its matrices are parts of matrices.
+
+    Raises:
+        CheckpointError: by its number, or because fewer rows are in q than the model is wide.
+    """
+    found = _PART.fullmatch(name)
+    if found is None:
+        return
+    entries = {entry.name: entry.shape for entry in contents.tensors}
+    width = next((shape[0] for key, shape in entries.items() if _WIDTH.fullmatch(key) and shape), None)
+    rows = next((shape[0] for key, shape in entries.items() if key.endswith("attention.wq.weight") and shape), None)
+    if int(found[1]) or (width and rows and rows < width and width % rows == 0):
+        problem = "this is one slice of a model-parallel checkpoint, whose matrices are cut up over several files"
+        raise CheckpointError(problem, file=name, remedy="Give the folder that holds all consolidated.NN.pth")
+
+
 def join_parallel(parts: Sequence[FileContents]) -> FileContents:
     """The tensors that the slices make together, each of chunks in several files.
 

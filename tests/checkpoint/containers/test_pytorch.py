@@ -310,3 +310,11 @@ def test_kernels_that_keep_their_channels_last_are_the_matrices_of_those_that_do
     counted = {m.tensor: m.histogram(checkpoint.source) for m in checkpoint.matrices}["conv2.weight"]
     assert counted is not None
     np.testing.assert_array_equal(counted, np.unique(volume.double().numpy(), return_counts=True))
+
+
+def test_one_slice_of_a_model_given_alone_is_not_taken_for_the_model(tmp_path: Path) -> None:
+    state = {"norm.weight": torch.ones(8), "layers.0.attention.wq.weight": drawn(4, 8)}
+    for name in ("consolidated.00.pth", "consolidated.01.pth"):
+        path = save(state | {"layers.0.attention.wq.weight": drawn(8 if "01" in name else 4, 8)}, tmp_path / name)
+        with pytest.raises(CheckpointError, match=r"one slice of a model-parallel checkpoint.*Give the folder"):
+            open_checkpoint(str(path))

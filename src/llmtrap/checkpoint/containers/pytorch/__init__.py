@@ -38,10 +38,9 @@ class PyTorch(Container):
         return head.startswith(archive.MAGIC) or legacy.MAGIC.match(head) is not None
 
     def read(self, file: OpenFile) -> FileContents:
-        """List the state dict's tensors; a large pickle is parsed while no other is."""
-        with file.turn:
-            saved, places = read_saved(file)
-            state, skipped = find_state(saved, file.name)
+        """List the state dict's tensors; a pickle is parsed while no other is."""
+        saved, places = read_saved(file)
+        state, skipped = find_state(saved, file.name)
         entries: list[TensorEntry] = []
         left_out: list[Skipped] = list(skipped)
         for name, tensor in state.items():
@@ -77,7 +76,8 @@ def _read_archive(file: OpenFile) -> tuple[Any, dict[str, StoragePlace]]:
         raise CheckpointError(problem, file=file.name, remedy="Save the weights alone")
     stream = ByteStream(file, pickled.start, pickled.stop, "the pickle")
     reader = PickleReader(stream, file.name)
-    saved = reader.load()
+    with file.turn:
+        saved = reader.load()
     prefix = f"{root}/data/"
     places = {
         key: StoragePlace(ByteRange(file.name, stored(members[prefix + key], file).start, members[prefix + key].stop))

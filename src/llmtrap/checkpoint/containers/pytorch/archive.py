@@ -7,10 +7,13 @@ name, entries that overlap, a name or a size that the directory and the entry it
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
-from llmtrap.checkpoint.containers.base import DAMAGED, MAX_TENSORS, OpenFile
+from llmtrap.checkpoint.containers.base import DAMAGED, LARGE, MAX_TENSORS, OpenFile
 from llmtrap.checkpoint.names import MAX_NAME, printable
 from llmtrap.errors import CheckpointError, UnsafeFileError, UnsupportedError
 
@@ -23,7 +26,9 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 MAX_DIRECTORY = 64 << 20
 _AGAIN = "Do not use this file: torch.save writes no such archive"
-_READERS = 16  # local headers of a remote file, fetched at once
+_READERS = 16
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -56,16 +61,12 @@ def read_members(file: OpenFile) -> dict[str, Member]:
     if size > MAX_DIRECTORY or count > MAX_TENSORS + 1000:
         problem = f"an archive of {count} entries, more than any checkpoint has"
         raise CheckpointError(problem, file=file.name, remedy=_AGAIN)
-    listed = _parse_directory(file, file.read(start, start + size).tobytes(), count)
+    with file.turn if size > LARGE else nullcontext():
+        listed = _parse_directory(file, file.read(start, start + size).tobytes(), count)
     members = sorted(listed, key=lambda member: member.header)
     if len({member.name for member in members}) != len(members):
         raise UnsafeFileError("two entries of the archive have one name", file=file.name, remedy=_AGAIN)
-    remote = file.source.identity.kind not in ("folder", "file")
-    if remote:
-        with ThreadPoolExecutor(_READERS) as readers:
-            placed = list(readers.map(lambda member: _placed(file, member), members))
-    else:
-        placed = [_placed(file, member) for member in members]
+    placed = at_once(lambda member: _placed(file, member), members, file)
     end = 0
     for member in placed:
         if member.header < end or member.stop > start:
@@ -73,6 +74,14 @@ def read_members(file: OpenFile) -> dict[str, Member]:
             raise UnsafeFileError(problem, file=file.name, remedy=_AGAIN)
         end = member.stop
     return {member.name: member for member in placed}
+
+
+def at_once(read: Callable[[T], R], items: Sequence[T], file: OpenFile) -> list[R]:
+    """Do many small reads of a file, side by side where each takes a trip over the network."""
+    if file.source.identity.kind in ("folder", "file"):
+        return [read(item) for item in items]
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(read, items))
 
 
 def stored(member: Member, file: OpenFile) -> Member:
