@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from tests.support.disks import tiny_disk
 from tests.support.small_checkpoint import write_small
 
@@ -213,3 +213,34 @@ def test_a_fault_of_llmtrap_is_called_one(invoke: Any, small: Path, monkeypatch:
 
     monkeypatch.setattr("llmtrap.cli.inspect.open_checkpoint", broken)
     refused(invoke("inspect", small), "ZeroDivisionError: oh", "fault in llmtrap", "--verbose")
+
+
+def test_a_pattern_that_matches_nothing(invoke: Any, small: Path) -> None:
+    refused(invoke("audit", small, "--include", "*q_prj*"), "--include *q_prj*", "matches no matrix", "attention.q")
+    refused(invoke("inspect", small, "--include", "*q_prj*"), "--include *q_prj*", "attention.q")
+
+
+def test_an_exclude_that_matches_nothing_is_a_warning(invoke: Any, small: Path) -> None:
+    result = invoke("audit", small, "--exclude", "*q_prj*", "--no-alpha", "--json", "r.json")
+    assert result.exit_code == 0
+    assert "warning: --exclude *q_prj* matches no matrix of this checkpoint" in result.stderr
+
+
+def test_an_audit_of_no_matrix_is_done_in_part_and_writes_its_report(invoke: Any, tmp_path: Path) -> None:
+    save_file({"embeddings": np.zeros((500, 64), np.int8)}, tmp_path / "static.safetensors")
+    result = invoke("audit", tmp_path / "static.safetensors", "--json", "r.json", "--quiet")
+    assert result.exit_code == 3
+    document = json.loads(Path("r.json").read_text())
+    assert document["summary"]["level"] == "nothing_measured"
+    assert document["coverage"]["counts"]["unmeasured"] == {"count": 1, "parameters": 32000, "bytes": 32000}
+
+
+def test_weights_left_out_end_an_audit_in_part(invoke: Any, small: Path) -> None:
+    (shard,) = small.glob("*.safetensors")
+    save_file({**load_file(shard), "table": np.zeros((500, 64), np.int8)}, shard)
+    for index in small.glob("*.index.json"):
+        index.unlink()
+    result = invoke("audit", small, "--no-alpha", "--json", "r.json")
+    assert result.exit_code == 3
+    assert "Partly measured" in result.stdout
+    assert "not measured\ttable" in result.stdout

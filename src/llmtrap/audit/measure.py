@@ -116,6 +116,36 @@ def describe(matrix: WeightMatrix, analysis: MatrixAnalysis, seconds: float) -> 
     )
 
 
+def in_stored_tensor(found: document.Matrix, matrix: WeightMatrix) -> document.Matrix:
+    """The same, with the places of entries in the stored tensor where the matrix is a part of a fused one."""
+    if matrix.rows is None and matrix.columns is None:
+        return found
+    bad, traps = found.non_finite, found.traps
+    if bad is not None:
+        row, column = _place(matrix, bad.row, bad.column)
+        bad = bad.model_copy(update={"row": row, "column": column})
+    if traps is not None:
+        moved = []
+        for trap in traps.found:
+            if trap.cause.row is not None and trap.cause.column is not None:
+                row, column = _place(matrix, trap.cause.row, trap.cause.column)
+                cause = trap.cause.model_copy(update={"row": row, "column": column})
+                moved.append(trap.model_copy(update={"cause": cause}))
+            else:
+                moved.append(trap)
+        traps = traps.model_copy(update={"found": tuple(moved)})
+    return found.model_copy(update={"non_finite": bad, "traps": traps})
+
+
+def _place(matrix: WeightMatrix, row: int, column: int) -> tuple[int, int]:
+    """Where an entry of a part stands in the fused matrix."""
+    if matrix.rows is not None:
+        (row,) = matrix.rows.indices(row, row + 1).tolist()
+    if matrix.columns is not None:
+        (column,) = matrix.columns.indices(column, column + 1).tolist()
+    return row, column
+
+
 def _alpha(esd: Esd, role: str, bits: float) -> document.Alpha:
     fit = esd.fit
     if fit is None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from llmtrap.audit.settings import AuditSettings, Part
 from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
 from llmtrap.checkpoint.selection import selects
+from llmtrap.errors import UsageError
+from llmtrap.report.wording import join, printable
 from llmtrap.spectra.matrix_data import HELD_ENTRIES
 from llmtrap.version import __version__
 
@@ -84,6 +88,43 @@ def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None
     return Plan(tasks, mine, left_out, _digest(whole))
 
 
+def unused_patterns(matrices: Sequence[WeightMatrix], settings: AuditSettings) -> tuple[str, ...]:
+    """The patterns of --exclude that match nothing, which are worth a word to whoever gave them.
+
+    Raises:
+        UsageError: a pattern of --include matches nothing: what was to be measured would not be.
+    """
+    names = [_names(matrix) for matrix in matrices]
+
+    def matches(glob: str) -> bool:
+        return any(selects(glob, several, matrix.part) for several, matrix in zip(names, matrices, strict=True))
+
+    for glob in settings.include:
+        if not matches(glob):
+            near = _nearest(glob, names)
+            there = f"there is {join([printable(name, 80) for name in near])}" if near else "llmtrap inspect lists them"
+            problem = f"--include {printable(glob, 80)} matches no matrix of this checkpoint"
+            raise UsageError(problem, remedy=f"Patterns match ids, tensor names and files; {there}")
+    return tuple(glob for glob in settings.exclude if not matches(glob))
+
+
+def _nearest(glob: str, names: Sequence[tuple[str, ...]]) -> list[str]:
+    """Ids of matrices one of whose names has a word much like one of the pattern's."""
+    ids: dict[str, str] = {}
+    for several in names:
+        for name in several[:2]:
+            for word in name.split("."):
+                ids.setdefault(word, several[0])
+    words = [word for word in re.split(r"[^\w]+", glob) if word and not word.isdecimal()]
+    near = [found for word in words for found in get_close_matches(word, ids, n=2, cutoff=0.7)]
+    return list(dict.fromkeys(ids[word] for word in near))[:3]
+
+
+def _names(matrix: WeightMatrix) -> tuple[str, ...]:
+    """What a pattern may match."""
+    return (matrix.id, matrix.tensor, *(part.span.file for part in matrix.stored.parts))
+
+
 def _choose(matrices: Iterable[WeightMatrix], settings: AuditSettings) -> tuple[list[WeightMatrix], list[Skipped]]:
     """What is asked for, and what is not: one entry a matrix, or a tensor whose parts are all left out."""
     chosen: list[WeightMatrix] = []
@@ -101,7 +142,7 @@ def _choose(matrices: Iterable[WeightMatrix], settings: AuditSettings) -> tuple[
 
 
 def _excluded(matrix: WeightMatrix, settings: AuditSettings) -> str | None:
-    names = (matrix.id, matrix.tensor, *(part.span.file for part in matrix.stored.parts))
+    names = _names(matrix)
     for glob in settings.exclude:
         if selects(glob, names, matrix.part):
             return f"excluded by --exclude {glob}"

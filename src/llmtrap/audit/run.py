@@ -13,7 +13,7 @@ from llmtrap.audit.executors.base import Standing
 from llmtrap.audit.executors.choose import choose_executor
 from llmtrap.audit.executors.worker import WorkerSpec, peak_rss_bytes
 from llmtrap.audit.journal import Journal, PlanRecord, Recorded, default_folder, remembered
-from llmtrap.audit.plan import Plan, Task, make_plan
+from llmtrap.audit.plan import Plan, Task, make_plan, unused_patterns
 from llmtrap.audit.report import assemble, record_of
 from llmtrap.audit.settings import AuditSettings, RunOptions
 from llmtrap.checkpoint import Checkpoint, open_checkpoint
@@ -198,6 +198,7 @@ def audit(
     """
     chosen = settings or AuditSettings()
     checkpoint = open_checkpoint(target, split_fused=chosen.split_fused, revision=revision)
+    unused_patterns(checkpoint.matrices, chosen)
     kept = None
     if journal is not False:
         kept = journal_for(checkpoint, default_folder() if journal is True else journal)

@@ -30,8 +30,9 @@ class AuditSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.shuffles < 1:
-            raise UsageError("--shuffles must be at least 1", remedy="Give the number of shuffles, 5 by default")
+        if isinstance(self.include, str) or isinstance(self.exclude, str):
+            raise UsageError("include and exclude are tuples of patterns, not one text", remedy="Give ('PATTERN',)")
+        self.analysis()
         if self.shuffles > document.MOST_SHUFFLES:
             raise UsageError(
                 f"--shuffles must be at most {document.MOST_SHUFFLES:,}", remedy="Five are enough, 5 is the default"

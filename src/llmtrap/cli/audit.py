@@ -14,7 +14,7 @@ from llmtrap.checkpoint.selection import PART, check_parts
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, messages, output
 from llmtrap.cli.demo import demo_target
-from llmtrap.cli.introduction import introduction
+from llmtrap.cli.introduction import introduction, warnings
 from llmtrap.cli.progress import AuditProgress
 from llmtrap.errors import UsageError
 from llmtrap.printable import printable
@@ -83,6 +83,8 @@ def audit_command(
             family=read_family(family) if family is not None else None,
         )  # fmt: skip
         check_parts(checkpoint.matrices, of_parts)
+        for warning in warnings(checkpoint, settings):
+            messages().print(warning, soft_wrap=True)
         kept = journal_for(checkpoint, journal or default_folder())
         if fresh:
             kept.forget()

@@ -18,8 +18,8 @@ from llmtrap.checkpoint import Checkpoint, WeightMatrix, open_checkpoint
 from llmtrap.checkpoint.families import read_family
 from llmtrap.checkpoint.selection import PART, check_parts
 from llmtrap.cli import options as o
-from llmtrap.cli.console import guarded, output
-from llmtrap.cli.introduction import encodings, where_from
+from llmtrap.cli.console import guarded, messages, output
+from llmtrap.cli.introduction import encodings, warnings, where_from
 from llmtrap.report.wording import duration, plural, printable, size
 
 _NUMBERS = re.compile(r"\.\d+(?=\.|$)")
@@ -68,6 +68,8 @@ def inspect_command(
         wanted = (*(include or ()), *parts)
         settings = AuditSettings(include=wanted, exclude=tuple(exclude or ()), split_fused=split_fused)
         plan = make_plan(checkpoint, settings)
+        for warning in warnings(checkpoint, settings):
+            messages().print(warning, soft_wrap=True)
         if as_json:
             typer.echo(json.dumps(_document(checkpoint, plan), indent=2))
         else:

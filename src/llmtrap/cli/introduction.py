@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from llmtrap.audit import Plan
+from llmtrap.audit import AuditSettings, Plan
+from llmtrap.audit.plan import unused_patterns
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.report.wording import join, plural, printable
 
@@ -19,6 +20,16 @@ def introduction(checkpoint: Checkpoint, plan: Plan) -> str:
     files = plural(len(catalogue.files), "file") + where_from(checkpoint)
     formats = encodings(task.matrix for task in plan.tasks)
     return f"{printable(catalogue.identity.label)}{base}: {checkpoint.family}, {formats}, {files}"
+
+
+def warnings(checkpoint: Checkpoint, settings: AuditSettings) -> list[str]:
+    """What was asked for and has no effect.
+
+    Raises:
+        UsageError: a pattern of --include matches nothing.
+    """
+    unused = unused_patterns(checkpoint.matrices, settings)
+    return [f"warning: --exclude {printable(glob, 80)} matches no matrix of this checkpoint" for glob in unused]
 
 
 def encodings(matrices: Iterable[WeightMatrix]) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.cli import options as o
-from llmtrap.cli.console import guarded, messages, output
+from llmtrap.cli.console import EXIT_IN_PART, guarded, messages, output
 from llmtrap.errors import TargetError
 from llmtrap.report.wording import duration, fixed, plural, printable
 from llmtrap.verify import Comparison, reference_seconds, sample, verify
@@ -52,6 +52,8 @@ def verify_command(
             say.print(f"{number} of {len(chosen)}: {printable(found.name, 60)}, {words}", soft_wrap=True)
             begun = time.monotonic()
         _show(compared)
+        if not compared:
+            raise typer.Exit(EXIT_IN_PART)
 
 
 def _show(compared: list[Comparison]) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtrap.errors import UsageError
 from llmtrap.spectra.causes import FoundTrap
 from llmtrap.spectra.certificate import Bulk, Certificate
 from llmtrap.spectra.esd import Esd, LogHistogram, log_histogram
@@ -15,6 +16,10 @@ from llmtrap.spectra.marchenko_pastur import BulkFit
 from llmtrap.spectra.moments import Moments
 from llmtrap.spectra.readers import NonFiniteEntries
 from llmtrap.spectra.traps import ShuffleCount
+
+TRAP_MODES = ("auto", "measure", "certify")
+TRAP_RULES = ("tracy-widom", "weightwatcher")
+SEEDS = 1 << 63
 
 TrapMethod = Literal["certified", "predicted", "measured", "undecided"]
 
@@ -32,6 +37,20 @@ class AnalysisSettings:
     rule: str = "tracy-widom"
     shuffles: int = 5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no measurement can mean.
+
+        Raises:
+            UsageError: an unknown word, no shuffle at all, or a seed that no generator takes.
+        """
+        for name, value, known in (("traps", self.traps, TRAP_MODES), ("trap rule", self.rule, TRAP_RULES)):
+            if value not in known:
+                raise UsageError(f"there is no {name} {value!r}", remedy=f"Choose one of: {', '.join(known)}")
+        if self.shuffles < 1:
+            raise UsageError("--shuffles must be at least 1", remedy="Give the number of shuffles, 5 by default")
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"the seed {self.seed} is not between 0 and 2^63 - 1", remedy="Give another --seed")
 
 
 @dataclass(frozen=True)

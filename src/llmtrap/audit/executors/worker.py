@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from llmtrap.audit.executors.ahead import ReadAhead
 from llmtrap.audit.executors.base import Outcome
 from llmtrap.audit.executors.batches import Batch, spans_of
-from llmtrap.audit.measure import measure_in_steps
+from llmtrap.audit.measure import in_stored_tensor, measure_in_steps
 from llmtrap.audit.plan import Task
 from llmtrap.audit.timing import SharedSolver, Stages
 from llmtrap.checkpoint import LocalSource, Source
@@ -81,9 +81,10 @@ class Worker:
         task, stages = tasks[0], Stages()
         matrix, error = None, None
         try:
-            matrix = yield from measure_in_steps(
+            found = yield from measure_in_steps(
                 task.matrix, self._source, self._spec.analysis, self._backend, stages, solver
             )
+            matrix = in_stored_tensor(found, task.matrix)
         except AccessError:
             raise
         except LlmtrapError as failure:
