@@ -1,4 +1,4 @@
-"""What a checkpoint's quantisation did to the matrices beside rounding them: rotations, and scaled columns."""
+"""What storing a checkpoint did to the matrices beside rounding them: rotations, scaled columns, reordered rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmtrap.checkpoint.config import section
+from llmtrap.checkpoint.containers.gguf.model import is_permuted
 from llmtrap.checkpoint.encodings.column_scaled import UNDONE
 from llmtrap.checkpoint.matrices import WeightMatrix
 from llmtrap.checkpoint.tensors import Catalogue
@@ -15,6 +16,7 @@ from llmtrap.checkpoint.tensors import Catalogue
 _ROTATIONS = re.compile(
     r"(?:^|[._])(?:hadamard|had_k|quarot|spinquant|R[1-4]_weight_(?:in|out)put)(?:[._]|$)", re.IGNORECASE
 )
+_REORDERED = (".attn_q.weight", ".attn_k.weight")
 _NAMED = ("quarot", "spinquant", "rotation", "hadamard")
 
 
@@ -22,12 +24,13 @@ _NAMED = ("quarot", "spinquant", "rotation", "hadamard")
 class Caution:
     """One thing to know before the numbers of a report are read."""
 
-    kind: Literal["rotated", "column_scaled"]
+    kind: Literal["rotated", "column_scaled", "rows_reordered"]
     text: str
 
 
 def cautions(catalogue: Catalogue, matrices: Iterable[WeightMatrix]) -> tuple[Caution, ...]:
     """What is to be said of a whole checkpoint, from its configuration, its names and its encodings."""
+    matrices = tuple(matrices)
     found = []
     where = _rotation(catalogue)
     if where is not None:
@@ -53,6 +56,15 @@ def cautions(catalogue: Catalogue, matrices: Iterable[WeightMatrix]) -> tuple[Ca
                 "column_scaled",
                 "Columns were scaled before rounding (pre_quant_scale); the scaling is undone here, so that the "
                 "numbers are those of the matrix as it was trained.",
+            )
+        )
+    reordered = sum(matrix.stored.name.endswith(_REORDERED) for matrix in matrices) if is_permuted(catalogue) else 0
+    if reordered:
+        found.append(
+            Caution(
+                "rows_reordered",
+                f"llama.cpp reordered the rows of q and k ({reordered} matrices): spectra, α and traps are those of "
+                "any order, but the row of an entry that is named there is the file's, not the original model's.",
             )
         )
     return tuple(found)

@@ -183,7 +183,7 @@ class File(Model):
 class Caution(Model):
     """What the storage did to the weights beside rounding them, and what that means for the numbers."""
 
-    kind: Literal["rotated", "column_scaled"]
+    kind: Literal["rotated", "column_scaled", "rows_reordered"]
     text: str
 
 

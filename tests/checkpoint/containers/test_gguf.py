@@ -196,3 +196,16 @@ def test_the_package_is_not_imported_for_the_common_types(tmp_path: Path) -> Non
         "c.matrices[0].read(c.source); assert not {'torch', 'gguf'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+
+
+@pytest.mark.parametrize(("architecture", "said"), [("llama", True), ("qwen2", False)])
+def test_rows_that_llama_cpp_reordered_are_said(tmp_path: Path, architecture: str, said: bool) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", architecture)
+    for part in ("q", "k", "v"):
+        writer.add_tensor(f"blk.0.attn_{part}.weight", np.ones((8, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    texts = [(item.kind, item.text[:54]) for item in open_checkpoint(str(tmp_path)).cautions]
+    assert texts == ([("rows_reordered", "llama.cpp reordered the rows of q and k (2 matrices): ")] if said else [])

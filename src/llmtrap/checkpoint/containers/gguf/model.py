@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from llmtrap.checkpoint.names import printable
+from llmtrap.checkpoint.tensors import Catalogue
 from llmtrap.errors import CheckpointError
 
 _CONFIG_KEYS = {
@@ -20,7 +21,10 @@ _MODEL_TYPES = {
 }  # fmt: skip
 """Architectures whose name in config.json is another."""
 
-PERMUTED = ("llama", "mistral", "mistral3", "granite", "granitemoe", "minicpm", "deci", "baichuan", "arcee", "olmo")
+_PERMUTED = (
+    "llama", "mistral", "mistral3", "granite", "granitemoe", "minicpm", "deci", "baichuan", "xverse", "internlm2",
+    "arcee", "olmo", "smollm3",
+)  # fmt: skip
 """Architectures of which llama.cpp's converter reorders the rows of q and k, for its rotary embedding."""
 
 
@@ -61,3 +65,8 @@ def model_config(metadata: Mapping[str, Any], tensors: Container[str]) -> dict[s
         "tie_word_embeddings": "output.weight" not in tensors,
         **{name: value for name, value in found.items() if type(value) is int},
     }
+
+
+def is_permuted(catalogue: Catalogue) -> bool:
+    """Whether the rows of q and k lie in llama.cpp's order: row h·d + 2i + j is the model's row h·d + j·d/2 + i."""
+    return any(keys.get("general.architecture") in _PERMUTED for keys in catalogue.metadata.values())
