@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.support import documents
 
-from llmtrap.gate.document import Judgement, Side, Update
+from llmtrap.gate.document import Judgement, OutsideTensor, Side, Update
 from llmtrap.gate.judge import judge
-from llmtrap.gate.matching import Contents, match
+from llmtrap.gate.matching import Contents, Known, match
 from llmtrap.gate.policy import Policy
 from llmtrap.gate.policy_file import LoadedPolicy
 from llmtrap.report.document import Matrix, Report
+from llmtrap.report.trap_changes import ValuesAt
 
 TODAY = datetime.date(2026, 3, 1)
 
@@ -23,7 +25,11 @@ JudgeReports = Callable[..., Judgement]
 
 @pytest.fixture
 def judged() -> JudgeReports:
-    """Judge one report, or list of matrices, against another; keywords are the policy's tables."""
+    """Judge one report, or list of matrices, against another; keywords are the policy's tables.
+
+    With `weights` they are judged as if the weights had been read: each pair has a harmless ΔW unless `updates` says
+    otherwise, and `outside` are the tensors outside the matrices that changed.
+    """
 
     def of(
         now: Report | Sequence[Matrix],
@@ -33,20 +39,30 @@ def judged() -> JudgeReports:
         ignore: Sequence[Mapping[str, Any]] = (),
         unchanged: Sequence[str] = (),
         updates: Sequence[Update] = (),
+        outside: Sequence[OutsideTensor] = (),
+        base_at: Mapping[str, ValuesAt] | None = None,
+        weights: bool = True,
         adapter_alone: bool = False,
         **gate: Any,
     ) -> Judgement:
         policy = Policy.model_validate({"gate": {"rules": dict(rules or {}), **gate}, "ignore": list(ignore)})
-        matched = match(
-            Contents.of_report(_report(now)),
-            None if base is None else Contents.of_report(_report(base)),
-            frozenset(unchanged),
-            {update.id: update for update in updates},
-            adapter_alone=adapter_alone,
+        target = Contents.of_report(_report(now))
+        changes = {name: harmless(name) for name in target.measured} if weights and base is not None else {}
+        known = Known(
+            unchanged=frozenset(unchanged),
+            updates=changes | {update.id: update for update in updates},
+            base_at=base_at or {},
         )
+        matched = match(target, None if base is None else Contents.of_report(_report(base)), known)
+        matched = replace(matched, outside=tuple(outside) if weights else None, adapter_alone=adapter_alone)
         return judge(matched, LoadedPolicy(policy), TODAY)
 
     return of
+
+
+def harmless(name: str) -> Update:
+    """What training changes: little, and in all directions."""
+    return Update(id=name, spectral_norm=0.1, frobenius_norm=1.0, stable_rank=100.0, relative=0.01)
 
 
 def _report(of: Report | Sequence[Matrix]) -> Report:

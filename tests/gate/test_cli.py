@@ -85,7 +85,10 @@ def test_reports_without_alpha_are_judged_by_their_predicted_traps(run: Run, tmp
         "layers.1.mlp.gate": "the mean of all entries moved off zero; the base has no trap, this has 1 trap",
     }
     assert "at most 0.000006 by chance over the audit (6 tests for traps, 0 of α)" in result.stdout
-    assert run("planted.json", "--baseline", "planted.json").exit_code == 0
+    same = run("planted.json", "--baseline", "planted.json")
+    assert same.exit_code == 3
+    assert "Not judged: nothing was found, and " in same.stdout
+    assert "open    LT010 large-update: not judged in 6 matrices" in same.stdout
 
 
 def test_what_could_not_be_audited_is_2_and_what_could_not_be_judged_is_3(run: Run, tmp_path: Path) -> None:

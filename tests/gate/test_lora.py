@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from safetensors.numpy import load_file, save_file
 
 from llmtrap.errors import UsageError
@@ -76,9 +77,14 @@ def test_the_journal_does_not_mix_up_two_adapters_on_one_base(tmp_path: Path) ->
     assert gate(str(tmp_path / "one"), where, DEFAULT, options).judgement.exit_code == 1
 
 
-def test_an_adapter_alone_is_no_verdict_unless_the_policy_says_so(tmp_path: Path) -> None:
+def test_an_adapter_alone_is_no_verdict_unless_the_policy_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     where = str(adapter(tmp_path / "lora"))
-    assert gate(where, None, DEFAULT, GateOptions(workers=1)).judgement.exit_code == 3
+    judgement = gate(where, None, DEFAULT, GateOptions(workers=1)).judgement
+    assert judgement.exit_code == 3
+    assert "the adapter's base model 'org/base': offline mode is on" in judgement.notes[0]
     gated = gate(where, None, ALONE, GateOptions(workers=1))
     assert gated.judgement.exit_code == 0
     (matrix,) = gated.report.matrices
@@ -103,3 +109,46 @@ def test_a_report_cannot_be_an_adapter_s_base_nor_an_adapter_a_base(tmp_path: Pa
     lora, model = str(adapter(tmp_path / "lora")), str(base(tmp_path / "base"))
     with pytest.raises(UsageError, match="baseline is an adapter"):
         gate(model, lora, DEFAULT, GateOptions(workers=1))
+
+
+def named(where: Path, base_name: str) -> Path:
+    path = where / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base_name}))
+    return where
+
+
+def changed(folder: Path, entry: float) -> Path:
+    """A base whose `q_proj` has one entry more of this size."""
+    tensors = load_file(base(folder) / "model.safetensors")
+    tensors["model.layers.0.self_attn.q_proj.weight"][3, 5] = entry
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def test_without_a_baseline_the_adapter_s_own_base_is_what_it_is_judged_against(tmp_path: Path) -> None:
+    lora = named(adapter(tmp_path / "lora", entry=60.0), str(base(tmp_path / "base")))
+    judgement = gate(str(lora), None, DEFAULT, GateOptions(workers=1)).judgement
+    assert (judgement.exit_code, judgement.errors[0].rule) == (1, "LT001")
+    assert judgement.base is not None
+    assert judgement.notes[0].startswith("judged against the base that the adapter names: ")
+
+
+def test_on_another_base_than_the_baseline_the_model_that_runs_is_judged(tmp_path: Path) -> None:
+    lora = named(adapter(tmp_path / "lora"), str(changed(tmp_path / "tuned", entry=40.0)))
+    judgement = gate(str(lora), str(base(tmp_path / "base")), DEFAULT, GateOptions(workers=1)).judgement
+    assert ("LT001", "layers.0.attention.q") in {(f.rule, f.id) for f in judgement.errors}
+    assert judgement.notes[0].startswith("judged is the adapter on its own base, ")
+    assert (judgement.counts.measured, judgement.counts.unchanged) == (2, 0)
+
+
+def test_a_base_that_cannot_be_opened_is_not_taken_for_the_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    lora = named(adapter(tmp_path / "lora"), "org/another")
+    model = str(base(tmp_path / "base"))
+    judgement = gate(str(lora), model, DEFAULT, GateOptions(workers=1)).judgement
+    assert (judgement.exit_code, [f.rule for f in judgement.errors]) == (3, ["LT006"])
+    assert "whether the baseline is that model cannot be told" in judgement.headline
+    trusting = LoadedPolicy(Policy.model_validate({"gate": {"rules": {"LT006": {"trust_baseline": True}}}}))
+    assert gate(str(lora), model, trusting, GateOptions(workers=1)).judgement.exit_code == 0

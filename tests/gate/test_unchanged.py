@@ -14,7 +14,7 @@ from tests.support import edits
 
 from llmtrap.checkpoint import Checkpoint, open_checkpoint
 from llmtrap.checkpoint.sources import ByteRange
-from llmtrap.gate.unchanged import CHUNK_BYTES, equal_bytes, unchanged_by_digest, unchanged_matrices
+from llmtrap.gate.unchanged import CHUNK_BYTES, FIRST_BYTES, equal_bytes, unchanged_by_digest, unchanged_matrices
 from llmtrap.report.document import File, Target
 
 Opened = Callable[[dict[str, np.ndarray], str], Checkpoint]
@@ -107,7 +107,7 @@ def test_parts_of_one_comparison_stop_at_the_first_difference(opened: Opened) ->
     (mine,) = [m for m in one.matrices if m.id == "a"]
     (theirs,) = [m for m in two.matrices if m.id == "a"]
     assert not equal_bytes(mine, Counting(one.source), theirs, two.source)
-    assert read == [CHUNK_BYTES]
+    assert read == [FIRST_BYTES]
 
 
 def test_digests_of_a_report_stand_for_its_files(opened: Opened, tmp_path: Path) -> None:

@@ -34,14 +34,22 @@ ENTRY = [("entry", 2.0)]
         ({"causes": [("mean_shift", 2.0)]}, {"causes": [("heavy_tail", 2.0)]}, "new", "traps 1 → 1 (mean shift)"),
         ({}, {"causes": [("heavy_tail", 2.0)]}, "gone", "traps 1 → 0 (heavy tail)"),
         (
-            {"causes": [("heavy_tail", 2.5)]},
+            {"causes": [("heavy_tail", 2.6)]},
             {"causes": [("heavy_tail", 2.0)]},
-            "worse",
-            "strength 2 → 2.5 times the random edge",
+            "stronger",
+            "strength 2 → 2.6 times the random edge",
         ),
+        (
+            {"causes": [("heavy_tail", 2.0)]},
+            {"causes": [("heavy_tail", 2.6)]},
+            "weaker",
+            "strength 2.6 → 2 times the random edge",
+        ),
+        ({"causes": [("heavy_tail", 2.4)]}, {"causes": [("heavy_tail", 2.0)]}, "same", ""),
         ({"causes": [("heavy_tail", 2.1)]}, {"causes": [("heavy_tail", 2.0)]}, "same", ""),
         ({"causes": [("heavy_tail", 1.1)], "low": 0, "high": 1}, {}, "same", ""),
-        ({"causes": [("heavy_tail", 1.1)]}, {"low": 0, "high": 1}, "new", "traps 0 → 1 (heavy tail)"),
+        ({"causes": [("heavy_tail", 1.1)]}, {"low": 0, "high": 1}, "same", ""),
+        ({"causes": [("heavy_tail", 1.1)]}, {"low": 0, "high": 0}, "new", "traps 0 → 1 (heavy tail)"),
         ({"method": "undecided"}, {"causes": ENTRY}, "unknown", ""),
         ({"causes": ENTRY, "shape": (32, 512)}, {"shape": (32, 512)}, "unknown", ""),
     ],
@@ -95,8 +103,8 @@ def test_reports_that_do_not_compare_say_why() -> None:
 
 def words(*changes: str) -> str:
     """The sentence on traps of a report in which one matrix each changed so."""
-    was: dict[str, list[tuple[str, float]]] = {"worse": [("heavy_tail", 2.0)], "gone": [("heavy_tail", 2.0)]}
-    now: dict[str, list[tuple[str, float]]] = {"worse": [("heavy_tail", 3.0)], "new": [("heavy_tail", 3.0)]}
+    was: dict[str, list[tuple[str, float]]] = {"stronger": [("heavy_tail", 2.0)], "gone": [("heavy_tail", 2.0)]}
+    now: dict[str, list[tuple[str, float]]] = {"stronger": [("heavy_tail", 3.0)], "new": [("heavy_tail", 3.0)]}
     names = [f"layers.{place}.q" for place in range(len(changes))]
     pairs = list(zip(names, changes, strict=True))
     sides = [
@@ -112,7 +120,7 @@ def test_the_first_sentence_says_whether_the_traps_are_new() -> None:
     assert words("same", "same") == "No trap is new, stronger or gone: all as in the base (2 matrices compared)."
     assert words("new", "same") == "New traps in 1 matrix, of 2 compared."
     assert words("gone", "same") == "No new traps and traps gone in 1, of 2 compared."
-    assert words("new", "worse", "new", "gone") == (
+    assert words("new", "stronger", "new", "gone") == (
         "New traps in 2 matrices, stronger ones in 1 and traps gone in 1, of 4 compared."
     )
     undecided = documents.report([documents.matrix("a", method="undecided")])

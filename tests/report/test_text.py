@@ -50,7 +50,7 @@ def test_a_pipe_gets_plain_lines_and_a_terminal_gets_colour() -> None:
 def test_every_change_against_a_base_is_a_line_in_a_pipe() -> None:
     report, base = documents.trapped(), documents.trapped_base()
     lines = plain(report, compare(report, base)).splitlines()
-    changes = [line.split("\t")[:2] for line in lines if line.startswith(("new", "worse", "gone", "fell", "moved"))]
+    changes = [line.split("\t")[:2] for line in lines if line.startswith(("new", "stronger", "gone", "fell", "moved"))]
     assert changes == [
         ["new", "layers.0.mlp.down"],
         ["new", "layers.5.mlp.gate"],

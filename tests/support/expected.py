@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from tests.support.surroundings import CALLERS
 
 
 def assert_expected(path: Path, text: str) -> None:
     """Compare a text with the file that holds what is expected of it."""
-    if os.environ.get("LLMTRAP_WRITE_EXPECTED"):
+    if CALLERS.get("LLMTRAP_WRITE_EXPECTED"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         return

@@ -74,6 +74,8 @@ def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None
         "settings": [settings.alpha, settings.traps, settings.trap_rule, settings.shuffles, settings.seed],
         "backend": [settings.backend, settings.device],
     }
+    if settings.paired:
+        common["paired"] = True
     chosen, skipped = _choose(checkpoint.matrices, settings)
     tasks = tuple(_task(matrix, settings, stamps, common) for matrix in chosen)
     shards = {name: k for k, name in enumerate(stamps)}

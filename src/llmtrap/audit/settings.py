@@ -28,6 +28,8 @@ class AuditSettings:
     seed: int = 0
     backend: str = "auto"
     device: str = "auto"
+    paired: bool = False
+    """Shuffles that another version of the checkpoint shares: what the gate measures, never `audit`."""
 
     def __post_init__(self) -> None:
         if isinstance(self.include, str) or isinstance(self.exclude, str):
@@ -41,8 +43,9 @@ class AuditSettings:
     def analysis(self) -> AnalysisSettings:
         """The part that the spectra need."""
         return AnalysisSettings(
-            alpha=self.alpha, traps=self.traps, rule=self.trap_rule, shuffles=self.shuffles, seed=self.seed
-        )
+            alpha=self.alpha, traps=self.traps, rule=self.trap_rule, shuffles=self.shuffles, seed=self.seed,
+            paired=self.paired,
+        )  # fmt: skip
 
     def document(self, backend: str) -> document.Settings:
         """The part that is printed in the report; `backend` is the one in use."""

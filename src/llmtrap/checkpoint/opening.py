@@ -51,16 +51,24 @@ def open_checkpoint(
     if not is_adapter(source):
         return open_parts(source, split_fused=split_fused, family=family)
     adapter = read_adapter(source)
-    base = _open_base(adapter, source, split_fused=split_fused, download=download, family=family)
+    base = open_base(adapter, source, split_fused=split_fused, download=download, family=family)
     return adapt(base, adapter, source)
 
 
-def _open_base(
-    adapter: Adapter, source: Source, *, split_fused: bool, download: bool, family: Family | None
+def open_base(
+    adapter: Adapter,
+    source: Source,
+    *,
+    split_fused: bool = False,
+    download: bool = False,
+    family: Family | None = None,
 ) -> Checkpoint:
     """The base that an adapter names: a local adapter a path or a repository, a hub's a repository alone.
 
     What a hub's adapter says, or a store's, must not choose a folder of this machine.
+
+    Raises:
+        LlmtrapError: it names none, or it cannot be opened; the message says why.
     """
     name = adapter.base_name
     if not name:

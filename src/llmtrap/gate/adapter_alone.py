@@ -17,6 +17,7 @@ from llmtrap.errors import LlmtrapError
 from llmtrap.gate.document import Update
 from llmtrap.gate.matching import module_kind
 from llmtrap.gate.targets import OpenAdapter
+from llmtrap.gate.update import update_of
 from llmtrap.report.coverage import count_coverage
 from llmtrap.report.document import (
     Alpha,
@@ -99,19 +100,6 @@ def measure_pair(pair: LoraPair, opened: OpenAdapter) -> tuple[Matrix, Update | 
         traps=None, non_finite=_broken(left, right), seconds=round(time.perf_counter() - start, 4),
     )  # fmt: skip
     return matrix, update
-
-
-def update_of(values: NDArray[np.float64], name: str, base_norm: float | None = None) -> Update:
-    """Norms of ΔW from its singular values."""
-    largest, total = float(values[0]), float((values**2).sum())
-    return Update(
-        id=name,
-        spectral_norm=largest,
-        frobenius_norm=math.sqrt(total),
-        stable_rank=total / largest**2 if largest > 0 else 0.0,
-        relative=math.sqrt(total) / base_norm if base_norm else None,
-        rank=len(values),
-    )
 
 
 def _broken(left: NDArray[np.float64], right: NDArray[np.float64]) -> NonFinite | None:

@@ -1,4 +1,4 @@
-"""The gate's own document, `llmtrap.gate/1`: the judgement that every output renders and a script can read."""
+"""The gate's own document, `llmtrap.gate/2`: the judgement that every output renders and a script can read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from llmtrap.report.document import Model, Tool
 
-SCHEMA: Final = "llmtrap.gate/1"
+SCHEMA: Final = "llmtrap.gate/2"
 
 Level = Literal["error", "warn", "off"]
 Outcome = Literal["passed", "violated", "incomplete"]
@@ -62,6 +62,52 @@ class Update(Model):
     column: int | None = None
     was: float | None = None
     now: float | None = None
+    changed_rows: int | None = Field(default=None, description="rows with any changed entry")
+    emptied_rows: int = Field(default=0, description="rows whose norm fell under a tenth of the base's")
+    emptied_columns: int = 0
+    first_emptied_row: int | None = None
+    first_emptied_column: int | None = None
+
+
+class OutsideTensor(Model):
+    """A tensor that is no weight matrix (a norm, a bias, a buffer) and is broken, or not the base's byte for byte.
+
+    `change`: same, changed, added, missing, reshaped, or unreadable. Sizes are null where they say nothing: for
+    integers, for other shapes, and where the base's values are all zero.
+    """
+
+    tensor: str
+    dtype: str
+    shape: tuple[int, ...]
+    change: str
+    nan: int = 0
+    inf: int = 0
+    scale: float | None = Field(default=None, description="its root mean square over the base's")
+    relative: float | None = Field(default=None, description="norm of the change over the norm of the base's")
+    error: str | None = None
+
+
+class NotJudged(Model):
+    """A rule that could not look at some matrices, which therefore have not passed it.
+
+    `blocking`: at level error there is no verdict then. Matrices of which nothing is known are LT006's to judge, and do
+    not block here.
+    """
+
+    rule: str
+    name: str
+    level: Level
+    reason: str
+    matrices: int = Field(description="how many; 0 for the checkpoint as a whole")
+    ids: tuple[str, ...] = Field(description="the first of them")
+    kinds: tuple[str, ...] = Field(description="module kinds, or `checkpoint`")
+    blocking: bool = True
+    ignored: str | None = Field(default=None, description="the reason of the ignore that covers it")
+
+    @property
+    def blocks(self) -> bool:
+        """Whether there is no verdict because of it."""
+        return self.blocking and self.level == "error" and self.ignored is None
 
 
 class Finding(Model):
@@ -103,7 +149,7 @@ class Judgement(Model):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
-    schema_: Literal["llmtrap.gate/1"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["llmtrap.gate/2"] = Field(default=SCHEMA, alias="schema")
     tool: Tool
     outcome: Outcome
     exit_code: int
@@ -115,7 +161,9 @@ class Judgement(Model):
     chance: Chance
     rules: tuple[RuleApplied, ...]
     findings: tuple[Finding, ...]
+    not_judged: tuple[NotJudged, ...] = ()
     updates: tuple[Update, ...]
+    outside: tuple[OutsideTensor, ...] = ()
     notes: tuple[str, ...]
 
     @property
@@ -132,6 +180,11 @@ class Judgement(Model):
     def ignored(self) -> list[Finding]:
         """What the policy's ignores cover."""
         return [finding for finding in self.findings if finding.ignored is not None]
+
+    @property
+    def unjudged(self) -> list[NotJudged]:
+        """What leaves no verdict, beside LT006's findings: rules at level error that could not be evaluated."""
+        return [item for item in self.not_judged if item.blocks]
 
     def to_json_dict(self) -> dict[str, Any]:
         """The document as JSON types, with its real key names."""

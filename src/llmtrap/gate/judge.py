@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Iterator, Sequence
 
 from llmtrap.audit.report import TOOL
 from llmtrap.gate import document
 from llmtrap.gate.chance import chance_of, comparable_alpha
 from llmtrap.gate.matching import Described, Matched, Pair
-from llmtrap.gate.policy import Ignore
+from llmtrap.gate.policy import Ignore, Policy
 from llmtrap.gate.policy_file import LoadedPolicy
-from llmtrap.gate.rules import CHECKPOINT, COVERAGE, RULES, Violation
-from llmtrap.gate.rules.structure import tensor_notes
+from llmtrap.gate.rules import CHECKPOINT, COVERAGE, RULES, NotJudged, Violation
+from llmtrap.gate.rules.new_trap import NewTrap
+from llmtrap.gate.rules.worse_trap import WorseTrap
+from llmtrap.gate.unjudged import Gap, covers, grouped, unmeasured
+from llmtrap.report.trap_changes import Tolerances
 from llmtrap.report.wording import plural, printable
 
 EXIT_CODES: dict[document.Outcome, int] = {"passed": 0, "violated": 1, "incomplete": 3}
@@ -32,19 +34,26 @@ def judge(matched: Matched, loaded: LoadedPolicy, today: datetime.date) -> docum
     without_base = [matched.target.measured[it.id] for it in matched.alone if it.id in matched.target.measured]
     chance = chance_of(matched.pairs, without_base, policy.gate.false_alarms)
     found: list[document.Finding] = []
+    gaps = unmeasured(matched, policy) if matched.same_architecture else []
     for rule in RULES.values():
         settings = policy.settings(rule.id)
-        if settings.level != "off":
-            found += [_finding(rule.id, settings.level, v) for v in rule.check(matched, settings, chance)]
-    findings, notes = _apply_ignores(_worst_first(found), policy.ignore, today)
-    outcome = _outcome(findings, matched)
+        if settings.level == "off":
+            continue
+        for item in rule.check(matched, settings, chance):
+            if isinstance(item, NotJudged):
+                gaps.append(Gap(rule.id, settings.level, item, matched.same_architecture))
+            else:
+                found.append(_finding(rule.id, "warn" if item.only_warn else settings.level, item))
+    findings, notes = _apply_ignores(_worst_first(found), policy.ignore, today, gaps)
+    not_judged = grouped(gaps, policy.ignore, today)
+    outcome = _outcome(findings, not_judged, matched)
     counts = _counts(matched)
     base = matched.base
     return document.Judgement(
         tool=TOOL,
         outcome=outcome,
         exit_code=EXIT_CODES[outcome],
-        headline=_headline(outcome, findings, counts, base is not None),
+        headline=_headline(outcome, findings, not_judged, counts, base is not None),
         target=matched.target.side,
         base=None if base is None else base.side,
         policy=document.PolicyUsed(path=None if loaded.path is None else str(loaded.path)),
@@ -52,9 +61,34 @@ def judge(matched: Matched, loaded: LoadedPolicy, today: datetime.date) -> docum
         chance=chance,
         rules=tuple(_applied(matched, loaded)),
         findings=tuple(findings),
+        not_judged=tuple(not_judged),
         updates=tuple(sorted(matched.updates.values(), key=lambda u: -(u.relative or u.spectral_norm))),
-        notes=(*notes, *tensor_notes(matched)),
+        outside=matched.outside or (),
+        notes=(*notes, *matched.notes, *_outside_notes(matched)),
     )
+
+
+def trap_tolerances(policy: Policy, chance: document.Chance) -> Tolerances:
+    """What counts as a change of traps under a policy, for outputs that show the change beside the judgement."""
+    new, worse = policy.settings("LT001"), policy.settings("LT002")
+    assert isinstance(new, NewTrap)  # noqa: S101 - the table's own types
+    assert isinstance(worse, WorseTrap)  # noqa: S101
+    return Tolerances(new.margin, chance.trap_z, worse.tolerance, worse.least_rise)
+
+
+def _outside_notes(matched: Matched) -> Iterator[str]:
+    """Tensors outside the matrices that changed, or that one side lacks."""
+    if matched.base is None or not matched.same_architecture:
+        return
+    for change, words in (
+        ("changed", "changed"), ("added", "only in the target"), ("missing", "only in the base"),
+        ("reshaped", "of another shape than in the base"), ("unreadable", "could not be read"),
+    ):  # fmt: skip
+        names = [tensor.tensor for tensor in matched.outside or () if tensor.change == change]
+        if names:
+            named = ", ".join(printable(name, 80) for name in names[:3]) + (", …" if len(names) > 3 else "")
+            kind = "no weight matrix" if len(names) == 1 else "no weight matrices"
+            yield f"{plural(len(names), 'tensor')} {words}, {kind}: {named}"
 
 
 def _finding(rule: str, level: document.Level, violation: Violation) -> document.Finding:
@@ -90,13 +124,13 @@ def _worst_first(findings: Iterable[document.Finding]) -> list[document.Finding]
 
 
 def _apply_ignores(
-    findings: list[document.Finding], ignores: Iterable[Ignore], today: datetime.date
+    findings: list[document.Finding], ignores: Iterable[Ignore], today: datetime.date, gaps: Sequence[Gap]
 ) -> tuple[list[document.Finding], list[str]]:
     notes: list[str] = []
     for ignore in ignores:
-        fits = [f for f in findings if f.rule == ignore.rule and fnmatchcase(f.id or CHECKPOINT, ignore.match)]
+        fits = [f for f in findings if covers(ignore, f.rule, f.id)]
         what = f"ignore of {ignore.rule} for '{printable(ignore.match, 80)}'"
-        if not fits:
+        if not fits and not any(covers(ignore, gap.rule, gap.item.id) for gap in gaps):
             notes.append(f"{what} matches nothing: delete it")
         elif ignore.expires is not None and ignore.expires < today:
             notes.append(f"{what} expired on {ignore.expires.isoformat()}: it holds no more")
@@ -109,14 +143,16 @@ def _apply_ignores(
     return findings, notes
 
 
-def _outcome(findings: Iterable[document.Finding], matched: Matched) -> document.Outcome:
+def _outcome(
+    findings: Iterable[document.Finding], not_judged: Iterable[document.NotJudged], matched: Matched
+) -> document.Outcome:
     """A violation found is a verdict, whatever else was not judged; but not against a base of another architecture."""
     errors = {f.rule for f in findings if f.level == "error" and f.ignored is None}
     if COVERAGE in errors and not matched.same_architecture:
         return "incomplete"
     if errors - {COVERAGE}:
         return "violated"
-    return "incomplete" if errors else "passed"
+    return "incomplete" if errors or any(it.blocks for it in not_judged) else "passed"
 
 
 def _counts(matched: Matched) -> document.Counts:
@@ -146,10 +182,12 @@ def _state(pair: Pair) -> str:
         return "failed"
     if pair.base is None:
         return "not_compared"
-    return "measured" if sorted(pair.it.shape) == sorted(pair.was.shape) else "reshaped"
+    return "reshaped" if pair.reshaped else "measured"
 
 
 def _state_alone(it: Described, matched: Matched) -> str:
+    if matched.base is not None and matched.base.part is not None:
+        return "not_compared"
     if it.id in matched.target.failed or it.id not in matched.target.measured:
         return "failed"
     return "measured" if matched.base is None else "added"
@@ -169,7 +207,11 @@ def _applied(matched: Matched, loaded: LoadedPolicy) -> Iterator[document.RuleAp
 
 
 def _headline(
-    outcome: document.Outcome, findings: list[document.Finding], counts: document.Counts, has_base: bool
+    outcome: document.Outcome,
+    findings: list[document.Finding],
+    not_judged: list[document.NotJudged],
+    counts: document.Counts,
+    has_base: bool,
 ) -> str:
     if counts.matrices == 0:
         return "Not judged: nothing was audited."
@@ -179,8 +221,12 @@ def _headline(
         looked += f", {counts.unchanged:,} unchanged"
     if outcome == "passed":
         return f"Passed. Of {looked}; nothing {'new or worse' if has_base else 'that the policy forbids'}."
-    if outcome == "incomplete":
+    if outcome == "incomplete" and errors:
         return f"Not judged: {errors[0].message}."
+    if outcome == "incomplete":
+        blocking = [it for it in not_judged if it.blocks]
+        names = ", ".join(dict.fromkeys(f"{it.rule} {it.name}" for it in blocking))
+        return f"Not judged: nothing was found, and {names} could not be evaluated: {blocking[0].reason}."
     rules = sorted({f"{f.rule} {f.name}" for f in errors})
     matrices = len({f.id for f in errors if f.id is not None})
     where = f" in {plural(matrices, 'matrix')}" if matrices else ""

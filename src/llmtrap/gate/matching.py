@@ -1,17 +1,56 @@
-"""Match the matrices of a target and its base by canonical id, never by file, shard or storage format."""
+"""Both sides of a gate, matched by canonical id: what is known of each matrix, and of what lies outside them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
-from llmtrap.audit import Plan
-from llmtrap.checkpoint import Checkpoint
-from llmtrap.gate.document import Side, Update
-from llmtrap.report.document import Matrix, Report, Settings
+from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
+from llmtrap.gate.document import OutsideTensor, Side, Update
+from llmtrap.report.document import Matrix, Report, Settings, SkippedTensor
+from llmtrap.report.trap_changes import Tolerances, TrapChanges, ValuesAt, compare_traps
 
 # With less of either side in the other than this, the two are not one architecture and nothing is judged.
 LEAST_SHARED = 0.5
+
+
+class Named(Protocol):
+    """What has a canonical id, and other ids that share its weights."""
+
+    @property
+    def id(self) -> str:
+        """The canonical id."""
+        ...
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """The others."""
+        ...
+
+
+Mine = TypeVar("Mine", bound=Named)
+Theirs = TypeVar("Theirs", bound=Named)
+
+
+def match_named(mine: Mapping[str, Mine], theirs: Mapping[str, Theirs]) -> list[tuple[Mine, Theirs | None]]:
+    """Each of one side with the other side's of that id, or of an alias of it; None where there is none."""
+    known = {alias: other for other in theirs.values() for alias in other.aliases} | dict(theirs)
+    return [(it, next((known[n] for n in (it.id, *it.aliases) if n in known), None)) for it in mine.values()]
+
+
+def tied_twins(mine: Iterable[Named], theirs: Mapping[str, Named]) -> dict[str, str]:
+    """Aliases that the other side stores as a matrix of their own, beside the one of the first name: alias → id.
+
+    Tied weights are then compared with both.
+    """
+    named = {it.id: it for it in mine}
+    return {
+        alias: it.id
+        for it in named.values()
+        for alias in it.aliases
+        if alias in theirs and alias not in named and it.id in theirs
+    }
 
 
 @dataclass(frozen=True)
@@ -32,14 +71,20 @@ class Described:
 
 @dataclass(frozen=True)
 class Contents:
-    """One side: every matrix that was planned, what was measured of them, what failed, and what is no matrix."""
+    """One side: every matrix that was planned, what was measured of them, what failed, and what is no matrix.
+
+    `skipped` is what no matrix is read from. `part` says which share of the checkpoint a report is of, where it is not
+    the whole.
+    """
 
     side: Side
     described: dict[str, Described]
     measured: Mapping[str, Matrix]
     failed: Mapping[str, str]
-    skipped: Mapping[str, str]
-    settings: Settings | None
+    skipped: Mapping[str, Skipped | SkippedTensor]
+    parameters: int
+    part: str | None = None
+    is_report: bool = False
 
     @classmethod
     def of_report(cls, report: Report) -> Contents:
@@ -51,23 +96,42 @@ class Contents:
             described=described,
             measured={m.id: m for m in report.matrices},
             failed={f.id: f.error for f in report.coverage.failed},
-            skipped={s.tensor: s.reason for s in report.coverage.skipped},
-            settings=report.settings,
+            skipped={s.tensor: s for s in report.coverage.skipped},
+            parameters=sum(matrix.shape[0] * matrix.shape[1] for matrix in report.matrices),
+            part=part_of(report.settings),
+            is_report=True,
         )
 
     @classmethod
-    def of_checkpoint(cls, checkpoint: Checkpoint, plan: Plan, report: Report | None) -> Contents:
+    def of_checkpoint(
+        cls, checkpoint: Checkpoint, matrices: Mapping[str, WeightMatrix], report: Report | None
+    ) -> Contents:
         """What a checkpoint holds, of which `report` measured the changed matrices alone."""
         identity = checkpoint.catalogue.identity
-        chosen = [task.matrix for task in plan.tasks]
         return cls(
             side=Side(name=identity.name, kind=identity.kind, revision=identity.revision, family=checkpoint.family),
-            described={m.id: Described(m.id, m.tensor, m.shape, m.encoding, m.aliases) for m in chosen},
+            described={m.id: Described(m.id, m.tensor, m.shape, m.encoding, m.aliases) for m in matrices.values()},
             measured={} if report is None else {m.id: m for m in report.matrices},
             failed={} if report is None else {f.id: f.error for f in report.coverage.failed},
-            skipped={s.tensor: s.reason for s in plan.skipped},
-            settings=None if report is None else report.settings,
+            skipped={s.tensor: s for s in checkpoint.skipped},
+            parameters=sum(matrix.size for matrix in matrices.values()),
         )
+
+    def with_twins(self, base: Contents) -> Contents:
+        """This side, with tied weights once more under each alias that the base stores as a matrix of its own."""
+        twins = tied_twins(self.described.values(), base.described)
+        if not twins:
+            return self
+        described = {**self.described, **{a: replace(self.described[i], id=a, aliases=()) for a, i in twins.items()}}
+        measured = {
+            **self.measured,
+            **{
+                alias: self.measured[name].model_copy(update={"id": alias, "aliases": ()})
+                for alias, name in twins.items()
+                if name in self.measured and alias not in self.measured
+            },
+        }
+        return replace(self, described=described, measured=measured)
 
 
 @dataclass(frozen=True)
@@ -75,7 +139,9 @@ class Pair:
     """One matrix of the target and the same one of the base.
 
     `now` and `base` are what was measured of each: both None for a matrix whose bytes equal the base's (`unchanged`).
-    `error` says why the target's could not be measured.
+    `error` says why the target's could not be measured. `base_at` and `now_at` are values of one side where the other
+    has entry traps, known where the weights of both were read. `grown` rows are the target's alone; what was measured
+    is of the rows that both have.
     """
 
     it: Described
@@ -85,11 +151,40 @@ class Pair:
     unchanged: bool
     update: Update | None = None
     error: str | None = None
+    base_at: ValuesAt | None = None
+    now_at: ValuesAt | None = None
+    grown: int = 0
+
+    @property
+    def reshaped(self) -> bool:
+        """Whether the two are of different shapes, beyond rows that were added to a vocabulary."""
+        return shape_known(self) and not self.grown and sorted(self.it.shape) != sorted(self.was.shape)
+
+    def trap_changes(self, tolerances: Tolerances) -> TrapChanges | None:
+        """Which traps are new, stronger, weaker or gone; None where that cannot be told."""
+        if self.now is None or self.base is None:
+            return None
+        return compare_traps(self.now, self.base, self.base_at, self.now_at, tolerances)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of pairs beside their measurements, by the target's id."""
+
+    unchanged: frozenset[str] = frozenset()
+    updates: Mapping[str, Update] = field(default_factory=dict)
+    base_at: Mapping[str, ValuesAt] = field(default_factory=dict)
+    now_at: Mapping[str, ValuesAt] = field(default_factory=dict)
+    grown: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Target and base, matched. Without a base, `alone` has the target's matrices and `pairs` is empty."""
+    """Target and base, matched. Without a base, `alone` has the target's matrices and `pairs` is empty.
+
+    `outside` are the tensors that are no matrices and are broken or changed, `weights` says whether the weights of both
+    sides were at hand, `notes` what every output should say.
+    """
 
     target: Contents
     base: Contents | None
@@ -97,63 +192,53 @@ class Matched:
     alone: tuple[Described, ...] = ()
     missing: tuple[Described, ...] = ()
     updates: Mapping[str, Update] = field(default_factory=dict)
+    outside: tuple[OutsideTensor, ...] | None = None
     adapter_alone: bool = False
+    unknown_base: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def same_architecture(self) -> bool:
         """Whether enough of each side is found in the other, in the same shape, for a judgement to mean anything."""
         if self.base is None:
             return True
-        known = [pair for pair in self.pairs if _shape_known(pair)]
-        fits = sum(sorted(pair.it.shape) == sorted(pair.was.shape) for pair in known)
-        fits += len(self.pairs) - len(known)
+        fits = sum(not pair.reshaped for pair in self.pairs)
         smaller = min(len(self.target.described), len(self.base.described))
         return smaller > 0 and fits >= LEAST_SHARED * smaller
 
+    @property
+    def changed(self) -> list[Pair]:
+        """Pairs whose bytes differ, or may."""
+        return [pair for pair in self.pairs if not pair.unchanged]
 
-def match(
-    target: Contents,
-    base: Contents | None,
-    unchanged: frozenset[str] = frozenset(),
-    updates: Mapping[str, Update] | None = None,
-    *,
-    adapter_alone: bool = False,
-) -> Matched:
+
+def match(target: Contents, base: Contents | None, known: Known | None = None) -> Matched:
     """Match two sides by canonical id, aliases of tied weights included.
 
     Args:
         target: what is judged.
         base: what it is judged against.
-        unchanged: ids of the target whose bytes equal the base's.
-        updates: the spectrum of ΔW of changed matrices, by the target's id.
-        adapter_alone: the target is a LoRA adapter without its base model.
+        known: what is known of the pairs beside their measurements.
     """
-    changes = dict(updates or {})
+    more = known or Known()
     if base is None:
-        return Matched(target, None, alone=tuple(target.described.values()), updates=changes,
-                       adapter_alone=adapter_alone)  # fmt: skip
+        return Matched(target, None, alone=tuple(target.described.values()), updates=more.updates)
+    target = target.with_twins(base)
     pairs, alone, taken = [], [], set()
-    for it, was in match_described(target.described, base.described):
+    for it, was in match_named(target.described, base.described):
         if was is None:
             alone.append(it)
             continue
         taken.add(was.id)
         pairs.append(
             Pair(
-                it, was, target.measured.get(it.id), base.measured.get(was.id), it.id in unchanged,
-                changes.get(it.id), target.failed.get(it.id),
+                it, was, target.measured.get(it.id), base.measured.get(was.id), it.id in more.unchanged,
+                more.updates.get(it.id), target.failed.get(it.id), more.base_at.get(it.id), more.now_at.get(it.id),
+                more.grown.get(it.id, 0),
             )
         )  # fmt: skip
     missing = tuple(was for name, was in base.described.items() if name not in taken)
-    return Matched(target, base, tuple(pairs), tuple(alone), missing, changes)
-
-
-def match_described(
-    target: Mapping[str, Described], base: Mapping[str, Described]
-) -> list[tuple[Described, Described | None]]:
-    """Each matrix of the target with the base's of that id, or of an alias of it; None where there is none."""
-    known = {alias: was for was in base.values() for alias in was.aliases} | dict(base)
-    return [(it, next((known[n] for n in (it.id, *it.aliases) if n in known), None)) for it in target.values()]
+    return Matched(target, base, tuple(pairs), tuple(alone), missing, more.updates)
 
 
 def module_kind(identity: str) -> str:
@@ -164,11 +249,18 @@ def module_kind(identity: str) -> str:
     return ".".join(parts) or identity
 
 
+def part_of(settings: Settings) -> str | None:
+    """Which part of a checkpoint was audited, in the words of the command line; None for the whole."""
+    words = [f"--include {glob}" for glob in settings.include] + [f"--exclude {glob}" for glob in settings.exclude]
+    return " ".join(words) or None
+
+
 def side_of(report: Report) -> Side:
     """What a report is of."""
     target = report.target
     return Side(name=target.name, kind=target.kind, revision=target.revision, family=target.family)
 
 
-def _shape_known(pair: Pair) -> bool:
+def shape_known(pair: Pair) -> bool:
+    """Whether both shapes are known: a report does not give that of a matrix that failed."""
     return 0 not in (*pair.it.shape, *pair.was.shape)

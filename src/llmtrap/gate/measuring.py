@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from llmtrap.audit import AuditRun, AuditSettings, Failed, Finished, Measured, RunOptions, journal_for
-from llmtrap.checkpoint import Checkpoint
-from llmtrap.report.document import Report, Settings
+from llmtrap.audit import (
+    AuditRun,
+    AuditSettings,
+    Failed,
+    Finished,
+    Journal,
+    Measured,
+    Plan,
+    RunOptions,
+    journal_for,
+    make_plan,
+)
+from llmtrap.audit.executors import choose_executor, peak_rss_bytes
+from llmtrap.audit.executors.worker import WorkerSpec
+from llmtrap.audit.report import assemble, target_of
+from llmtrap.checkpoint import Checkpoint, WeightMatrix
+from llmtrap.gate.pair_task import Compared, PairSource, PairTask, measure_pair
+from llmtrap.gate.pairing import MatrixPair
+from llmtrap.report.document import Matrix, Report, Settings
+from llmtrap.spectra.backends import select_backend
 
 # Below this much work a pool of processes costs more than it saves.
 ALONE_SECONDS = 4.0
@@ -64,12 +82,9 @@ def measure(
     """
     wanted = set(ids)
     part = replace(checkpoint, matrices=tuple(m for m in checkpoint.matrices if m.id in wanted))
-    kept = None if options.journal is None else journal_for(checkpoint, options.journal)
-    if kept is not None and options.fresh:
-        kept.forget()
+    kept = _journal(checkpoint, options)
     cost = AuditRun(part, settings, RunOptions(workers=1)).plan.core_seconds
-    workers = 1 if cost < ALONE_SECONDS else max(1, min(options.workers, len(part.matrices)))
-    events = AuditRun(part, settings, RunOptions(workers=workers), kept).events()
+    events = AuditRun(part, settings, RunOptions(workers=_workers(cost, len(part.matrices), options)), kept).events()
     done = 0
     try:
         for event in events:
@@ -81,3 +96,108 @@ def measure(
     finally:
         events.close()
     raise RuntimeError("the audit ended without a report")
+
+
+@dataclass(frozen=True)
+class MeasuredPairs:
+    """The reports of both sides, which hold the measured matrices alone, and what was compared, by the target's id."""
+
+    report: Report
+    base: Report
+    compared: Mapping[str, Compared]
+
+
+def measure_pairs(
+    now: Checkpoint,
+    was: Checkpoint,
+    pairs: Sequence[MatrixPair],
+    alone: Sequence[WeightMatrix],
+    own_base: frozenset[str],
+    settings: AuditSettings,
+    options: GateOptions,
+) -> MeasuredPairs:
+    """Measure pairs of matrices, each in one worker that reads both sides once.
+
+    Args:
+        now: the target.
+        was: the base.
+        pairs: what to measure on both sides.
+        alone: matrices that only the target has.
+        own_base: ids of the target's matrices that are an adapter's update on the very matrix of their pair.
+        settings: what to measure.
+        options: how to run.
+    """
+    start = time.perf_counter()
+    partner = {pair.now.id: pair.base for pair in pairs}
+    mine = make_plan(replace(now, matrices=(*(pair.now for pair in pairs), *alone)), settings)
+    theirs = make_plan(replace(was, matrices=tuple({p.base.id: p.base for p in pairs}.values())), settings)
+    base_tasks = {task.matrix.id: task for task in theirs.tasks}
+    journals = _journal(now, options), _journal(was, options)
+    results, base_results = (_remembered(*side) for side in zip(journals, (mine, theirs), strict=True))
+    tasks = []
+    for position in mine.order:
+        task = mine.tasks[position]
+        base = partner.get(task.matrix.id)
+        known = None if base is None else base_results.get(base_tasks[base.id].key)
+        cost = task.cost if base is None else 2 * task.cost
+        tasks.append(
+            PairTask(
+                task.matrix, task.key, cost, task.bytes, base, results.get(task.key), known,
+                on_own_base=task.matrix.id in own_base,
+            )
+        )  # fmt: skip
+    by_key = {task.key: task for task in tasks}
+    spec = WorkerSpec(
+        PairSource(now.source, was.source), settings.analysis(), settings.backend, settings.device, measure_pair
+    )
+    workers = _workers(sum(task.cost for task in tasks), len(tasks), options)
+    outcomes = choose_executor(spec, RunOptions(workers=workers)).run(tasks) if tasks else iter(())
+    errors: dict[str, str] = {}
+    base_errors: dict[str, str] = {}
+    compared: dict[str, Compared] = {}
+    for done, outcome in enumerate(outcomes, start=1):
+        task = by_key[outcome.key]
+        options.tell("measuring", done, len(tasks))
+        if outcome.matrix is None:
+            errors[outcome.key] = outcome.error or "unknown"
+            continue
+        assert isinstance(outcome.more, Compared)  # noqa: S101 - what `measure_pair` gives
+        results[task.key] = outcome.matrix
+        compared[task.matrix.id] = outcome.more
+        _record(journals[0], task.key, outcome.matrix, task.now_known)
+        if task.base is not None:
+            key = base_tasks[task.base.id].key
+            if outcome.more.base is not None:
+                base_results[key] = outcome.more.base
+                _record(journals[1], key, outcome.more.base, task.base_known)
+            elif outcome.more.base_error is not None:
+                base_errors[key] = outcome.more.base_error
+    seconds = time.perf_counter() - start
+    document = settings.document(select_backend(settings.backend, settings.device).name)
+    reports = [
+        assemble(target_of(side), document, plan, found, wrong, seconds, peak_rss_bytes())
+        for side, plan, found, wrong in ((now, mine, results, errors), (was, theirs, base_results, base_errors))
+    ]
+    return MeasuredPairs(reports[0], reports[1], compared)
+
+
+def _workers(cost: float, matrices: int, options: GateOptions) -> int:
+    return 1 if cost < ALONE_SECONDS else max(1, min(options.workers, matrices))
+
+
+def _journal(checkpoint: Checkpoint, options: GateOptions) -> Journal | None:
+    if options.journal is None:
+        return None
+    kept = journal_for(checkpoint, options.journal)
+    if options.fresh:
+        kept.forget()
+    return kept
+
+
+def _remembered(journal: Journal | None, plan: Plan) -> dict[str, Matrix]:
+    return {} if journal is None or not plan.tasks else journal.matrices({task.key for task in plan.tasks})
+
+
+def _record(journal: Journal | None, key: str, matrix: Matrix, known: Matrix | None) -> None:
+    if journal is not None and known is None:
+        journal.add(key, matrix)

@@ -1,44 +1,43 @@
-"""One gate: open both sides, skip what is unchanged, measure the rest, match, judge."""
+"""One gate: open both sides, leave aside what is unchanged, measure the rest in pairs, match, judge."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from llmtrap.audit import AuditSettings, make_plan
+from llmtrap.audit import AuditSettings
 from llmtrap.audit.executors.worker import peak_rss_bytes
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
-from llmtrap.checkpoint.adapted import AdaptedTensor, adapt, changed_matrices
-from llmtrap.checkpoint.adapters import singular_values
 from llmtrap.errors import UsageError
-from llmtrap.gate.adapter_alone import audit_adapter, update_of
-from llmtrap.gate.document import Judgement, Update
-from llmtrap.gate.judge import judge
-from llmtrap.gate.matching import Contents, Described, Matched, match, match_described
+from llmtrap.gate.adapter_alone import audit_adapter
+from llmtrap.gate.comparing import compare_checkpoints
+from llmtrap.gate.document import Judgement
+from llmtrap.gate.judge import judge, trap_tolerances
+from llmtrap.gate.matching import Contents, Known, Matched, match, match_named
 from llmtrap.gate.measuring import GateOptions, measure, settings_like
+from llmtrap.gate.outside import compare_outside
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
+from llmtrap.gate.sides import adapted_sides
 from llmtrap.gate.targets import OpenAdapter, Opened, open_target
-from llmtrap.gate.unchanged import unchanged_by_digest, unchanged_matrices
-from llmtrap.gate.update import measure_updates
+from llmtrap.gate.unchanged import unchanged_by_digest
+from llmtrap.report.against import Comparison, compare
 from llmtrap.report.document import Report
-from llmtrap.spectra.backends import select_backend
 
 __all__ = ["GateOptions", "Gated", "gate"]
-
-WeightPair = tuple[WeightMatrix, WeightMatrix]
 
 
 @dataclass(frozen=True)
 class Gated:
-    """The judgement and the two reports it rests on; these hold the changed matrices alone where weights were given."""
+    """The judgement and the two reports it rests on; these hold the changed matrices alone where weights were given.
+
+    `comparison` is of the two reports, decided as the judgement decides it.
+    """
 
     judgement: Judgement
     report: Report
     base: Report | None
     peak_rss_bytes: int
+    comparison: Comparison | None = None
 
 
 def gate(
@@ -54,7 +53,8 @@ def gate(
 
     Args:
         target: a checkpoint, a LoRA adapter, or a report (`.json`).
-        base: the checkpoint or report it was tuned from; None judges by the absolute rules alone.
+        base: the checkpoint or report it was tuned from; None takes the one that an adapter names, and judges anything
+            else by the absolute rules alone.
         policy: the rules; None looks for `llmtrap.toml` or `pyproject.toml` in the current folder.
         options: how to run.
 
@@ -74,13 +74,28 @@ def gate(
         if settings.split_fused and isinstance(was, Checkpoint) and against is not None:
             was = open_target(against, split_fused=True, revision=chosen.base_revision)
     try:
-        matched, report, base_report = _match(now, was, settings, chosen)
+        matched, report, base_report = _match(now, was, settings, chosen, adapter_alone=_adapter_alone(loaded))
     finally:
         for side in (now, was):
             if not isinstance(side, Report) and side is not None:
                 side.source.close()
     judgement = judge(matched, loaded, datetime.datetime.now(tz=datetime.UTC).date())
-    return Gated(judgement, report, base_report, peak_rss_bytes())
+    comparison = None
+    if base_report is not None:
+        tolerances = trap_tolerances(loaded.policy, judgement.chance)
+        changes = {pair.it.id: pair.trap_changes(tolerances) for pair in matched.changed}
+        comparison = compare(
+            report,
+            base_report,
+            {name: it for name, it in changes.items() if it is not None},
+            judgement.counts.unchanged,
+        )
+    return Gated(judgement, report, base_report, peak_rss_bytes(), comparison)
+
+
+def _adapter_alone(loaded: LoadedPolicy) -> bool:
+    """Whether the policy accepts an adapter without its base."""
+    return bool(getattr(loaded.policy.settings("LT006"), "adapter_alone", False))
 
 
 def _baseline(loaded: LoadedPolicy) -> str | None:
@@ -93,139 +108,61 @@ def _baseline(loaded: LoadedPolicy) -> str | None:
 
 
 def _match(
-    now: Opened, was: Opened | None, settings: AuditSettings, options: GateOptions
+    now: Opened, was: Opened | None, settings: AuditSettings, options: GateOptions, *, adapter_alone: bool
 ) -> tuple[Matched, Report, Report | None]:
     if isinstance(now, OpenAdapter):
-        if isinstance(was, Checkpoint):
-            return _match_adapter(now, was, settings, options)
-        if was is not None:
+        if isinstance(was, Report):
             raise UsageError(
                 "an adapter is judged on its base model, and the baseline is a report",
-                remedy="Give the base model itself with --baseline, or leave it out to judge the update alone",
+                remedy="Give the base model itself with --baseline, or leave it out: the adapter names its base",
             )
-        report, updates = audit_adapter(now)
-        return match(Contents.of_report(report), None, updates=updates, adapter_alone=True), report, None
+        sides = adapted_sides(now, was if isinstance(was, Checkpoint) else None, alone=adapter_alone)
+        if sides.target is None or sides.base is None:
+            report, updates = audit_adapter(now)
+            matched = match(Contents.of_report(report), None, Known(updates=updates))
+            return replace(matched, adapter_alone=True, notes=sides.notes), report, None
+        found, mine, theirs = compare_checkpoints(sides.target, sides.base, settings, options)
+        return replace(found, notes=sides.notes, unknown_base=sides.unknown_base), mine, theirs
     if isinstance(now, Checkpoint) and isinstance(was, Checkpoint):
-        return _match_checkpoints(now, was, settings, options)
+        return compare_checkpoints(now, was, settings, options)
     if isinstance(now, Checkpoint):
-        return _match_with_report(now, was if isinstance(was, Report) else None, settings, options)
+        return _with_report(now, was if isinstance(was, Report) else None, settings, options)
     assert isinstance(now, Report)  # noqa: S101 - the last kind there is
     if isinstance(was, Checkpoint):
-        was = measure(was, [m.id for m in was.matrices], settings, options, "measuring the base")
+        return _report_with_weights(now, was, settings, options)
     base = was if isinstance(was, Report) else None
     return match(Contents.of_report(now), None if base is None else Contents.of_report(base)), now, base
 
 
-def _match_with_report(
+def _with_report(
     now: Checkpoint, was: Report | None, settings: AuditSettings, options: GateOptions
 ) -> tuple[Matched, Report, Report | None]:
-    """Weights against a report, or against nothing."""
-    plan = make_plan(now, settings)
-    chosen = [task.matrix for task in plan.tasks]
+    """Weights against a report, or against nothing. What a report of a part does not hold is not measured."""
+    settings = replace(settings, include=(), exclude=())
+    mine = {matrix.id: matrix for matrix in now.matrices}
     unchanged: frozenset[str] = frozenset()
+    wanted = set(mine)
     if was is not None:
-        unchanged = unchanged_by_digest(chosen, now.catalogue, now.source, was.target)
-        known = {matrix.id for matrix in was.matrices}
-        unchanged = frozenset(name for name in unchanged if name in known)
-    report = measure(now, [m.id for m in chosen if m.id not in unchanged], settings, options, "measuring the target")
-    contents = Contents.of_checkpoint(now, plan, report)
-    return match(contents, None if was is None else Contents.of_report(was), unchanged), report, was
+        contents = Contents.of_report(was)
+        unchanged = unchanged_by_digest(now.matrices, now.catalogue, now.source, was.target)
+        unchanged = frozenset(name for name in unchanged if name in contents.measured)
+        if contents.part is not None:
+            wanted = {one.id for one, other in match_named(mine, contents.described) if other is not None}
+    report = measure(now, wanted - unchanged, settings, options, "measuring the target")
+    target = Contents.of_checkpoint(now, mine, report)
+    base = None if was is None else Contents.of_report(was)
+    outside = compare_outside(now, None)
+    return replace(match(target, base, Known(unchanged=unchanged)), outside=outside), report, was
 
 
-def _match_checkpoints(
-    now: Checkpoint, was: Checkpoint, settings: AuditSettings, options: GateOptions
+def _report_with_weights(
+    now: Report, was: Checkpoint, settings: AuditSettings, options: GateOptions
 ) -> tuple[Matched, Report, Report]:
-    """Weights against weights: compare bytes, then measure what differs, on both sides."""
-    pairs = _pairs(now, was, settings)
-    count = 0
-
-    def compared(_: WeightMatrix) -> None:
-        nonlocal count
-        count += 1
-        options.tell("comparing bytes", count, len(pairs))
-
-    # Reading is what this waits for: two threads keep one disk or one core's memory busy.
-    unchanged = unchanged_matrices(pairs, now.source, was.source, min(2, options.workers), compared)
-    changed = [pair for pair in pairs if pair[0].id not in unchanged]
-    if _is_other_architecture(now, was, settings):
-        changed = []
-    return _measure_changed(now, was, changed, unchanged, settings, options)
-
-
-def _match_adapter(
-    opened: OpenAdapter, was: Checkpoint, settings: AuditSettings, options: GateOptions
-) -> tuple[Matched, Report, Report]:
-    """An adapter on its base: the matrices it does not touch are unchanged without a look."""
-    now = adapt(was, opened.adapter, opened.source)
-    touched = {matrix.id for matrix in changed_matrices(now, was)}
-    pairs = _pairs(now, was, settings)
-    unchanged = frozenset(one.id for one, _ in pairs if one.id not in touched)
-    # What the adapter saves whole may be the base's own.
-    unchanged |= unchanged_matrices([pair for pair in pairs if pair[0].id in touched], now.source, was.source)
-    return _measure_changed(now, was, [p for p in pairs if p[0].id not in unchanged], unchanged, settings, options)
-
-
-def _measure_changed(
-    now: Checkpoint,
-    was: Checkpoint,
-    changed: Sequence[WeightPair],
-    unchanged: frozenset[str],
-    settings: AuditSettings,
-    options: GateOptions,
-) -> tuple[Matched, Report, Report]:
-    plan, base_plan = make_plan(now, settings), make_plan(was, settings)
-    matched_here = {one.id for one, _ in changed} | unchanged
-    added = [] if not matched_here else [t.matrix.id for t in plan.tasks if t.matrix.id not in matched_here]
-    report = measure(now, [*(one.id for one, _ in changed), *added], settings, options, "measuring the target")
-    base = measure(was, [other.id for _, other in changed], settings, options, "measuring the base")
-    updates = _updates(now, was, changed, base, options)
-    contents = Contents.of_checkpoint(now, plan, report)
-    return match(contents, Contents.of_checkpoint(was, base_plan, base), unchanged, updates), report, base
-
-
-def _updates(
-    now: Checkpoint, was: Checkpoint, changed: Sequence[WeightPair], base: Report, options: GateOptions
-) -> dict[str, Update]:
-    """ΔW of each changed pair: of a LoRA update exactly, from its factors; else from both sides' weights."""
-    backend = select_backend(options.backend, options.device)
-    norms = {m.id: m.spectrum.frobenius_norm for m in base.matrices if m.spectrum is not None}
-    found, dense, done = {}, [], 0
-    for one, other in changed:
-        if isinstance(one.stored, AdaptedTensor):
-            left, right = one.stored.factors(now.source)
-            if np.isfinite(left).all() and np.isfinite(right).all():
-                found[one.id] = update_of(singular_values(left, right), one.id, norms.get(other.id))
-        elif _comparable(one, other):
-            dense.append((one, other))
-
-    def advance(_: WeightMatrix) -> None:
-        nonlocal done
-        done += 1
-        options.tell("measuring ΔW", done, len(dense))
-
-    return found | measure_updates(dense, now.source, was.source, backend, options.workers, advance)
-
-
-def _comparable(one: WeightMatrix, other: WeightMatrix) -> bool:
-    """Whether entry (i, j) is the same weight on both sides: stacks of experts are transposed between formats."""
-    return one.shape == other.shape and (one.encoding == other.encoding or one.index is other.index is None)
-
-
-def _pairs(now: Checkpoint, was: Checkpoint, settings: AuditSettings) -> list[WeightPair]:
-    mine = {task.matrix.id: task.matrix for task in make_plan(now, settings).tasks}
-    theirs = {task.matrix.id: task.matrix for task in make_plan(was, settings).tasks}
-    return [
-        (mine[it.id], theirs[other.id])
-        for it, other in match_described(_described(mine), _described(theirs))
-        if other is not None
-    ]
-
-
-def _described(matrices: dict[str, WeightMatrix]) -> dict[str, Described]:
-    return {name: Described(name, m.tensor, m.shape, m.encoding, m.aliases) for name, m in matrices.items()}
-
-
-def _is_other_architecture(now: Checkpoint, was: Checkpoint, settings: AuditSettings) -> bool:
-    here = Contents.of_checkpoint(now, make_plan(now, settings), None)
-    there = Contents.of_checkpoint(was, make_plan(was, settings), None)
-    return not match(here, there).same_architecture
+    """A report against weights: of these only what the report holds is measured."""
+    settings = replace(settings, include=(), exclude=())
+    target = Contents.of_report(now)
+    theirs: dict[str, WeightMatrix] = {matrix.id: matrix for matrix in was.matrices}
+    wanted = {other.id for _, other in match_named(target.described, theirs) if other is not None}
+    wanted |= {alias for it in target.described.values() for alias in it.aliases if alias in theirs}
+    base = measure(was, wanted, settings, options, "measuring the base")
+    return match(target, Contents.of_checkpoint(was, theirs, base)), now, base

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llmtrap.checkpoint import Checkpoint, Source, open_source
 from llmtrap.checkpoint.adapters import Adapter, is_adapter, read_adapter
+from llmtrap.checkpoint.opening import open_base
 from llmtrap.checkpoint.parts import open_parts
 from llmtrap.report.document import Report
 from llmtrap.report.read import read_report
@@ -35,6 +36,39 @@ def open_target(target: str, *, split_fused: bool = False, revision: str | None 
     if is_adapter(source):
         return OpenAdapter(read_adapter(source), source)
     return open_parts(source, split_fused=split_fused)
+
+
+def adapter_base(opened: OpenAdapter, *, split_fused: bool = False) -> Checkpoint:
+    """The base model that an adapter names.
+
+    Raises:
+        LlmtrapError: it names none, or it cannot be opened; the message says why.
+    """
+    return open_base(opened.adapter, opened.source, split_fused=split_fused)
+
+
+def names_it(adapter: Adapter, base: Checkpoint) -> bool:
+    """Whether an adapter names this checkpoint as its base: the same path, the same repository, or a copy by its name.
+
+    An adapter that names no base is taken at the caller's word.
+    """
+    name = adapter.base_name
+    if name is None:
+        return True
+    identity = base.catalogue.identity
+    if identity.kind == "hub":
+        return identity.name == name and adapter.base_revision in (None, identity.revision)
+    here = Path(identity.name).resolve()
+    try:
+        if Path(name).resolve() == here:
+            return True
+    except OSError:
+        pass
+    if Path(name).is_absolute() or Path(name).exists():
+        return False
+    # A repository's copy: in a folder of its name, or in the hub's cache.
+    cached = f"models--{name.replace('/', '--')}"
+    return here.name == name.rpartition("/")[2] or cached in here.parts
 
 
 def is_report(target: str) -> bool:

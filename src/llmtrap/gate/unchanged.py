@@ -1,4 +1,4 @@
-"""Which matrices are byte for byte their base's: compared in chunks through both sources, at reading speed."""
+"""Which pairs of matrices are byte for byte the same: by the digests of their files, else compared at reading speed."""
 
 from __future__ import annotations
 
@@ -9,35 +9,64 @@ from itertools import zip_longest
 
 import numpy as np
 
-from llmtrap.checkpoint import Catalogue, Source, WeightMatrix
+from llmtrap.checkpoint import Catalogue, Source, TensorEntry, WeightMatrix
+from llmtrap.checkpoint.encodings.plain import PlainTensor
 from llmtrap.checkpoint.sources import ByteRange, Bytes
+from llmtrap.checkpoint.sources.base import FileEntry
 from llmtrap.errors import LlmtrapError
 from llmtrap.report.document import Target
 
-# Two chunks and the outcome of comparing them stay in the cache of one core.
+# Two chunks and the outcome of comparing them stay in the cache of one core. The first is small: a fine-tune changes
+# most entries of a matrix, so that a difference is found at once, and the matrix will be read again to be measured.
 CHUNK_BYTES = 1 << 20
+FIRST_BYTES = 1 << 12
 _HASHED_BYTES = 1 << 24
+
+Pair = tuple[WeightMatrix, WeightMatrix]
 
 
 def stored_alike(one: WeightMatrix, other: WeightMatrix) -> bool:
-    """Whether equal bytes would mean equal matrices: one encoding, shape and selection on both sides."""
-    return (
-        one.encoding == other.encoding
-        and one.stored.shape == other.stored.shape
-        and one.shape == other.shape
-        and (one.index, one.rows, one.columns) == (other.index, other.rows, other.columns)
-        and type(one.stored) is type(other.stored)
-        and [(part.dtype, part.shape) for part in one.stored.parts]
-        == [(part.dtype, part.shape) for part in other.stored.parts]
+    """Whether equal bytes would mean equal matrices: one encoding and shape, and rows that lie alike on both sides."""
+    if one.encoding != other.encoding or one.shape != other.shape or type(one.stored) is not type(other.stored):
+        return False
+    if _layouts(one) == _layouts(other):
+        return True
+    # A number an element, row after row: what lies around the rows does not matter.
+    return all(
+        type(matrix.stored) is PlainTensor
+        and matrix.columns is None
+        and (matrix.rows is None or matrix.rows.stride == matrix.rows.block)
+        and not any(part.chunks for part in matrix.stored.parts)
+        for matrix in (one, other)
+    )
+
+
+def _layouts(matrix: WeightMatrix) -> object:
+    parts = [
+        (part.dtype, part.shape, [(chunk.offsets, chunk.shape, chunk.strides) for chunk in part.chunks])
+        for part in matrix.stored.parts
+    ]
+    return matrix.stored.shape, matrix.index, matrix.rows, matrix.columns, parts
+
+
+def same_files(mine: Iterable[FileEntry], theirs: Iterable[FileEntry]) -> frozenset[tuple[str, str]]:
+    """Pairs of files, by name, that have the same size and the same SHA-256 in both listings; nothing is read."""
+    known: dict[tuple[str, int], list[str]] = {}
+    for file in theirs:
+        if _is_sha256(file.digest):
+            known.setdefault((str(file.digest), file.size), []).append(file.name)
+    return frozenset(
+        (file.name, other) for file in mine if file.digest for other in known.get((file.digest, file.size), ())
     )
 
 
 def unchanged_matrices(
-    pairs: Iterable[tuple[WeightMatrix, WeightMatrix]],
+    pairs: Iterable[Pair],
     source: Source,
     base: Source,
     threads: int = 1,
     advance: Callable[[WeightMatrix], None] = lambda _: None,
+    same: frozenset[tuple[str, str]] = frozenset(),
 ) -> frozenset[str]:
     """Ids of the first of each pair whose bytes equal the second's.
 
@@ -49,20 +78,30 @@ def unchanged_matrices(
         base: source of the base.
         threads: pairs compared at once.
         advance: called with each matrix of the target that is done.
+        same: pairs of files known to be the same; what lies at the same place in such files is not read.
     """
-    found: list[str] = []
-    candidates = sorted((pair for pair in pairs if stored_alike(*pair)), key=lambda pair: _place(pair[0]))
+    found: set[str] = set()
+    candidates = []
+    for pair in pairs:
+        if not stored_alike(*pair):
+            continue
+        if _at_the_same_place(*pair, same):
+            found.add(pair[0].id)
+            advance(pair[0])
+        else:
+            candidates.append(pair)
+    candidates.sort(key=lambda pair: _place(pair[0]))
 
-    def same(pair: tuple[WeightMatrix, WeightMatrix]) -> tuple[WeightMatrix, bool]:
+    def equal(pair: Pair) -> tuple[WeightMatrix, bool]:
         try:
             return pair[0], equal_bytes(pair[0], source, pair[1], base)
         except LlmtrapError:
             return pair[0], False
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for matrix, equal in pool.map(same, candidates):
-            if equal:
-                found.append(matrix.id)
+        for matrix, is_equal in pool.map(equal, candidates):
+            if is_equal:
+                found.add(matrix.id)
             advance(matrix)
     return frozenset(found)
 
@@ -73,21 +112,38 @@ def equal_bytes(one: WeightMatrix, source: Source, other: WeightMatrix, base: So
     A part of a fused matrix is compared with what lies between its rows or columns: equal means equal, while a
     difference may be its neighbour's, and then the matrix is measured for nothing.
     """
-    for mine, theirs in zip_longest(_chunks(one), _chunks(other)):
-        if mine is None or theirs is None or mine.size != theirs.size:
+    return _equal_spans(_spans(one), source, _spans(other), base)
+
+
+def equal_tensors(one: TensorEntry, source: Source, other: TensorEntry, base: Source) -> bool:
+    """The same of two tensors of one type and shape."""
+    return _equal_spans(one.spans, source, other.spans, base)
+
+
+def _equal_spans(mine: Iterable[ByteRange], source: Source, theirs: Iterable[ByteRange], base: Source) -> bool:
+    for here, there in zip_longest(_chunks(mine), _chunks(theirs)):
+        if here is None or there is None or here.size != there.size:
             return False
-        with source.open(mine) as a, base.open(theirs) as b:
+        with source.open(here) as a, base.open(there) as b:
             if not _same(a, b):
                 return False
     return True
 
 
-def _chunks(matrix: WeightMatrix) -> Iterator[ByteRange]:
+def _spans(matrix: WeightMatrix) -> Iterator[ByteRange]:
     rows = matrix.rows
     first, last = (0, matrix.stored.rows) if rows is None else (rows.offset, rows.end)
-    for span in matrix.stored.spans(matrix.index, first, last):
-        for start in range(span.start, span.stop, CHUNK_BYTES):
-            yield ByteRange(span.file, start, min(start + CHUNK_BYTES, span.stop))
+    return iter(matrix.stored.spans(matrix.index, first, last))
+
+
+def _chunks(spans: Iterable[ByteRange]) -> Iterator[ByteRange]:
+    size = FIRST_BYTES
+    for span in spans:
+        start = span.start
+        while start < span.stop:
+            yield ByteRange(span.file, start, min(start + size, span.stop))
+            start += size
+            size = min(4 * size, CHUNK_BYTES)
 
 
 def _same(a: Bytes, b: Bytes) -> bool:
@@ -100,9 +156,23 @@ def _same(a: Bytes, b: Bytes) -> bool:
     return bool((a == b).all())
 
 
+def _at_the_same_place(one: WeightMatrix, other: WeightMatrix, same: frozenset[tuple[str, str]]) -> bool:
+    if not same or _layouts(one) != _layouts(other):
+        return False
+    return all(
+        (here.file, there.file) in same and (here.start, here.stop) == (there.start, there.stop)
+        for mine, theirs in zip(one.stored.parts, other.stored.parts, strict=True)
+        for here, there in zip(mine.spans, theirs.spans, strict=True)
+    )
+
+
 def _place(matrix: WeightMatrix) -> tuple[str, int]:
     part = matrix.stored.parts[0].span
     return part.file, part.start
+
+
+def _is_sha256(digest: str | None) -> bool:
+    return (digest or "").startswith("sha256:")
 
 
 def unchanged_by_digest(
@@ -113,16 +183,16 @@ def unchanged_by_digest(
     Local files are hashed, where a file of that name, size and a SHA-256 stands in the report; a hub's listing has the
     digests already.
     """
-    known = {file.path: (file.bytes, file.digest) for file in base.files if (file.digest or "").startswith("sha256:")}
+    known = {file.path: (file.bytes, file.digest) for file in base.files if _is_sha256(file.digest)}
     same = set()
     for file in catalogue.files:
         size, digest = known.get(file.name, (-1, None))
         if digest is None or size != file.size:
             continue
-        mine = file.digest if (file.digest or "").startswith("sha256:") else _sha256(source, file.name, file.size)
+        mine = file.digest if _is_sha256(file.digest) else _sha256(source, file.name, file.size)
         if mine == digest:
             same.add(file.name)
-    return frozenset(m.id for m in matrices if {part.span.file for part in m.stored.parts} <= same)
+    return frozenset(m.id for m in matrices if {span.file for part in m.stored.parts for span in part.spans} <= same)
 
 
 def _sha256(source: Source, name: str, size: int) -> str:

@@ -1,71 +1,45 @@
-"""The spectrum of ΔW = W − W_base of changed matrices: norms and stable rank, read by blocks from both sides."""
+"""What changed between two versions of a matrix: ΔW = W − W_base in one pass over blocks of both sides."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from llmtrap.checkpoint import Source, WeightMatrix
 from llmtrap.errors import LlmtrapError
 from llmtrap.gate.document import Update
 from llmtrap.spectra.backends import Backend
+from llmtrap.spectra.matrix_data import HELD_ENTRIES
 
 Floats = NDArray[np.floating]
 
 BLOCK_ENTRIES = 1 << 20
-
-
-def measure_updates(
-    pairs: Iterable[tuple[WeightMatrix, WeightMatrix]],
-    source: Source,
-    base: Source,
-    backend: Backend,
-    threads: int = 1,
-    advance: Callable[[WeightMatrix], None] = lambda _: None,
-) -> dict[str, Update]:
-    """ΔW of each pair of one shape, by the id of the first.
-
-    A pair that cannot be read, or holds what is no number, has none: the audit has said what is wrong with it.
-    """
-
-    def one(pair: tuple[WeightMatrix, WeightMatrix]) -> tuple[WeightMatrix, Update | None]:
-        try:
-            return pair[0], measure_update(*pair, source, base, backend)
-        except LlmtrapError:
-            return pair[0], None
-
-    found = {}
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(1, threads)) as pool:
-        for matrix, update in pool.map(one, pairs):
-            if update is not None:
-                found[matrix.id] = update
-            advance(matrix)
-    return found
+# A row or column is emptied where its norm fell under this share of the base's.
+EMPTIED = 0.1
 
 
 def measure_update(
     matrix: WeightMatrix, other: WeightMatrix, source: Source, base: Source, backend: Backend
 ) -> Update | None:
-    """‖ΔW‖₂ and ‖ΔW‖_F from the Gram matrix of ΔW's shorter side, and the entry that changed most.
+    """Norms of ΔW from the Gram matrix of its shorter side, the entry that changed most, and emptied rows and columns.
 
-    Memory: one block of each side and the Gram matrix; a matrix wider than tall is held whole, as in the audit.
+    A matrix that one side stores transposed is turned round. Memory: one block of each side and the Gram matrix; a
+    matrix wider than tall is held whole, as in the audit, and so are both sides of a transposed one.
 
     Returns:
-        None where the shapes differ or an entry is NaN or infinite.
+        None where the shapes differ, an entry is NaN or infinite, or a transposed matrix is too large to hold.
     """
-    if matrix.shape != other.shape:
+    blocks = _blocks(matrix, other, source, base)
+    if blocks is None:
         return None
-    sums = _Sums()
+    sums = _Sums(matrix.shape)
     side = min(matrix.shape)
     wide = matrix.shape[0] < matrix.shape[1]
     gram = backend.gram(side, "float32")
     held: list[Floats] = []
-    blocks = zip(matrix.blocks(source, BLOCK_ENTRIES), other.blocks(base, BLOCK_ENTRIES), strict=True)
     for now, was in _aligned(blocks):
         change = np.subtract(now, was, dtype=np.float32)
         if not sums.add(change, now, was):
@@ -74,13 +48,14 @@ def measure_update(
             held.append(change)
         else:
             gram = backend.add_gram(gram, backend.from_host(change))
-    if wide:
-        gram = backend.add_gram(gram, backend.from_host(np.concatenate(held)), transposed=True)
     largest = 0.0
     if sums.change > 0:
+        if wide:
+            gram = backend.add_gram(gram, backend.from_host(np.concatenate(held)), transposed=True)
         start = np.random.default_rng(0).standard_normal(side)
         values, _ = backend.top_eigenpairs(gram, 1, start, vectors=False)
         largest = max(float(values[0]), 0.0)
+    rows, columns = sums.emptied()
     return Update(
         id=matrix.id,
         spectral_norm=math.sqrt(largest),
@@ -91,26 +66,84 @@ def measure_update(
         column=sums.column,
         was=sums.was,
         now=sums.now,
+        changed_rows=int((sums.rows_change > 0).sum()),
+        emptied_rows=rows.size,
+        emptied_columns=columns.size,
+        first_emptied_row=int(rows[0]) if rows.size else None,
+        first_emptied_column=int(columns[0]) if columns.size else None,
+    )
+
+
+def is_transposed(matrix: WeightMatrix, other: WeightMatrix, source: Source, base: Source) -> bool:
+    """Whether the other side stores the matrix the other way round, as formats of stacked experts do.
+
+    A square one does not show it by its shape: the smaller of the two changes tells.
+    """
+    if matrix.shape != other.shape[::-1]:
+        return False
+    if matrix.shape != other.shape:
+        return True
+    if matrix.encoding == other.encoding or matrix.index is other.index is None:
+        return False
+    if matrix.size > HELD_ENTRIES:
+        return False
+    now, was = matrix.read(source), other.read(base)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.linalg.norm(now - was.T) < np.linalg.norm(now - was))
+
+
+def _blocks(
+    matrix: WeightMatrix, other: WeightMatrix, source: Source, base: Source
+) -> Iterable[tuple[Floats, Floats]] | None:
+    if is_transposed(matrix, other, source, base):
+        if matrix.size > HELD_ENTRIES:
+            return None
+        return [(matrix.read(source), np.ascontiguousarray(other.read(base).T))]
+    if matrix.shape != other.shape:
+        return None
+    return zip(matrix.blocks(source, BLOCK_ENTRIES), other.blocks(base, BLOCK_ENTRIES), strict=True)
+
+
+def update_of(values: NDArray[np.float64], name: str, base_norm: float | None = None) -> Update:
+    """Norms of ΔW from its singular values."""
+    largest, total = float(values[0]), float((values**2).sum())
+    return Update(
+        id=name,
+        spectral_norm=largest,
+        frobenius_norm=math.sqrt(total),
+        stable_rank=total / largest**2 if largest > 0 else 0.0,
+        relative=math.sqrt(total) / base_norm if base_norm else None,
+        rank=len(values),
     )
 
 
 class _Sums:
     """What one pass over the blocks adds up."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, int]) -> None:
         self.change = self.base = 0.0
         self.row = self.column = 0
         self.was = self.now = 0.0
+        self.rows_change = np.zeros(shape[0])
+        self._rows = np.zeros((2, shape[0]))
+        self._columns = np.zeros((2, shape[1]))
         self._largest = -1.0
         self._top = 0
 
     def add(self, change: Floats, now: Floats, was: Floats) -> bool:
         """Add a block; False where it holds what is no number."""
-        total = float(np.vdot(change, change))
+        rows_change = np.einsum("ij,ij->i", change, change).astype(np.float64)
+        total = float(rows_change.sum())
         if not math.isfinite(total):
             return False
+        here = slice(self._top, self._top + change.shape[0])
+        self.rows_change[here] = rows_change
+        for side, block in enumerate((now, was)):
+            squares = block * block
+            self._rows[side, here] = squares.sum(axis=1)
+            self._columns[side] += squares.sum(axis=0)
         self.change += total
-        self.base += float(np.vdot(was, was))
+        self.base += float(self._rows[1, here].sum())
         place = int(np.abs(change).argmax())
         row, column = divmod(place, change.shape[1])
         if abs(float(change[row, column])) > self._largest:
@@ -119,6 +152,14 @@ class _Sums:
             self.was, self.now = float(was[row, column]), float(now[row, column])
         self._top += change.shape[0]
         return True
+
+    def emptied(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows and columns that this side has lost; what was next to nothing in the base does not count."""
+        found = []
+        for now, was in (self._rows, self._columns):
+            lived = was > EMPTIED**2 * np.median(was)
+            found.append(np.flatnonzero(lived & (now < EMPTIED**2 * was)))
+        return found[0], found[1]
 
 
 def _aligned(blocks: Iterable[tuple[Floats, Floats]]) -> Iterator[tuple[Floats, Floats]]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from llmtrap.report.document import Matrix, Report, Traps
+from llmtrap.report.document import Matrix, Report, Trap
 from llmtrap.report.facts import badness, is_decided, strongest
+from llmtrap.report.trap_changes import TrapChanges, compare_traps
 from llmtrap.report.wording import join, number, plural
 
-Change = Literal["new", "worse", "gone", "same", "unknown"]
-CHANGED: tuple[Change, ...] = ("new", "worse", "gone")
+Change = Literal["new", "stronger", "gone", "weaker", "same", "unknown"]
+CHANGED: tuple[Change, ...] = ("new", "stronger", "gone")
 
-# A trap is worse when its strength grew by more than this share; smaller moves come from the shuffle.
-STRENGTH_TOLERANCE = 0.10
 # An exponent has moved when it did so by more than this many combined standard errors of the two fits.
 ALPHA_SIGMAS = 3.0
 
@@ -27,8 +26,7 @@ class Shift:
     Attributes:
         matrix: as it is now.
         base: as it was.
-        traps: new: more traps than the base outside the spread of the shuffles, or one of another cause; worse: the
-            same but stronger; gone: the base's are no longer there; unknown: not decided, or not reliably, on one side.
+        traps: what `trap_changes` says of them; unknown: not decided, or not reliably, on one side.
         alpha: α now minus α of the base; None where a side has no reliable fit or the shapes differ.
         moved: whether that is more than three combined standard errors.
         strength: that of the strongest trap now minus the base's; no trap counts as 1, the random edge.
@@ -53,13 +51,17 @@ class Shift:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A report against its base: matched matrices by id, and what only one side has."""
+    """A report against its base: matched matrices by id, and what only one side has.
+
+    `unchanged` matrices are byte for byte the base's, and in neither report.
+    """
 
     base: Report
     shifts: dict[str, Shift]
     added: tuple[str, ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    unchanged: int = 0
 
     def of(self, change: Change) -> list[Shift]:
         """The matrices with this change of traps, strongest first."""
@@ -78,61 +80,70 @@ class Comparison:
         return sorted((shift for shift in self.shifts.values() if shift.fell), key=lambda shift: _value(shift.matrix))
 
 
-def compare(report: Report, base: Report) -> Comparison:
-    """Match the matrices of two reports by canonical id, aliases of tied weights included, and compare each pair."""
+def compare(
+    report: Report,
+    base: Report,
+    changes: Mapping[str, TrapChanges] | None = None,
+    unchanged: int = 0,
+) -> Comparison:
+    """Match the matrices of two reports by canonical id, aliases of tied weights included, and compare each pair.
+
+    Args:
+        report: the report.
+        base: the report of its base.
+        changes: what is known of the traps already, by the id of the report's matrix: who has the weights at hand
+            knows more than the two reports.
+        unchanged: matrices known to be the base's own, which are in neither report.
+    """
+    known = changes or {}
     was = {alias: matrix for matrix in base.matrices for alias in matrix.aliases}
     was |= {matrix.id: matrix for matrix in base.matrices}
     pairs = {m.id: next((was[name] for name in (m.id, *m.aliases) if name in was), None) for m in report.matrices}
     now = {name for matrix in report.matrices for name in (matrix.id, *matrix.aliases)}
     return Comparison(
         base=base,
-        shifts={m.id: _shift(m, pair) for m in report.matrices if (pair := pairs[m.id]) is not None},
+        shifts={m.id: _shift(m, pair, known.get(m.id)) for m in report.matrices if (pair := pairs[m.id]) is not None},
         added=tuple(name for name, pair in pairs.items() if pair is None),
         missing=tuple(m.id for m in base.matrices if now.isdisjoint((m.id, *m.aliases))),
         notes=_notes(report, base),
+        unchanged=unchanged,
     )
 
 
-def _shift(matrix: Matrix, base: Matrix) -> Shift:
-    change, why = _change(matrix, base)
+def _shift(matrix: Matrix, base: Matrix, changes: TrapChanges | None) -> Shift:
+    changes = changes or compare_traps(matrix, base)
     alpha, moved = _alpha(matrix, base)
     rank = None
     if matrix.spectrum is not None and base.spectrum is not None:
         rank = matrix.spectrum.stable_rank - base.spectrum.stable_rank
     known = is_decided(matrix) and is_decided(base)
     strength = _strength(matrix) - _strength(base) if known else None
-    return Shift(matrix, base, change, alpha, moved, strength, rank, why)
+    change: Change = "unknown" if changes is None else changes.state
+    return Shift(
+        matrix, base, change, alpha, moved, strength, rank, "" if changes is None else _words(changes, matrix, base)
+    )
 
 
-def _change(matrix: Matrix, base: Matrix) -> tuple[Change, str]:
-    now, was = matrix.traps, base.traps
-    if now is None or was is None or "undecided" in (now.method, was.method):
-        return "unknown", ""
-    if not (now.reliable and was.reliable):
-        return "unknown", ""
-    more, causes = now.low > was.high, _causes(now) - _causes(was)
-    if more or (causes and now.low > 0):
-        return "new", _words(now, was, causes)
-    fewer, lost = was.low > now.high, _causes(was) - _causes(now)
-    if fewer or (lost and was.low > 0):
-        return "gone", _words(now, was, lost)
-    before, after = _strength(base), _strength(matrix)
-    if now.count > 0 and after > before * (1 + STRENGTH_TOLERANCE):
-        return "worse", f"strength {number(before)} → {number(after)} times the random edge"
-    return "same", ""
+def _words(changes: TrapChanges, matrix: Matrix, base: Matrix) -> str:
+    """The change of traps in words; empty where there is none."""
+    if changes.state in ("new", "gone"):
+        causes = [_cause(trap) for trap in (changes.new or changes.gone)]
+        named = f" ({join(causes[:3])}{', …' if len(causes) > 3 else ''})" if causes else ""
+        now, was = matrix.traps, base.traps
+        return f"traps {0 if was is None else was.count} → {0 if now is None else now.count}{named}"
+    pairs = changes.stronger or changes.weaker
+    if not pairs:
+        return ""
+    after, before = max(pairs, key=lambda pair: abs(pair[0].strength - pair[1].strength))
+    return f"strength {number(before.strength)} → {number(after.strength)} times the random edge"
 
 
-def _causes(traps: Traps) -> set[tuple[str, int | None, int | None]]:
-    return {(trap.cause.kind, trap.cause.row, trap.cause.column) for trap in traps.found}
-
-
-def _words(now: Traps, was: Traps, causes: set[tuple[str, int | None, int | None]]) -> str:
-    kinds = []
-    for name, row, column in sorted(causes, key=str):
-        place = f" at row {row:,}, column {column:,}" if row is not None and column is not None else ""
-        kinds.append(name.replace("_", " ") + place)
-    named = f" ({join(kinds[:3])}{', …' if len(kinds) > 3 else ''})" if kinds else ""
-    return f"traps {was.count} → {now.count}{named}"
+def _cause(trap: Trap) -> str:
+    cause = trap.cause
+    place = (
+        f" at row {cause.row:,}, column {cause.column:,}" if cause.row is not None and cause.column is not None else ""
+    )
+    return cause.kind.replace("_", " ") + place
 
 
 def _strength(matrix: Matrix) -> float:

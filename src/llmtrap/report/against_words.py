@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llmtrap.report.against import CHANGED, Change, Comparison, Shift
-from llmtrap.report.document import Matrix
+from llmtrap.report.document import Matrix, Report
+from llmtrap.report.verdict import Level, Verdict, judge
 from llmtrap.report.wording import fixed, join, plural
 
 CHANGE_WORDS: dict[Change, str] = {
     "new": "new trap",
-    "worse": "stronger trap",
+    "stronger": "stronger trap",
     "gone": "trap gone",
+    "weaker": "weaker trap",
     "same": "as in the base",
     "unknown": "cannot be compared",
 }
 NOT_IN_BASE = "not in the base"
-_MORE: dict[Change, str] = {"worse": "stronger ones", "gone": "traps gone"}
+_MORE: dict[Change, str] = {"stronger": "stronger ones", "gone": "traps gone"}
+
+
+_OF_ITSELF: frozenset[Level] = frozenset({"traps", "edge", "clear"})
+"""What a report says of its traps, which against a base is what changed; anything graver stays as it is."""
+
+_NEW = "Traps that the base does not have go with overfitting in experiments. They say where to look."
+_NOTHING_NEW = "What traps there are, the base has too. That is no proof that the model does not overfit."
+
+
+def judge_against(report: Report, comparison: Comparison | None) -> Verdict:
+    """The verdict of a report; against a base it is led by what is new, stronger or gone there."""
+    answers = judge(report)
+    if comparison is None:
+        return answers
+    if comparison.unchanged and not report.coverage.planned:
+        lead = f"All {plural(comparison.unchanged, 'matrix')} are byte for byte the base's."
+        return replace(answers, level="clear", word="Nothing changed", lead=lead, meaning="Nothing new can be in them.")
+    if not comparison.shifts or answers.level not in _OF_ITSELF:
+        return answers
+    new, stronger, gone = (bool(comparison.of(change)) for change in CHANGED)
+    word = "New traps" if new else "Stronger traps" if stronger else "Traps gone" if gone else "No new traps"
+    return replace(
+        answers,
+        level="traps" if new or stronger else "clear",
+        word=word,
+        lead=trap_change_words(comparison),
+        rest=f"By itself: {answers.headline}",
+        meaning=_NEW if new or stronger else _NOTHING_NEW,
+    )
 
 
 def trap_change_words(comparison: Comparison) -> str:

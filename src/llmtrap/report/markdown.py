@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from llmtrap.report.against import CHANGED, Comparison
-from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words
+from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.document import Report
 from llmtrap.report.facts import is_notable
@@ -15,7 +15,6 @@ from llmtrap.report.verdict import (
     NO_PROOF,
     WHAT_IT_IS,
     finding,
-    judge,
     remembered_words,
     tensor_finding,
 )
@@ -42,7 +41,7 @@ def to_markdown(report: Report, comparison: Comparison | None = None, limit: int
         comparison: the same report against its base, if there is one.
         limit: the most rows of a table.
     """
-    answers = judge(report)
+    answers = judge_against(report, comparison)
     revision = f" at {code(report.target.revision)}" if report.target.revision else ""
     parts = [
         f"# {answers.word}: {code(report.target.name)}",
@@ -80,7 +79,7 @@ def to_markdown(report: Report, comparison: Comparison | None = None, limit: int
 
 
 def _facts(report: Report, comparison: Comparison | None) -> str:
-    answers, summary, settings = judge(report), report.summary, report.settings
+    answers, summary, settings = judge_against(report, comparison), report.summary, report.settings
     held = sum(file.bytes for file in report.target.files)
     rows = [("How sure", answers.certainty), ("Coverage", answers.coverage)]
     if answers.worst is not None:

@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from llmtrap.report.against import CHANGED, Comparison
-from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words
+from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.document import Report
 from llmtrap.report.facts import is_notable
-from llmtrap.report.verdict import NO_PROOF, Level, Verdict, judge, remembered_words, tensor_finding
+from llmtrap.report.verdict import NO_PROOF, Level, Verdict, remembered_words, tensor_finding
 from llmtrap.report.wording import duration, name_some, number, plural, printable, size
 from llmtrap.report.worst_rows import Row, notable_rows
 
@@ -48,7 +48,7 @@ def renderable(
 ) -> RenderableType:
     """The report for a terminal of this width, 60 columns or more."""
     longest = max(24, width - 48)
-    answers = judge(report)
+    answers = judge_against(report, comparison)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -121,7 +121,7 @@ def _facts(report: Report, answers: Verdict, comparison: Comparison | None, limi
 
 def plain(report: Report, comparison: Comparison | None = None, limit: int = 10) -> str:
     """The report as lines of `key<TAB>text`, for a pipe: nothing is wrapped, cut to a width, or coloured."""
-    answers = judge(report)
+    answers = judge_against(report, comparison)
     lines = [("target", printable(report.target.name)), ("verdict", answers.word)]
     lines += [(label or "base", words) for label, words in _facts(report, answers, comparison, limit)]
     text = "".join(f"{label}\t{words}\n" for label, words in lines)

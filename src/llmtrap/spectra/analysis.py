@@ -143,7 +143,7 @@ def _search(matrix_id: str, settings: AnalysisSettings) -> TrapSearch:
     spectrum: SpectrumWanted = "trapped" if settings.alpha else "never"
     if settings.traps == "measure":
         spectrum = "always"
-    return TrapSearch(matrix_id, settings.seed, settings.rule, settings.shuffles, spectrum)
+    return TrapSearch(matrix_id, settings.seed, settings.rule, settings.shuffles, spectrum, settings.paired)
 
 
 def _count_of(predicted: tuple[FoundTrap, ...]) -> ShuffleCount:

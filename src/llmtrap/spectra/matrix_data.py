@@ -124,7 +124,12 @@ class MatrixData:
             self._counted = None
             if self._held is None and self._device is None:
                 self._hold()
-        if self._counted is None and shape[0] * shape[1] >= TABLE_FROM:
+        # Of a pair what is held is shuffled by place, which its other version shares.
+        if self._settings.paired and self._fits() and self._device is None:
+            self._counted = None
+            if self._held is None:
+                self._hold()
+        elif self._counted is None and shape[0] * shape[1] >= TABLE_FROM:
             self._counted = self._count()
         if self._counted is not None:
             self._release()

@@ -26,6 +26,8 @@ FAR_FROM = 0.25
 MOST_FAR = 0.003
 # Bytes of the updates that are gathered in one pass.
 GATHERED_BYTES = 1 << 28
+# Places drawn at a time; a constant, so that how many are wanted does not change the sequence.
+_DRAWN_AT_ONCE = 1 << 12
 
 
 class Rearrangements:
@@ -36,6 +38,7 @@ class Rearrangements:
         far: the far entries in any order.
         distance: the least size of a far entry.
         generators: one a further shuffle, which draws its places.
+        by_rank: whether the far entry of a rank goes to the same place however many there are.
     """
 
     def __init__(
@@ -44,21 +47,28 @@ class Rearrangements:
         far: NDArray[np.float32],
         distance: float,
         generators: Sequence[np.random.Generator],
+        *,
+        by_rank: bool = False,
     ):
         self._shape = shape
         self._distance = distance
         self._home = _Sparse()
         self._places: list[NDArray[np.int64]] = []
         self._comes: list[NDArray[np.float32]] = []
+        if by_rank:
+            far = far[np.argsort(-np.abs(far), kind="stable")]
         for rng in generators:
-            places = rng.choice(shape[0] * shape[1], far.size, replace=False)
+            size = shape[0] * shape[1]
+            places = distinct_places(size, far.size, rng) if by_rank else rng.choice(size, far.size, replace=False)
             order = np.argsort(places)
             self._places.append(places[order])
             self._comes.append(far[order])
         self._goes = [np.zeros(far.size, dtype=np.float32) for _ in generators]
 
     @classmethod
-    def of(cls, entries: Entries, generators: Sequence[np.random.Generator]) -> Rearrangements | None:
+    def of(
+        cls, entries: Entries, generators: Sequence[np.random.Generator], *, by_rank: bool = False
+    ) -> Rearrangements | None:
         """One further shuffle a generator; None where they must be drawn whole.
 
         That is where no entry is far, where many are, and where the rest is not certified.
@@ -71,7 +81,7 @@ class Rearrangements:
         split = entries.split(distance, int(MOST_FAR * n * m))
         if split is None or not makes_no_trap(entries.shape, split[1]):
             return None
-        return cls(entries.shape, split[0], distance, generators)
+        return cls(entries.shape, split[0], distance, generators, by_rank=by_rank)
 
     def watch(self, blocks: Iterator[Floats]) -> Iterator[Floats]:
         """Pass the blocks of the first shuffle on, noting where its far entries lie and what lies at the new places."""
@@ -123,6 +133,19 @@ class Rearrangements:
         change = np.concatenate([comes - goes, pushed - stood[left]])
         at = np.divmod(np.concatenate([places, home[left]]), self._shape[1])
         return sparse.csr_array((change, at), shape=self._shape)
+
+
+def distinct_places(size: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The first `count` of a sequence of distinct uniformly random places: with a larger count it only goes on.
+
+    `count` must be well below `size`: draws that come twice are dropped.
+    """
+    drawn = np.zeros(0, dtype=np.int64)
+    while True:
+        drawn = np.concatenate([drawn, rng.integers(0, size, _DRAWN_AT_ONCE)])
+        _, first = np.unique(drawn, return_index=True)
+        if first.size >= count:
+            return drawn[np.sort(first)[:count]]
 
 
 class _Sparse:

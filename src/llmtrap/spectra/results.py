@@ -29,7 +29,8 @@ class AnalysisSettings:
     """What to measure of a matrix.
 
     `traps`: auto (certify, else measure; without `alpha` predict before measuring), measure (shuffle always), certify
-    (certify and predict: one pass).
+    (certify and predict: one pass). `paired`: shuffle by place and by rank rather than by value, so that two versions
+    of a matrix are seen through the same shuffles.
     """
 
     alpha: bool = True
@@ -37,6 +38,7 @@ class AnalysisSettings:
     rule: str = "tracy-widom"
     shuffles: int = 5
     seed: int = 0
+    paired: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no measurement can mean.

@@ -104,7 +104,8 @@ class TrapMeasurement:
 class TrapSearch:
     """How to look for traps in one matrix: the seeds, the rule, the number of shuffles, and whose spectrum is wanted.
 
-    `spectrum` is 'always', 'trapped' (of a matrix with traps) or 'never'.
+    `spectrum` is 'always', 'trapped' (of a matrix with traps) or 'never'. `paired`: another version of the matrix must
+    see the same shuffles.
     """
 
     matrix_id: str
@@ -112,6 +113,7 @@ class TrapSearch:
     rule: str
     shuffles: int
     spectrum: SpectrumWanted
+    paired: bool = False
 
     def generator(self, shuffle: int) -> np.random.Generator:
         """The generator of one shuffle; the same numbers each time it is asked for."""
@@ -183,7 +185,8 @@ class _Counting:
         # A mean's trap differs by where the rest falls; and a huge entry's square leaves a hole when it is taken away.
         if self._mean**2 * math.sqrt(n * m) >= MEAN_RATIO_LIMIT or self._precision != "float32":
             return None
-        return Rearrangements.of(self._entries, [self._search.generator(k) for k in range(1, self._search.shuffles)])
+        generators = [self._search.generator(k) for k in range(1, self._search.shuffles)]
+        return Rearrangements.of(self._entries, generators, by_rank=self._search.paired)
 
     def further(self, first: ShuffledGram, rearranged: Rearrangements | None) -> list[ShuffleCount]:
         """Of the search's further shuffles: rearrangements of the first, or else drawn whole."""

@@ -15,7 +15,7 @@ class Outcome:
     """One task done or failed: exactly one of `matrix` and `error` is set.
 
     `worker` names the process, `peak_rss_bytes` is the most memory it has held so far, `stages` says where the seconds
-    went.
+    went, `more` is what the measurement gave beside the matrix.
     """
 
     key: str
@@ -24,6 +24,7 @@ class Outcome:
     worker: str
     peak_rss_bytes: int
     stages: dict[str, float] = field(default_factory=dict)
+    more: object = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
@@ -22,19 +23,45 @@ from llmtrap.audit.timing import SharedSolver, Stages
 from llmtrap.checkpoint import LocalSource, Source
 from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.errors import AccessError, CheckpointError, LlmtrapError
+from llmtrap.report import document
 from llmtrap.spectra import AnalysisSettings
-from llmtrap.spectra.backends import select_backend
+from llmtrap.spectra.backends import Backend, select_backend
 from llmtrap.spectra.together import Steps, together
+
+
+class MeasureTask(Protocol):
+    """Measures one task in steps: its matrix, and what else the caller wants to know of it."""
+
+    def __call__(
+        self,
+        task: Task,
+        source: Source,
+        settings: AnalysisSettings,
+        backend: Backend,
+        stages: Stages,
+        solver: SharedSolver,
+    ) -> Steps[tuple[document.Matrix, object]]:
+        """Read, decode and measure."""
+        ...
+
+
+def measure_task(
+    task: Task, source: Source, settings: AnalysisSettings, backend: Backend, stages: Stages, solver: SharedSolver
+) -> Steps[tuple[document.Matrix, object]]:
+    """What an audit measures of a task: its matrix alone."""
+    found = yield from measure_in_steps(task.matrix, source, settings, backend, stages, solver)
+    return in_stored_tensor(found, task.matrix), None
 
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker needs to start, on whatever machine it is."""
+    """What a worker needs to start, on whatever machine it is. `measure` is a function of a module, to be pickled."""
 
     source: Source
     analysis: AnalysisSettings
     backend: str
     device: str
+    measure: MeasureTask = measure_task
 
 
 class Worker:
@@ -79,12 +106,11 @@ class Worker:
         with suppress(CheckpointError):
             self._source.prefetch(chain(spans_of([tasks]), upcoming))
         task, stages = tasks[0], Stages()
-        matrix, error = None, None
+        matrix, more, error = None, None, None
         try:
-            found = yield from measure_in_steps(
-                task.matrix, self._source, self._spec.analysis, self._backend, stages, solver
+            matrix, more = yield from self._spec.measure(
+                task, self._source, self._spec.analysis, self._backend, stages, solver
             )
-            matrix = in_stored_tensor(found, task.matrix)
         except AccessError:
             raise
         except LlmtrapError as failure:
@@ -93,7 +119,7 @@ class Worker:
             error = "out of memory"
         except Exception as failure:
             error = f"{type(failure).__name__}: {failure}"
-        return Outcome(task.key, matrix, error, f"{os.getpid()}", peak_rss_bytes(), stages.finish())
+        return Outcome(task.key, matrix, error, f"{os.getpid()}", peak_rss_bytes(), stages.finish(), more)
 
     def close(self) -> None:
         """End what reads ahead; the source stays open."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from llmtrap.gate.document import Finding, Judgement
+from llmtrap.gate.document import Finding, Judgement, NotJudged
 from llmtrap.gate.outputs.markdown import to_markdown
-from llmtrap.gate.outputs.words import line_of, policy_path, sentence
+from llmtrap.gate.outputs.words import gap_words, line_of, policy_path, sentence
 
 # GitHub shows ten errors and ten warnings of a step and drops the rest; ten in all leaves room for other tools.
 LIMIT = 10
@@ -16,6 +16,7 @@ def to_annotations(judgement: Judgement, limit: int = LIMIT) -> str:
     listed = [*judgement.errors, *judgement.warnings]
     shown = listed if len(listed) <= limit else listed[: limit - 1]
     lines = [_command(finding, judgement) for finding in shown]
+    lines += [_gap(item, judgement) for item in judgement.unjudged[: max(0, limit - 1 - len(lines))]]
     if len(listed) > limit:
         rest = len(listed) - len(shown)
         lines.append(f"::notice title=llmtrap gate::and {rest} findings more, in the step summary")
@@ -36,6 +37,11 @@ def _command(finding: Finding, judgement: Judgement) -> str:
     title = f"{finding.rule} {finding.name}"
     where = f"file={_property(policy_path(judgement))},line={line_of(judgement, finding.rule)}"
     return f"::{kind} {where},title={_property(title)}::{_message(sentence(finding))}"
+
+
+def _gap(item: NotJudged, judgement: Judgement) -> str:
+    where = f"file={_property(policy_path(judgement))},line={line_of(judgement, item.rule)}"
+    return f"::error {where},title={_property(f'{item.rule} {item.name}')}::not judged in {_message(gap_words(item))}"
 
 
 def _message(text: str) -> str:

@@ -8,7 +8,7 @@ from jinja2 import PackageLoader, Template
 from markupsafe import Markup
 
 from llmtrap.gate.document import Judgement
-from llmtrap.gate.outputs.words import facts
+from llmtrap.gate.outputs.words import facts, gap_words
 from llmtrap.gate.run import Gated
 from llmtrap.report.against import compare
 from llmtrap.report.html import Ahead, to_html
@@ -21,16 +21,21 @@ _WORDS = {"passed": "Passed", "violated": "Violated", "incomplete": "Not judged"
 def to_page(gated: Gated) -> str:
     """One page: what the gate says stands ahead of the report, whose traps may be the base's own."""
     section = Ahead("gate", "Gate", _WORDS[gated.judgement.outcome], _section(gated.judgement))
-    comparison = None if gated.base is None else compare(gated.report, gated.base)
+    comparison = gated.comparison
+    if comparison is None and gated.base is not None:
+        comparison = compare(gated.report, gated.base, unchanged=gated.judgement.counts.unchanged)
     return to_html(gated.report, comparison, ahead=section)
 
 
 def _section(judgement: Judgement, limit: int = LIMIT) -> Markup:
     listed = [*judgement.errors, *judgement.warnings, *judgement.ignored]
-    rendered = _template().render(judgement=judgement, listed=listed, limit=limit, facts=facts(judgement))
+    gaps = [item for item in judgement.not_judged if item.blocking]
+    rendered = _template().render(judgement=judgement, listed=listed, limit=limit, facts=facts(judgement), gaps=gaps)
     return Markup(rendered)  # noqa: S704 - rendered by a template that escapes everything
 
 
 @cache
 def _template() -> Template:
-    return environment().overlay(loader=PackageLoader("llmtrap.gate.outputs")).get_template("gate.html.j2")
+    made = environment().overlay(loader=PackageLoader("llmtrap.gate.outputs"))
+    made.filters = {**made.filters, "gap": gap_words}
+    return made.get_template("gate.html.j2")

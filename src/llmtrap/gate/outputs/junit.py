@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from llmtrap.gate.document import Finding, Judgement, RuleApplied
-from llmtrap.gate.outputs.words import sentence
+from llmtrap.gate.document import Finding, Judgement, NotJudged, RuleApplied
+from llmtrap.gate.outputs.words import gap_words, sentence
 from llmtrap.gate.rules import COVERAGE
 from llmtrap.report.wording import plural, printable
 
@@ -14,7 +14,7 @@ LISTED = 20
 
 
 def to_junit(judgement: Judgement) -> str:
-    """A suite a rule, a case a module kind: failed by errors, skipped where the rule is off.
+    """A suite a rule, a case a module kind: failed by errors, skipped where it was not judged or the rule is off.
 
     Too little coverage is an error of its case rather than a failure, since nothing was found out. Warnings and
     ignored findings are in the case's output and fail nothing.
@@ -23,11 +23,13 @@ def to_junit(judgement: Judgement) -> str:
     totals = [0, 0, 0, 0]
     for rule in judgement.rules:
         found = [finding for finding in judgement.findings if finding.rule == rule.id]
-        kinds = sorted({*rule.kinds, *(finding.kind for finding in found)})
+        gaps = [item for item in judgement.not_judged if item.rule == rule.id and item.ignored is None]
+        kinds = sorted({*rule.kinds, *(finding.kind for finding in found), *(k for item in gaps for k in item.kinds)})
         suite = ET.SubElement(root, "testsuite", name=f"{rule.id} {rule.name}")
         numbers = [0, 0, 0, 0]
         for kind in kinds:
-            outcome = _case(suite, rule, kind, [finding for finding in found if finding.kind == kind])
+            here = [item for item in gaps if kind in item.kinds]
+            outcome = _case(suite, rule, kind, [finding for finding in found if finding.kind == kind], here)
             numbers[0] += 1
             if outcome:
                 numbers[outcome] += 1
@@ -43,7 +45,7 @@ def _count(element: ET.Element, numbers: Sequence[int]) -> None:
         element.set(name, str(number))
 
 
-def _case(suite: ET.Element, rule: RuleApplied, kind: str, found: list[Finding]) -> int:
+def _case(suite: ET.Element, rule: RuleApplied, kind: str, found: list[Finding], gaps: list[NotJudged]) -> int:
     """Add one case. Returns 0 passed, 1 failed, 2 error, 3 skipped."""
     case = ET.SubElement(suite, "testcase", classname=f"llmtrap.{rule.id}", name=printable(kind, 120))
     if rule.level == "off":
@@ -55,9 +57,13 @@ def _case(suite: ET.Element, rule: RuleApplied, kind: str, found: list[Finding])
         tag = "error" if rule.id == COVERAGE else "failure"
         words = f"{rule.title}: {plural(len(errors), 'finding')}"
         ET.SubElement(case, tag, message=words, type=rule.name).text = _listed(errors)
+    elif gaps:
+        ET.SubElement(case, "skipped", message=f"not judged in {'; '.join(gap_words(item) for item in gaps[:LISTED])}")
     if others:
         ET.SubElement(case, "system-out").text = _listed(others)
-    return 0 if not errors else 2 if rule.id == COVERAGE else 1
+    if not errors:
+        return 3 if gaps else 0
+    return 2 if rule.id == COVERAGE else 1
 
 
 def _listed(findings: list[Finding]) -> str:

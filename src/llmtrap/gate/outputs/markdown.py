@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmtrap.gate.document import Finding, Judgement
-from llmtrap.gate.outputs.words import NAME_LENGTH, facts
+from llmtrap.gate.outputs.words import NAME_LENGTH, facts, gap_words
 from llmtrap.gate.rules import CHECKPOINT
 from llmtrap.report.markdown import code
 from llmtrap.report.wording import number, plural
@@ -27,6 +27,10 @@ def to_markdown(judgement: Judgement, limit: int = LIMIT) -> str:
         )
         if len(listed) > limit:
             parts.append(f"And {plural(len(listed) - limit, 'finding')} more.")
+    gaps = [item for item in judgement.not_judged if item.blocking]
+    if gaps:
+        rows = [f"| {item.rule} {item.name} | {item.level} | {_words(gap_words(item))} |" for item in gaps[:limit]]
+        parts += ["## Not judged", "\n".join(["| rule | level | where and why |", "|---|---|---|", *rows])]
     if judgement.updates:
         parts += ["## Largest changes", _updates(judgement, min(limit, 10))]
     parts += ["## What it rests on", "\n".join(f"- **{label}**: {_words(words)}" for label, words in facts(judgement))]

@@ -10,8 +10,8 @@ import json
 from typing import Any, Final
 from urllib.parse import quote
 
-from llmtrap.gate.document import Finding, Judgement
-from llmtrap.gate.outputs.words import NAME_LENGTH, line_of, policy_path, sentence
+from llmtrap.gate.document import Finding, Judgement, NotJudged
+from llmtrap.gate.outputs.words import NAME_LENGTH, gap_words, line_of, policy_path, sentence
 from llmtrap.report.wording import printable
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -55,7 +55,8 @@ def to_sarif(judgement: Judgement, limit: int = LIMIT) -> str:
                 "executionSuccessful": judgement.outcome != "incomplete",
                 "exitCode": judgement.exit_code,
                 "toolExecutionNotifications": [
-                    {"level": "note", "message": {"text": printable(note)}} for note in judgement.notes
+                    *({"level": "note", "message": {"text": printable(note)}} for note in judgement.notes),
+                    *(_gap(item) for item in judgement.not_judged if item.blocking),
                 ],
             }
         ],
@@ -97,6 +98,11 @@ def _result(finding: Finding, judgement: Judgement) -> dict[str, Any]:
     if finding.ignored is not None:
         result["suppressions"] = [{"kind": "external", "justification": printable(finding.ignored, 500)}]
     return result
+
+
+def _gap(item: NotJudged) -> dict[str, Any]:
+    text = f"{item.rule} {item.name}: not judged in {gap_words(item)}"
+    return {"level": "error" if item.blocks else "note", "message": {"text": text}}
 
 
 def _camel(name: str) -> str:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from llmtrap.gate.document import Judgement
-from llmtrap.gate.outputs.words import facts, sentence
+from llmtrap.gate.outputs.words import facts, gap_words, sentence
 from llmtrap.printable import break_commands
 from llmtrap.report.wording import number, plural, printable
 
@@ -38,7 +38,11 @@ def _lines(judgement: Judgement, limit: int) -> Iterator[tuple[str, int]]:
         yield f"{level:<{_LEVEL}}{finding.rule} {finding.name}: {sentence(finding)}{why}", _LEVEL
     if len(listed) > limit:
         yield f"and {plural(len(listed) - limit, 'finding')} more: see --output json=FILE", 0
-    if listed:
+    gaps = [item for item in judgement.not_judged if item.blocking]
+    for item in gaps[:limit]:
+        why = f" [ignored: {printable(item.ignored, 200)}]" if item.ignored is not None else ""
+        yield f"{'open':<{_LEVEL}}{item.rule} {item.name}: not judged in {gap_words(item)}{why}", _LEVEL
+    if listed or gaps:
         yield "", 0
     for label, words in _facts(judgement):
         yield f"{label:<{_LABEL}}{words}", _LABEL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmtrap.gate.document import Finding, Judgement
+from llmtrap.gate.document import Finding, Judgement, NotJudged
 from llmtrap.gate.policy_file import OWN_FILE
 from llmtrap.gate.rules import CHECKPOINT
 from llmtrap.report.wording import number, plural, printable
@@ -18,6 +18,15 @@ def place(finding: Finding) -> str:
 def sentence(finding: Finding) -> str:
     """`layers.3.mlp.down: new trap, …`."""
     return f"{place(finding)}: {printable(finding.message)}"
+
+
+def gap_words(item: NotJudged) -> str:
+    """`3 matrices: a report does not hold …`, with the first names."""
+    where = CHECKPOINT
+    if item.matrices:
+        names = ", ".join(printable(name, 80) for name in item.ids[:3])
+        where = f"{plural(item.matrices, 'matrix')} ({names}{', …' if item.matrices > 3 else ''})"
+    return f"{where}: {printable(item.reason)}"
 
 
 def policy_path(judgement: Judgement) -> str:

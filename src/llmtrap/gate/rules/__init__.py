@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from llmtrap.gate.rules import alpha, coverage, max_traps, new_trap, non_finite, size, structure, worse_trap
-from llmtrap.gate.rules.base import CHECKPOINT, Rule, RuleSettings, Violation
+from llmtrap.gate.rules import (
+    alpha,
+    coverage,
+    edits,
+    max_traps,
+    new_trap,
+    non_finite,
+    outside,
+    size,
+    structure,
+    whole,
+    worse_trap,
+)
+from llmtrap.gate.rules.base import CHECKPOINT, NotJudged, Rule, RuleSettings, Violation
 
-__all__ = ["CHECKPOINT", "COVERAGE", "RULES", "Rule", "RuleSettings", "Violation"]
+__all__ = ["CHECKPOINT", "COVERAGE", "RULES", "NotJudged", "Rule", "RuleSettings", "Violation"]
 
 COVERAGE = coverage.RULE.id
 
@@ -23,5 +35,10 @@ RULES: dict[str, Rule] = {
         size.LT009,
         size.LT010,
         max_traps.RULE,
+        outside.RULE,
+        edits.LT013,
+        edits.LT014,
+        whole.LT015,
+        whole.LT016,
     )
 }

@@ -10,7 +10,7 @@ from pydantic import Field
 from llmtrap.gate.chance import comparable_alpha
 from llmtrap.gate.document import Chance, Level
 from llmtrap.gate.matching import Pair
-from llmtrap.gate.rules.base import Rule, RuleSettings, Violation, of_pairs
+from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, of_pairs
 from llmtrap.report.wording import fixed, number
 
 OVER_TRAINED = 2.0
@@ -30,8 +30,20 @@ class AlphaDrift(RuleSettings):
     least_change: float = Field(default=0.5, ge=0, description="least change of α, beside being beyond its error")
 
 
-def check_over_trained(pair: Pair, settings: OverTrained, chance: Chance) -> Iterator[Violation]:
+def without_alpha(pair: Pair) -> NotJudged | None:
+    """Where a side was measured without α. A fit that is not reliable is another thing: there is no α to compare."""
+    if pair.now is None or pair.base is None or pair.now.non_finite is not None or pair.base.non_finite is not None:
+        return None
+    if pair.now.alpha is None or pair.base.alpha is None:
+        where = "here" if pair.now.alpha is None else "in the base"
+        return NotJudged(pair.it.id, f"α was not computed {where}: audit it without --no-alpha")
+    return None
+
+
+def check_over_trained(pair: Pair, settings: OverTrained, chance: Chance) -> Iterator[Violation | NotJudged]:
     """α fell into the over-trained band, by more than the errors of both fits explain."""
+    if (gap := without_alpha(pair)) is not None:
+        yield gap
     known = comparable_alpha(pair)
     if known is None or pair.now is None:
         return
@@ -52,8 +64,10 @@ def check_over_trained(pair: Pair, settings: OverTrained, chance: Chance) -> Ite
         )
 
 
-def check_drift(pair: Pair, settings: AlphaDrift, chance: Chance) -> Iterator[Violation]:
+def check_drift(pair: Pair, settings: AlphaDrift, chance: Chance) -> Iterator[Violation | NotJudged]:
     """α moved by more than the errors of both fits explain, or there is no fit any more where the base has one."""
+    if (gap := without_alpha(pair)) is not None:
+        yield gap
     if pair.now is None or pair.base is None:
         return
     now, was = pair.now.alpha, pair.base.alpha

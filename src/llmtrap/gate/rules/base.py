@@ -28,7 +28,7 @@ class Violation:
     """One objection.
 
     `cause` tells apart two objections of one rule to one matrix. It must not hold measured numbers, since it is part of
-    what recognises the same objection in the next run.
+    what recognises the same objection in the next run. `only_warn` keeps one below an error, whatever the rule's level.
     """
 
     id: str | None
@@ -38,6 +38,7 @@ class Violation:
     now: float | None = None
     base: float | None = None
     severity: float = 0.0
+    only_warn: bool = False
 
     @property
     def kind(self) -> str:
@@ -45,7 +46,20 @@ class Violation:
         return CHECKPOINT if self.id is None else module_kind(self.id)
 
 
-Check = Callable[[Matched, Any, Chance], Iterator[Violation]]
+@dataclass(frozen=True)
+class NotJudged:
+    """A rule could not look at a matrix (or, without an id, at the checkpoint): it did not pass."""
+
+    id: str | None
+    reason: str
+
+    @property
+    def kind(self) -> str:
+        """The module kind, or `checkpoint`."""
+        return CHECKPOINT if self.id is None else module_kind(self.id)
+
+
+Check = Callable[[Matched, Any, Chance], Iterator["Violation | NotJudged"]]
 
 
 @dataclass(frozen=True)
@@ -69,15 +83,28 @@ class Rule:
     scope: Literal["matrix", "checkpoint"] = "matrix"
 
 
-PairCheck = Callable[[Pair, Any, Chance], Iterator[Violation]]
+PairCheck = Callable[[Pair, Any, Chance], Iterator["Violation | NotJudged"]]
+
+
+NO_WEIGHTS = "a report does not hold the change ΔW of a matrix: give the weights of both sides"
+
+
+def missing_update(pair: Pair) -> NotJudged | None:
+    """Why a measured pair has no ΔW to look at; None where it has, and where other rules judge what it lacks."""
+    if pair.update is not None or pair.now is None or pair.base is None or pair.reshaped:
+        return None
+    if pair.now.non_finite is not None or pair.base.non_finite is not None:
+        return None
+    if pair.base_at is None:
+        return NotJudged(pair.it.id, NO_WEIGHTS)
+    return NotJudged(pair.it.id, "the entries of the two sides could not be compared")
 
 
 def of_pairs(check: PairCheck) -> Check:
     """A rule that looks at each changed pair alone: what is unchanged cannot be new or worse."""
 
-    def over_pairs(matched: Matched, settings: RuleSettings, chance: Chance) -> Iterator[Violation]:
-        for pair in matched.pairs:
-            if not pair.unchanged:
-                yield from check(pair, settings, chance)
+    def over_pairs(matched: Matched, settings: RuleSettings, chance: Chance) -> Iterator[Violation | NotJudged]:
+        for pair in matched.changed:
+            yield from check(pair, settings, chance)
 
     return over_pairs

@@ -9,6 +9,7 @@ from pydantic import Field
 from llmtrap.gate.document import Chance
 from llmtrap.gate.matching import Matched, Pair
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation
+from llmtrap.report.coverage import PARTLY_ABOVE, percent
 from llmtrap.report.document import Matrix
 from llmtrap.report.wording import plural, printable
 
@@ -21,6 +22,9 @@ class Coverage(RuleSettings):
     )
     adapter_alone: bool = Field(
         default=False, description="accept a LoRA adapter without its base model, judged by its update alone"
+    )
+    trust_baseline: bool = Field(
+        default=False, description="take the baseline for the base of an adapter whose own base cannot be opened"
     )
 
 
@@ -35,37 +39,82 @@ def check(matched: Matched, settings: Coverage, chance: Chance) -> Iterator[Viol
             cause="adapter",
         )  # fmt: skip
         return
-    planned = len(matched.target.described)
+    planned = len(matched.target.described) + _beyond_the_part(matched)
     if planned == 0:
         yield Violation(None, None, "nothing was audited: the target has no weight matrix", cause="nothing")
         return
     if not matched.same_architecture:
         yield Violation(None, None, _another_architecture(matched), cause="architecture", severity=1e9)
         return
-    gaps = list(_gaps(matched))
-    if planned - len(gaps) >= settings.min_coverage * planned:
+    if matched.unknown_base is not None and not settings.trust_baseline:
+        message = f"{matched.unknown_base}. Correct base_model_name_or_path, or accept it with trust_baseline = true"
+        yield Violation(None, None, message, cause="base", severity=1e8)
+    if (unmeasured := _unmeasured(matched)) is not None:
+        yield unmeasured
+    gaps = list(gaps_of(matched))
+    judged = planned - len(gaps) - (_beyond_the_part(matched) if matched.base is None else 0)
+    if judged >= settings.min_coverage * planned:
         return
+    part = matched.target.part
+    of_part = f": the target's report is of a part ({printable(part, 200)})" if part is not None else ""
     yield Violation(
         None, None,
-        f"{planned - len(gaps):,} of {plural(planned, 'matrix')} judged, under min_coverage = {settings.min_coverage}",
+        f"{judged:,} of {plural(planned, 'matrix')} judged, under min_coverage = {settings.min_coverage}{of_part}",
         cause="coverage",
-        now=(planned - len(gaps)) / planned,
+        now=judged / planned,
         severity=1e6,
     )  # fmt: skip
     yield from gaps
 
 
-def _gaps(matched: Matched) -> Iterator[Violation]:
-    for pair in matched.pairs:
-        why = None if pair.unchanged else _why_not(pair)
+def _unmeasured(matched: Matched) -> Violation | None:
+    """Weights that could not be measured, and are not the base's byte for byte, where they are more than a trifle."""
+    found = [item for item in matched.target.skipped.values() if item.kind in ("unmeasured", "unreadable")]
+    if matched.base is not None and not matched.base.is_report and matched.outside is not None:
+        changed = {tensor.tensor for tensor in matched.outside if tensor.change != "same"}
+        found = [item for item in found if item.tensor in changed]
+    held = sum(item.parameters for item in found)
+    whole = matched.target.parameters + sum(
+        item.parameters for item in matched.target.skipped.values() if item.kind != "buffer"
+    )
+    empty = any(item.kind == "unmeasured" and item.parameters == 0 for item in found)
+    if not empty and held <= PARTLY_ABOVE * whole:
+        return None
+    names = ", ".join(printable(item.tensor, 80) for item in sorted(found, key=lambda item: -item.parameters)[:3])
+    message = (
+        f"partly measured: {plural(len(found), 'tensor')} with {percent(held, max(whole, 1))} of the parameters are "
+        f"weights that could not be measured: {names}{', …' if len(found) > 3 else ''}"
+    )
+    return Violation(None, None, message, cause="unmeasured", severity=1e7)
+
+
+def _beyond_the_part(matched: Matched) -> int:
+    """Matrices that a report of a part left out: those of the base where there is one, else what the report names."""
+    if matched.target.part is None:
+        return 0
+    if matched.base is not None:
+        return len(matched.missing)
+    return sum(item.kind == "on_request" for item in matched.target.skipped.values())
+
+
+def gaps_of(matched: Matched) -> Iterator[Violation]:
+    """The matrices of which too little is known to judge them."""
+    for pair in matched.changed:
+        why = _why_not(pair)
         if why:
             yield Violation(pair.it.id, pair.it.tensor, f"not judged: {why}", cause="gap")
     for it in matched.alone:
         why = _why_unmeasured(
             matched.target.measured.get(it.id), matched.target.failed.get(it.id), matched.adapter_alone
         )
+        if matched.base is not None and matched.base.part is not None:
+            why = f"the base's report is of a part ({printable(matched.base.part, 200)})"
         if why:
             yield Violation(it.id, it.tensor, f"not judged: {why}", cause="gap")
+    if matched.target.part is not None:
+        why = f"the target's report is of a part ({printable(matched.target.part, 200)})"
+        for was in matched.missing:
+            yield Violation(was.id, was.tensor, f"not judged: {why}", cause="gap")
 
 
 def _why_not(pair: Pair) -> str | None:

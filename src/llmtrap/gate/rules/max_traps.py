@@ -10,7 +10,7 @@ from pydantic import Field
 from llmtrap.gate.document import Chance
 from llmtrap.gate.matching import Matched
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation
-from llmtrap.gate.rules.trap_pairs import cause_words
+from llmtrap.gate.rules.causes import cause_words
 from llmtrap.report.facts import strongest
 from llmtrap.report.wording import number, plural
 

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from llmtrap.gate.document import Chance
 from llmtrap.gate.matching import Pair
-from llmtrap.gate.rules.base import Rule, RuleSettings, Violation, of_pairs
-from llmtrap.gate.rules.trap_pairs import cause_name, cause_words, decided, match_traps
+from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, of_pairs
+from llmtrap.gate.rules.causes import cause_name, cause_words
 from llmtrap.report.document import Matrix, Trap, Traps
+from llmtrap.report.trap_changes import Tolerances, comparable_traps
 from llmtrap.report.wording import number, plural
-from llmtrap.spectra.traps import edge_z
 
 
 class NewTrap(RuleSettings):
@@ -23,27 +23,20 @@ class NewTrap(RuleSettings):
     )
 
 
-def check(pair: Pair, settings: NewTrap, chance: Chance) -> Iterator[Violation]:
+def check(pair: Pair, settings: NewTrap, chance: Chance) -> Iterator[Violation | NotJudged]:
     """More traps than the base in every shuffle, made or predicted, or one of another cause well beyond the edge."""
-    known = decided(pair)
-    if known is None or pair.now is None:
+    changes = pair.trap_changes(Tolerances(margin=settings.margin, chance_z=chance.trap_z))
+    known = comparable_traps(pair.now, pair.base)
+    if changes is None or known is None or pair.now is None:
         return
     now, was = known
-    fresh = match_traps(now, was).new
-    needed = max(chance.trap_z, edge_z(now.rule, pair.now.shape) + settings.margin)
-    clear = [trap for trap in fresh if trap.z >= needed]
-    # One shuffle may show a trap by chance; several, or the proof that all do, may not.
-    sure = now.shuffles > 1 or now.method == "predicted" or any(trap.z >= chance.trap_z for trap in now.found)
-    more = now.low > was.high and sure
-    if more and not clear:
-        # More than before, and no single cause stands out: name those that have no match, or the strongest.
-        clear = list(fresh) or sorted(now.found, key=lambda trap: -trap.strength)[: now.low - was.high]
-    if not clear:
-        if more:
-            yield _counted(pair.now, now, was)
-        return
-    for trap in clear:
+    if changes.counted:
+        yield _counted(pair.now, now, was)
+    for trap in changes.new:
         yield _violation(pair.now, trap, now, was)
+    for trap in changes.open:
+        why = f"the base's report does not say what stands at the place of {cause_words(trap.cause)}"
+        yield NotJudged(pair.now.id, f"{why}: give the base's weights")
 
 
 def _violation(matrix: Matrix, trap: Trap, now: Traps, was: Traps) -> Violation:

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from llmtrap.gate.document import Chance
 from llmtrap.gate.matching import Matched
-from llmtrap.gate.rules.base import Rule, RuleSettings, Violation
+from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation
 
 
 class NonFinite(RuleSettings):
     """Nothing but the level: one broken entry is enough."""
 
 
-def check(matched: Matched, settings: NonFinite, chance: Chance) -> Iterator[Violation]:
-    """Every measured matrix of the target, whether the base has it or not, and whether the base is broken too."""
+def check(matched: Matched, settings: NonFinite, chance: Chance) -> Iterator[Violation | NotJudged]:
+    """Every measured matrix of the target, whatever the base has there, and every other tensor."""
     del settings, chance
     for matrix in matched.target.measured.values():
         bad = matrix.non_finite
@@ -27,12 +27,27 @@ def check(matched: Matched, settings: NonFinite, chance: Chance) -> Iterator[Vio
                 now=float(bad.nan + bad.inf),
                 severity=1e9,
             )
+    for tensor in matched.outside or ():
+        if tensor.nan or tensor.inf:
+            yield Violation(
+                id=None,
+                tensor=tensor.tensor,
+                message=f"{tensor.tensor}, which is no weight matrix: {tensor.nan:,} NaN and {tensor.inf:,} infinite "
+                "values",
+                cause=tensor.tensor,
+                now=float(tensor.nan + tensor.inf),
+                severity=1e9,
+            )
+        elif tensor.change == "unreadable":
+            yield NotJudged(None, f"{tensor.tensor} could not be read: {tensor.error}")
+    if matched.outside is None and not matched.adapter_alone:
+        yield NotJudged(None, "a report does not say whether tensors outside the matrices hold NaN: give the weights")
 
 
 RULE = Rule(
     id="LT005",
     name="non-finite",
-    title="A matrix has NaN or infinite entries",
+    title="A matrix or another tensor has NaN or infinite entries",
     settings=NonFinite,
     check=check,
 )

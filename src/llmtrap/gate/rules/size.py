@@ -8,7 +8,7 @@ from pydantic import Field
 
 from llmtrap.gate.document import Chance
 from llmtrap.gate.matching import Matched, Pair
-from llmtrap.gate.rules.base import Rule, RuleSettings, Violation, of_pairs
+from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, missing_update, of_pairs
 from llmtrap.report.wording import number
 
 
@@ -20,17 +20,20 @@ class NormChanged(RuleSettings):
 
 
 class LargeUpdate(RuleSettings):
-    """How large ΔW may be. It needs the weights of both sides: between two reports it is not looked at."""
+    """How large ΔW may be. It needs the weights of both sides: between two reports it is not judged."""
 
     max_relative: float = Field(default=0.5, gt=0, description="of ‖ΔW‖_F / ‖W_base‖_F")
     max_spectral_norm: float | None = Field(default=None, gt=0, description="of ‖ΔW‖₂, where set")
     min_stable_rank: float | None = Field(default=None, ge=1, description="of ΔW, where set: ‖ΔW‖_F² / ‖ΔW‖₂²")
 
 
-def check_norms(pair: Pair, settings: NormChanged, chance: Chance) -> Iterator[Violation]:
+def check_norms(pair: Pair, settings: NormChanged, chance: Chance) -> Iterator[Violation | NotJudged]:
     """Spectral norm and stable rank, each against the base's."""
     del chance
-    if pair.now is None or pair.base is None or pair.now.spectrum is None or pair.base.spectrum is None:
+    if pair.now is None or pair.base is None or pair.now.non_finite is not None or pair.base.non_finite is not None:
+        return
+    if pair.now.spectrum is None or pair.base.spectrum is None:
+        yield NotJudged(pair.it.id, "the spectrum was not computed on both sides: audit them without --no-alpha")
         return
     if sorted(pair.now.shape) != sorted(pair.base.shape):
         return
@@ -52,9 +55,10 @@ def check_norms(pair: Pair, settings: NormChanged, chance: Chance) -> Iterator[V
             )
 
 
-def check_update(matched: Matched, settings: LargeUpdate, chance: Chance) -> Iterator[Violation]:
+def check_update(matched: Matched, settings: LargeUpdate, chance: Chance) -> Iterator[Violation | NotJudged]:
     """Norms of ΔW of every changed matrix, or of every update of an adapter."""
     del chance
+    yield from (gap for pair in matched.changed if (gap := missing_update(pair)) is not None)
     for name, update in matched.updates.items():
         tensor = matched.target.described[name].tensor if name in matched.target.described else None
         share = update.relative

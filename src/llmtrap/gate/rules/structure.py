@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import Field
+
 from llmtrap.gate.document import Chance, Level
 from llmtrap.gate.matching import Described, Matched, Pair
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation, of_pairs
@@ -15,6 +17,9 @@ class Structure(RuleSettings):
 
     allow_added: bool = False
     allow_missing: bool = False
+    allow_new_tokens: bool = Field(
+        default=True, description="only warn of rows that were added to a vocabulary; the other rows are judged"
+    )
 
 
 class Storage(RuleSettings):
@@ -28,14 +33,22 @@ def check_structure(matched: Matched, settings: Structure, chance: Chance) -> It
     del chance
     if matched.base is None or not matched.same_architecture:
         return
-    if not settings.allow_missing:
+    if not settings.allow_missing and matched.target.part is None:
         for was in matched.missing:
             yield Violation(was.id, was.tensor, f"missing: the base has it ({_shape(was)})", cause="missing")
-    if not settings.allow_added:
+    if not settings.allow_added and matched.base.part is None:
         for it in matched.alone:
             yield Violation(it.id, it.tensor, f"added: the base does not have it ({_shape(it)})", cause="added")
     for pair in matched.pairs:
-        if 0 not in pair.it.shape and 0 not in pair.was.shape and sorted(pair.it.shape) != sorted(pair.was.shape):
+        if pair.grown:
+            message = (
+                f"{plural(pair.grown, 'row')} more than in the base: the {pair.was.shape[0]:,} that both have were "
+                "judged, the new ones for their numbers and size alone"
+            )
+            yield Violation(
+                pair.it.id, pair.it.tensor, message, cause="grown", only_warn=settings.allow_new_tokens
+            )  # fmt: skip
+        elif pair.reshaped:
             message = f"of another shape: {_shape(pair.it)} here, {_shape(pair.was)} in the base"
             yield Violation(pair.it.id, pair.it.tensor, message, cause="shape")
 
@@ -52,21 +65,6 @@ def check_storage(pair: Pair, settings: Storage, chance: Chance) -> Iterator[Vio
 def plain_format(encoding: str) -> str:
     """The storage format without what an adapter adds to it."""
     return encoding.partition(" + ")[0]
-
-
-def tensor_notes(matched: Matched) -> Iterator[str]:
-    """Tensors that are no weight matrices (buffers, norms, biases) and that one side lacks."""
-    if matched.base is None or not matched.same_architecture:
-        return
-    for where, mine, other in (
-        ("only in the target", matched.target.skipped, matched.base.skipped),
-        ("only in the base", matched.base.skipped, matched.target.skipped),
-    ):
-        extra = [name for name in mine if name not in other and not name.endswith("(file)")]
-        if extra:
-            named = ", ".join(printable(name, 80) for name in extra[:3]) + (", …" if len(extra) > 3 else "")
-            kind = "no weight matrix" if len(extra) == 1 else "no weight matrices"
-            yield f"{plural(len(extra), 'tensor')} {where}, {kind}: {named}"
 
 
 def _shape(it: Described) -> str:

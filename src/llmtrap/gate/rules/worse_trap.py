@@ -9,7 +9,8 @@ from pydantic import Field
 from llmtrap.gate.document import Chance
 from llmtrap.gate.matching import Pair
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation, of_pairs
-from llmtrap.gate.rules.trap_pairs import cause_name, cause_words, decided, match_traps
+from llmtrap.gate.rules.causes import cause_name, cause_words
+from llmtrap.report.trap_changes import Tolerances
 from llmtrap.report.wording import number
 
 
@@ -23,21 +24,20 @@ class WorseTrap(RuleSettings):
 def check(pair: Pair, settings: WorseTrap, chance: Chance) -> Iterator[Violation]:
     """A matched trap whose strength grew by more than the tolerance, and by more than shuffles differ."""
     del chance
-    known = decided(pair)
-    if known is None or pair.now is None:
+    changes = pair.trap_changes(Tolerances(stronger_by=settings.tolerance, least_rise=settings.least_rise))
+    if changes is None or pair.now is None:
         return
-    for now, was in match_traps(*known).same:
-        if now.strength > was.strength * (1 + settings.tolerance) and now.z - was.z > settings.least_rise:
-            yield Violation(
-                id=pair.now.id,
-                tensor=pair.now.tensor,
-                message=f"a trap of the base grew from {number(was.strength)} to {number(now.strength)} times the "
-                f"random edge: {cause_words(now.cause)}",
-                cause=cause_name(now.cause),
-                now=now.strength,
-                base=was.strength,
-                severity=now.z - was.z,
-            )
+    for now, was in changes.stronger:
+        yield Violation(
+            id=pair.now.id,
+            tensor=pair.now.tensor,
+            message=f"a trap of the base grew from {number(was.strength)} to {number(now.strength)} times the "
+            f"random edge: {cause_words(now.cause)}",
+            cause=cause_name(now.cause),
+            now=now.strength,
+            base=was.strength,
+            severity=now.z - was.z,
+        )
 
 
 RULE = Rule(

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from llmtrap.report import verdict, wording, worst_rows
 from llmtrap.report.against import CHANGED, Comparison, changed_first
-from llmtrap.report.against_words import against_words, alpha_shift_words, shift_words, trap_change_words
+from llmtrap.report.against_words import against_words, alpha_shift_words, judge_against, shift_words, trap_change_words
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.command import audit_command
 from llmtrap.report.coverage import share_words
@@ -69,7 +69,7 @@ def to_html(report: Report, comparison: Comparison | None = None, ahead: Ahead |
         .render(
             report=report,
             ahead=ahead,
-            answers=verdict.judge(report),
+            answers=judge_against(report, comparison),
             words=verdict,
             calibrated=calibrated(),
             counts=tally(report.matrices),

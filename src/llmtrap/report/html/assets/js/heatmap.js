@@ -244,7 +244,7 @@ function startMap() {
     control.append(button);
   }
   const trapped = column("state").some((state) => ["trapped", "edge", "non_finite", "undecided"].includes(state));
-  const changed = data.against && against("change").some((change) => ["new", "worse", "gone"].includes(change));
+  const changed = data.against && against("change").some((change) => ["new", "stronger", "gone"].includes(change));
   const wanted = changed ? CHANGE : trapped ? TRAP_COUNT : ALPHA;
   choose(fitting.includes(wanted) ? wanted : fitting[0]);
   return { value: () => chosen };

@@ -140,8 +140,8 @@ const STABLE_RANK = {
   },
 };
 
-const CHANGES = ["new", "worse", "gone", "unknown", "added", "same"];
-const CHANGE_SIGNS = { new: "+", worse: "↑", gone: "−", unknown: "?", added: "◇", same: "·" };
+const CHANGES = ["new", "stronger", "gone", "unknown", "added", "weaker", "same"];
+const CHANGE_SIGNS = { new: "+", stronger: "↑", gone: "−", unknown: "?", weaker: "↓", added: "◇", same: "·" };
 const CHANGE = {
   key: "change",
   label: "New traps",
@@ -154,8 +154,9 @@ const CHANGE = {
   },
   legend: () => [
     ["c-change-new", "+", "new trap"],
-    ["c-change-worse", "↑", "stronger"],
+    ["c-change-stronger", "↑", "stronger"],
     ["c-change-gone", "−", "gone"],
+    ["c-change-weaker", "↓", "weaker"],
     ["c-change-same", "·", "as in the base"],
     ["c-change-unknown", "?", "cannot be compared"],
     ["c-change-added", "◇", "not in the base"],

@@ -152,7 +152,7 @@ function badges(index) {
   const made = [make("span", { className: `badge ${stateTone(index)}`, text: column("state")[index] === "trapped" ? `${column("centred")[index]} ${column("centred")[index] === 1 ? "trap" : "traps"}` : STATES[column("state")[index]] })];
   const band = { over: "over-trained", well: "well trained", under: "under-trained" }[column("band")[index]];
   if (band) made.push(make("span", { className: `badge ${alphaTone(index)}`, text: band }));
-  if (data.against && ["new", "worse", "gone"].includes(against("change")[index])) made.push(make("span", { className: "badge bad", text: `${against("words")[index]}, against the base` }));
+  if (data.against && ["new", "stronger", "gone"].includes(against("change")[index])) made.push(make("span", { className: "badge bad", text: `${against("words")[index]}, against the base` }));
   return made;
 }
 

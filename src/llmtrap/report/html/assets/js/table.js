@@ -17,7 +17,7 @@ const HEADINGS = [
 ];
 if (data.against) {
   HEADINGS.splice(2, 0,
-    { key: "change", label: "Change", get: (i) => CHANGES.indexOf(against("change")[i]), text: (i) => against("words")[i], className: "t-change", tone: (i) => (["new", "worse"].includes(against("change")[i]) ? "bad" : "") });
+    { key: "change", label: "Change", get: (i) => CHANGES.indexOf(against("change")[i]), text: (i) => against("words")[i], className: "t-change", tone: (i) => (["new", "stronger"].includes(against("change")[i]) ? "bad" : "") });
   HEADINGS.splice(4, 0,
     { key: "alphaShift", label: "Δα", get: (i) => against("alphaShift")[i], text: (i) => fixed(against("alphaShift")[i]) + (against("moved")[i] ? " *" : ""), className: "t-num" });
 }
@@ -32,7 +32,7 @@ function stateTone(index) {
 const is = (name, value) => (index) => column(name)[index] === value;
 const CHOICES = [
   { label: "All", test: () => true },
-  { label: "New traps", test: (i) => data.against && ["new", "worse"].includes(against("change")[i]) },
+  { label: "New traps", test: (i) => data.against && ["new", "stronger"].includes(against("change")[i]) },
   { label: "Broken values", test: is("state", "non_finite") },
   { label: "With traps", test: is("state", "trapped") },
   { label: "In doubt", test: (i) => column("atEdge")[i] || ["unreliable", "undecided"].includes(column("state")[i]) },

@@ -1,0 +1,99 @@
+"""Weights against weights: pair by id, compare bytes, and measure what differs, on both sides, once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from llmtrap.audit import AuditSettings
+from llmtrap.checkpoint import Checkpoint, Source, Stripes, WeightMatrix
+from llmtrap.checkpoint.adapted import AdaptedTensor
+from llmtrap.gate.document import OutsideTensor
+from llmtrap.gate.matching import Contents, Known, Matched, match
+from llmtrap.gate.measuring import GateOptions, measure_pairs
+from llmtrap.gate.outside import compare_outside
+from llmtrap.gate.pairing import MatrixPair, pair_matrices
+from llmtrap.gate.unchanged import same_files, unchanged_matrices
+from llmtrap.report.document import Report
+from llmtrap.report.wording import plural, printable
+
+
+def compare_checkpoints(
+    now: Checkpoint, was: Checkpoint, settings: AuditSettings, options: GateOptions
+) -> tuple[Matched, Report, Report]:
+    """Match two checkpoints; the reports hold what had to be measured.
+
+    Args:
+        now: the target.
+        was: the base.
+        settings: what to measure.
+        options: how to run.
+    """
+    pairing = pair_matrices(now, was)
+    grown = {pair.now.id: pair.grown for pair in pairing.pairs if pair.grown}
+    target = Contents.of_checkpoint(now, pairing.target, None)
+    base = Contents.of_checkpoint(was, pairing.base, None)
+    comparable = match(target, base, Known(grown=grown)).same_architecture
+    unchanged = _unchanged(now, was, pairing.pairs, options) if comparable else frozenset()
+    changed = [pair for pair in pairing.pairs if pair.now.id not in unchanged] if comparable else []
+    own_base = frozenset(
+        pair.now.id for pair in changed
+        if isinstance(pair.now.stored, AdaptedTensor) and pair.now.stored.base is pair.base.stored
+    )  # fmt: skip
+    measured = measure_pairs(
+        now, was, changed, pairing.alone if comparable else (), own_base, replace(settings, paired=True), options
+    )
+    compared = measured.compared
+    known = Known(
+        unchanged=unchanged,
+        updates={name: it.update for name, it in compared.items() if it.update is not None},
+        base_at={name: it.base_at for name, it in compared.items()},
+        now_at={name: it.now_at for name, it in compared.items()},
+        grown=grown,
+    )
+    target = Contents.of_checkpoint(now, pairing.target, measured.report)
+    base = Contents.of_checkpoint(was, pairing.base, measured.base)
+    outside = (*compare_outside(now, was), *(_new_rows(pair, now.source) for pair in pairing.pairs if pair.grown))
+    return replace(match(target, base, known), outside=outside if comparable else ()), measured.report, measured.base
+
+
+def _unchanged(now: Checkpoint, was: Checkpoint, pairs: Sequence[MatrixPair], options: GateOptions) -> frozenset[str]:
+    """Ids whose bytes equal the base's. What an adapter does not touch is the base's own, and needs no look."""
+    own = frozenset(pair.now.id for pair in pairs if pair.now.stored is pair.base.stored)
+    rest = [(pair.now, pair.base) for pair in pairs if pair.now.id not in own]
+    count = 0
+
+    def advance(_: WeightMatrix) -> None:
+        nonlocal count
+        count += 1
+        options.tell("comparing bytes", count, len(rest))
+
+    same = same_files(now.catalogue.files, was.catalogue.files)
+    # Reading is what this waits for: two threads keep one disk or one core's memory busy.
+    return own | unchanged_matrices(rest, now.source, was.source, min(2, options.workers), advance, same)
+
+
+def _new_rows(pair: MatrixPair, source: Source) -> OutsideTensor:
+    """The rows that only the target has: broken values, and their largest norm beside that of the others."""
+    old, whole = pair.base.shape[0], pair.whole
+    shared, added = (
+        replace(whole, shape=(count, whole.shape[1]), rows=Stripes(offset, count, count, count))
+        for offset, count in ((0, old), (old, pair.grown))
+    )
+    nan = inf = 0
+    largest = [0.0, 0.0]
+    for place, part in enumerate((shared, added)):
+        for block in part.blocks(source):
+            finite = np.isfinite(block)
+            if place == 1 and not finite.all():
+                nan += int(np.isnan(block).sum())
+                inf += int(np.isinf(block).sum())
+            squares = np.where(finite, block, 0).astype(np.float64) ** 2
+            largest[place] = max(largest[place], math.sqrt(float(squares.sum(axis=1).max(initial=0.0))))
+    return OutsideTensor(
+        tensor=f"{printable(whole.tensor)} ({plural(pair.grown, 'new row')})", dtype=printable(whole.encoding, 60),
+        shape=added.shape, change="grown", nan=nan, inf=inf, scale=largest[1] / largest[0] if largest[0] else None,
+    )  # fmt: skip
