@@ -24,7 +24,7 @@ from llmtrap.errors import AccessError, LlmtrapError
 from llmtrap.report.document import SkippedTensor, TensorFinding
 
 _ENTRIES = 1 << 20  # looked at in one piece
-_FLOATS: Final[dict[str, np.dtype[np.generic]]] = {
+FLOATS: Final[dict[str, np.dtype[np.generic]]] = {
     **DTYPES,
     "C64": np.dtype("<c8"),
     "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
@@ -78,7 +78,7 @@ def look_beside(checkpoint: Checkpoint, source: Source, skipped: Sequence[Skippe
         for item in skipped
         if item.kind not in ("on_request", "file_not_read")
         and item.tensor in entries
-        and entries[item.tensor].dtype in _FLOATS
+        and entries[item.tensor].dtype in FLOATS
         and entries[item.tensor].size
     }
     spans = [span for entry in wanted.values() for span in entry.spans]
@@ -112,14 +112,14 @@ def look_beside(checkpoint: Checkpoint, source: Source, skipped: Sequence[Skippe
 
 def _look_through(entry: TensorEntry, source: Source) -> _Values:
     found = _Values()
-    for values in _pieces(entry, source):
+    for values in values_of(entry, source):
         found.add(values)
     return found
 
 
-def _pieces(entry: TensorEntry, source: Source) -> Iterator[NDArray[np.generic]]:
+def values_of(entry: TensorEntry, source: Source) -> Iterator[NDArray[np.generic]]:
     """The values in order, one-dimensional. Of a tensor in chunks those of one chunk after another."""
-    dtype = _FLOATS[entry.dtype]
+    dtype = FLOATS[entry.dtype]
     if entry.chunks:
         for chunk in entry.chunks:
             yield _gathered(chunk, dtype, source)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
 from llmtrap.gate.document import OutsideTensor, Side, Update
-from llmtrap.report.document import Matrix, Report, Settings, SkippedTensor
+from llmtrap.report.document import Matrix, Report, Settings, SkippedTensor, TensorFinding
 from llmtrap.report.trap_changes import Tolerances, TrapChanges, ValuesAt, compare_traps
 
 # With less of either side in the other than this, the two are not one architecture and nothing is judged.
@@ -74,7 +74,7 @@ class Contents:
     """One side: every matrix that was planned, what was measured of them, what failed, and what is no matrix.
 
     `skipped` is what no matrix is read from. `part` says which share of the checkpoint a report is of, where it is not
-    the whole.
+    the whole. `tensors` are a report's findings outside the matrices; None where it did not look there.
     """
 
     side: Side
@@ -85,6 +85,7 @@ class Contents:
     parameters: int
     part: str | None = None
     is_report: bool = False
+    tensors: tuple[TensorFinding, ...] | None = None
 
     @classmethod
     def of_report(cls, report: Report) -> Contents:
@@ -100,6 +101,7 @@ class Contents:
             parameters=sum(matrix.shape[0] * matrix.shape[1] for matrix in report.matrices),
             part=part_of(report.settings),
             is_report=True,
+            tensors=None if report.coverage.counts is None else tuple(report.tensors),
         )
 
     @classmethod

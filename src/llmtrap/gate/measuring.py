@@ -19,9 +19,12 @@ from llmtrap.audit import (
     journal_for,
     make_plan,
 )
-from llmtrap.audit.executors import choose_executor, peak_rss_bytes
-from llmtrap.audit.executors.worker import WorkerSpec
-from llmtrap.audit.report import assemble, target_of
+from llmtrap.audit.beside import look_beside
+from llmtrap.audit.executors.base import Standing
+from llmtrap.audit.executors.choose import choose_executor
+from llmtrap.audit.executors.worker import WorkerSpec, peak_rss_bytes
+from llmtrap.audit.journal import BesideRecord, Recorded, remembered
+from llmtrap.audit.report import assemble, record_of
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.gate.pair_task import Compared, PairSource, PairTask, measure_pair
 from llmtrap.gate.pairing import MatrixPair
@@ -133,16 +136,17 @@ def measure_pairs(
     theirs = make_plan(replace(was, matrices=tuple({p.base.id: p.base for p in pairs}.values())), settings)
     base_tasks = {task.matrix.id: task for task in theirs.tasks}
     journals = _journal(now, options), _journal(was, options)
-    results, base_results = (_remembered(*side) for side in zip(journals, (mine, theirs), strict=True))
+    known, base_known = (_remembered(*side) for side in zip(journals, (mine, theirs), strict=True))
+    results, base_results = ({key: it.matrix for key, it in side.items()} for side in (known, base_known))
     tasks = []
     for position in mine.order:
         task = mine.tasks[position]
         base = partner.get(task.matrix.id)
-        known = None if base is None else base_results.get(base_tasks[base.id].key)
+        was_known = None if base is None else base_results.get(base_tasks[base.id].key)
         cost = task.cost if base is None else 2 * task.cost
         tasks.append(
             PairTask(
-                task.matrix, task.key, cost, task.bytes, base, results.get(task.key), known,
+                task.matrix, task.key, cost, task.bytes, base, results.get(task.key), was_known,
                 on_own_base=task.matrix.id in own_base,
             )
         )  # fmt: skip
@@ -155,7 +159,11 @@ def measure_pairs(
     errors: dict[str, str] = {}
     base_errors: dict[str, str] = {}
     compared: dict[str, Compared] = {}
-    for done, outcome in enumerate(outcomes, start=1):
+    done = 0
+    for outcome in outcomes:
+        if isinstance(outcome, Standing):
+            continue
+        done += 1
         task = by_key[outcome.key]
         options.tell("measuring", done, len(tasks))
         if outcome.matrix is None:
@@ -174,11 +182,16 @@ def measure_pairs(
                 base_errors[key] = outcome.more.base_error
     seconds = time.perf_counter() - start
     document = settings.document(select_backend(settings.backend, settings.device).name)
-    reports = [
-        assemble(target_of(side), document, plan, found, wrong, seconds, peak_rss_bytes())
-        for side, plan, found, wrong in ((now, mine, results, errors), (was, theirs, base_results, base_errors))
-    ]
-    return MeasuredPairs(reports[0], reports[1], compared)
+    record, base_record = record_of(now, document, mine), record_of(was, document, theirs)
+    report = assemble(
+        record, results, look_beside(now, now.source, mine.skipped), errors=errors, seconds=seconds,
+        peak_rss_bytes=peak_rss_bytes(), remembered=remembered(known.values()),
+    )  # fmt: skip
+    base_report = assemble(
+        base_record, base_results, BesideRecord(base_record.skipped), errors=base_errors, seconds=seconds,
+        remembered=remembered(base_known.values()),
+    )  # fmt: skip
+    return MeasuredPairs(report, base_report, compared)
 
 
 def _workers(cost: float, matrices: int, options: GateOptions) -> int:
@@ -194,8 +207,8 @@ def _journal(checkpoint: Checkpoint, options: GateOptions) -> Journal | None:
     return kept
 
 
-def _remembered(journal: Journal | None, plan: Plan) -> dict[str, Matrix]:
-    return {} if journal is None or not plan.tasks else journal.matrices({task.key for task in plan.tasks})
+def _remembered(journal: Journal | None, plan: Plan) -> dict[str, Recorded]:
+    return {} if journal is None or not plan.tasks else journal.results({task.key for task in plan.tasks})
 
 
 def _record(journal: Journal | None, key: str, matrix: Matrix, known: Matrix | None) -> None:

@@ -9,22 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtrap.audit.beside import FLOATS, values_of
 from llmtrap.checkpoint import Checkpoint, Source, TensorEntry
-from llmtrap.checkpoint.encodings.plain import DTYPES
-from llmtrap.checkpoint.sources import ByteRange
 from llmtrap.errors import LlmtrapError
 from llmtrap.gate.document import OutsideTensor
 from llmtrap.gate.unchanged import equal_tensors
 from llmtrap.report.wording import printable
 
-_PIECE_BYTES = 1 << 22
-
 
 def outside_tensors(checkpoint: Checkpoint) -> dict[str, TensorEntry]:
     """The tensors of a checkpoint that no weight matrix is read from, in the order of the files."""
     # What an adapter replaces has the adapter's tensor as its part, and the base's name.
-    taken = {name for matrix in checkpoint.matrices for name in (matrix.tensor, *matrix.tensors)}
-    return {name: entry for name, entry in checkpoint.catalogue.tensors.items() if name not in taken}
+    replaced = {matrix.tensor for matrix in checkpoint.matrices}
+    return {entry.name: entry for entry in checkpoint.beside if entry.name not in replaced}
 
 
 def compare_outside(now: Checkpoint, was: Checkpoint | None) -> tuple[OutsideTensor, ...]:
@@ -110,8 +107,8 @@ class _Sums:
 
 
 def _sums(entry: TensorEntry, source: Source) -> _Sums | None:
-    """NaN, infinite values and the sum of squares; None for what is no floating-point number, or lies in pieces."""
-    if entry.dtype not in DTYPES or entry.chunks:
+    """NaN, infinite values and the sum of squares; None for what is no floating-point number."""
+    if entry.dtype not in FLOATS or entry.dtype.startswith("C"):
         return None
     sums = _Sums()
     for piece in _pieces(entry, source):
@@ -134,15 +131,9 @@ def _change(entry: TensorEntry, source: Source, other: TensorEntry, base: Source
 
 
 def _pieces(entry: TensorEntry, source: Source) -> Iterator[NDArray[np.float64]]:
-    """The values in order, in float64, so many at a time whatever their width."""
-    kind = DTYPES[entry.dtype]
-    step = _PIECE_BYTES // 8 * kind.itemsize
-    for start in range(entry.span.start, entry.span.stop, step):
-        with source.open(ByteRange(entry.span.file, start, min(start + step, entry.span.stop))) as data:
-            stored = np.frombuffer(data.tobytes(), dtype=kind)
+    for values in values_of(entry, source):
         with np.errstate(invalid="ignore"):
-            values = stored.astype(np.float64)
-        yield values
+            yield values.astype(np.float64)
 
 
 def _described(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from llmtrap.checkpoint import Checkpoint, Stripes, WeightMatrix, find_matrices
+from llmtrap.checkpoint import Checkpoint, Stripes, WeightMatrix
+from llmtrap.checkpoint.adapted import JoinedSource
+from llmtrap.checkpoint.parts import open_parts
 from llmtrap.gate.matching import match_named, tied_twins
 
 Matrices = dict[str, WeightMatrix]
@@ -67,7 +69,8 @@ def _parted(mine: Matrices, theirs: Mapping[str, WeightMatrix], checkpoint: Chec
     if not unmatched or not known - set(mine):
         return mine
     parts: dict[tuple[str, int | None, int | None], list[WeightMatrix]] = {}
-    for part in find_matrices(checkpoint.catalogue, split_fused=True).matrices:
+    source = checkpoint.source.base if isinstance(checkpoint.source, JoinedSource) else checkpoint.source
+    for part in open_parts(source, split_fused=True).matrices:
         parts.setdefault((part.tensor, part.index, part.expert), []).append(part)
     parted: Matrices = {}
     for name, matrix in mine.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from llmtrap.gate.document import Chance
 from llmtrap.gate.matching import Matched
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation
+from llmtrap.report.wording import printable
 
 
 class NonFinite(RuleSettings):
@@ -40,8 +41,14 @@ def check(matched: Matched, settings: NonFinite, chance: Chance) -> Iterator[Vio
             )
         elif tensor.change == "unreadable":
             yield NotJudged(None, f"{tensor.tensor} could not be read: {tensor.error}")
-    if matched.outside is None and not matched.adapter_alone:
-        yield NotJudged(None, "a report does not say whether tensors outside the matrices hold NaN: give the weights")
+    for found in matched.target.tensors or ():
+        if found.nan or found.inf:
+            message = f"{printable(found.tensor, 160)}, which is no weight matrix: {found.nan:,} NaN and {found.inf:,} "
+            yield Violation(None, found.tensor, f"{message}infinite values", cause=found.tensor, severity=1e9)
+    if matched.outside is None and matched.target.tensors is None and not matched.adapter_alone:
+        yield NotJudged(
+            None, "an older report does not say whether tensors outside the matrices hold NaN: audit it anew"
+        )
 
 
 RULE = Rule(
