@@ -88,7 +88,7 @@ def test_reports_without_alpha_are_judged_by_their_predicted_traps(run: Run, tmp
     same = run("planted.json", "--baseline", "planted.json")
     assert same.exit_code == 3
     assert "Not judged: nothing was found, and " in same.stdout
-    assert "open    LT010 large-update: not judged in 6 matrices" in same.stdout
+    assert "open    LT010 large-update: not judged in " in same.stdout
 
 
 def test_what_could_not_be_audited_is_2_and_what_could_not_be_judged_is_3(run: Run, tmp_path: Path) -> None:

@@ -46,9 +46,7 @@ def check(matched: Matched, settings: NonFinite, chance: Chance) -> Iterator[Vio
             message = f"{printable(found.tensor, 160)}, which is no weight matrix: {found.nan:,} NaN and {found.inf:,} "
             yield Violation(None, found.tensor, f"{message}infinite values", cause=found.tensor, severity=1e9)
     if matched.outside is None and matched.target.tensors is None and not matched.adapter_alone:
-        yield NotJudged(
-            None, "an older report does not say whether tensors outside the matrices hold NaN: audit it anew"
-        )
+        yield NotJudged(None, "an older report says nothing of tensors outside the matrices: audit it anew")
 
 
 RULE = Rule(
