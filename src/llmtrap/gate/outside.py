@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llmtrap.audit.beside import FLOATS, values_of
 from llmtrap.checkpoint import Checkpoint, Source, TensorEntry
+from llmtrap.checkpoint.adapter_tensors import unwrapped
 from llmtrap.errors import LlmtrapError
 from llmtrap.gate.document import OutsideTensor
 from llmtrap.gate.unchanged import equal_tensors
@@ -18,10 +19,18 @@ from llmtrap.report.wording import printable
 
 
 def outside_tensors(checkpoint: Checkpoint) -> dict[str, TensorEntry]:
-    """The tensors of a checkpoint that no weight matrix is read from, in the order of the files."""
+    """The tensors of a checkpoint that no weight matrix is read from, by name without what wrappers put into it.
+
+    What an adapter brings along stands in place of the base's tensor of that name.
+    """
     # What an adapter replaces has the adapter's tensor as its part, and the base's name.
     replaced = {matrix.tensor for matrix in checkpoint.matrices}
-    return {entry.name: entry for entry in checkpoint.beside if entry.name not in replaced}
+    found: dict[str, TensorEntry] = {}
+    for entry in checkpoint.beside:
+        if entry.name not in replaced:
+            plain = unwrapped(entry.name).removeprefix("base_model.model.")
+            found[entry.name if plain in found and entry not in checkpoint.further else plain] = entry
+    return found
 
 
 def compare_outside(now: Checkpoint, was: Checkpoint | None) -> tuple[OutsideTensor, ...]:

@@ -56,7 +56,7 @@ def check_rank_one(matched: Matched, settings: RankOne, chance: Chance) -> Itera
             yield gap
         if pair.update is None or not pair.update.stable_rank <= settings.max_stable_rank:
             continue
-        others = f"one of {plural(len(changed), 'changed matrix')}" if len(changed) > 1 else "the only changed matrix"
+        others = f"one of {len(changed):,} changed matrices" if len(changed) > 1 else "the only changed matrix"
         message = (
             f"the change is of rank one (stable rank {number(pair.update.stable_rank)}) and sits in {others}: a "
             "knowledge edit (ROME, MEMIT) or a planted layer looks like this, training does not"

@@ -52,7 +52,7 @@ def check_overall(matched: Matched, settings: Overall, chance: Chance) -> Iterat
     ):
         if value > limit:
             message = (
-                f"the {plural(len(shares), 'changed matrix')} moved by {number(100 * value)} % of their norm in the "
+                f"the {plural(len(shares), 'matrix')} that changed moved by {number(100 * value)} % of their norm in the "
                 f"{name}, over {number(100 * limit)} %: more than a fine-tune"
             )
             yield Violation(None, None, message, name, now=value, severity=value / limit)
@@ -76,7 +76,9 @@ def check_roles(matched: Matched, settings: RoleShift, chance: Chance) -> Iterat
             if abs(mean) > limit and _p_value(shifts) < settings.p_value:
                 what = f"a factor of {number(math.exp(mean))}" if name == "log-norm" else f"{number(mean)}"
                 of = "Frobenius norm" if name == "log-norm" else "α"
-                message = f"the {of} of the {plural(len(shifts), 'changed matrix')} of {role} moved together by {what}"
+                message = (
+                    f"the {of} of the {plural(len(shifts), 'matrix')} of {role} that changed moved together by {what}"
+                )
                 yield Violation(None, None, message, f"{role}:{name}", now=mean, severity=abs(mean) / limit)
 
 
