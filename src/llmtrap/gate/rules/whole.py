@@ -52,8 +52,8 @@ def check_overall(matched: Matched, settings: Overall, chance: Chance) -> Iterat
     ):
         if value > limit:
             message = (
-                f"the {plural(len(shares), 'matrix')} that changed moved by {number(100 * value)} % of their norm in the "
-                f"{name}, over {number(100 * limit)} %: more than a fine-tune"
+                f"the {plural(len(shares), 'matrix')} that changed moved by {number(100 * value)} % of their norm in "
+                f"the {name}, over {number(100 * limit)} %: more than a fine-tune"
             )
             yield Violation(None, None, message, name, now=value, severity=value / limit)
 
