@@ -15,7 +15,7 @@ import numpy as np
 from llmtrap.checkpoint.config import section
 from llmtrap.checkpoint.encodings.base import Encoding, StoredTensor
 from llmtrap.checkpoint.encodings.coded import CodedTensor, Codes, bit_fields, integers
-from llmtrap.checkpoint.encodings.grids import SCALES, misfit
+from llmtrap.checkpoint.encodings.grids import SCALES, as_numbers, misfit
 from llmtrap.checkpoint.names import printable
 from llmtrap.errors import UnsupportedError
 from llmtrap.packed import Packed, Tiles
@@ -52,10 +52,10 @@ class AwqTensor(CodedTensor):
         words, zeros, scales = self.parts
         codes = _outputs(source, words, start, stop)
         points = -_outputs(source, zeros, start, stop).astype(np.float32)
-        factors = source.read(scales.span).view(SCALES[scales.dtype]).reshape(scales.shape)[:, start:stop]
+        factors = as_numbers(source.read(scales.span), SCALES[scales.dtype]).reshape(scales.shape)[:, start:stop]
         steps = (
             Tiles(points, None, 1, self.group, operation="add"),
-            Tiles(np.ascontiguousarray(factors.T.astype(np.float32)), None, 1, self.group),
+            Tiles(np.ascontiguousarray(factors.T), None, 1, self.group),
         )
         return Packed(codes, integers(), steps)
 

@@ -82,7 +82,8 @@ class FourBitTensor(CodedTensor):
             return data.view(np.float32)
         of_codes, nested = (source.read(part.span).view(np.float32) for part in self.parts[3:5])
         places = (np.arange(data.size) + first_block) // self.nested_block
-        scales: NDArray[np.float32] = of_codes[data] * nested[places] + np.float32(self.nested_offset)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scales: NDArray[np.float32] = of_codes[data] * nested[places] + np.float32(self.nested_offset)
         return scales
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.checkpoint.encodings.base import Floats, StoredTensor
-from llmtrap.checkpoint.encodings.grids import SCALES, misfit
+from llmtrap.checkpoint.encodings.grids import SCALES, as_numbers, misfit
 from llmtrap.packed import Packed, Tiles
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ class ColumnScaled(StoredTensor):
 
     def _numbers(self, source: Source) -> NDArray[np.float32]:
         entry = self.parts[-1]
-        numbers: NDArray[np.float32] = source.read(entry.span).view(SCALES[entry.dtype]).astype(np.float32)
-        return numbers
+        return as_numbers(source.read(entry.span), SCALES[entry.dtype])
 
 
 def undo_column_scaling(taken: Sequence[StoredTensor]) -> list[StoredTensor]:

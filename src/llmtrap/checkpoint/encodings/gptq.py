@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from llmtrap.checkpoint.config import section
 from llmtrap.checkpoint.encodings.base import Encoding, StoredTensor
 from llmtrap.checkpoint.encodings.coded import CodedTensor, bit_fields, integers
-from llmtrap.checkpoint.encodings.grids import SCALES, broken, misfit
+from llmtrap.checkpoint.encodings.grids import SCALES, as_numbers, broken, misfit
 from llmtrap.checkpoint.names import printable
 from llmtrap.errors import UnsupportedError
 from llmtrap.packed import Packed, Tiles
@@ -60,10 +60,10 @@ class GptqTensor(CodedTensor):
         columns = self._groups(source, order[0]) if order else None
         group = 1 if columns is not None else self.group
         points = -self._zero_points(source, zeros)[:, start:stop].T.astype(np.float32)
-        factors = source.read(scales.span).view(SCALES[scales.dtype]).reshape(scales.shape)[:, start:stop]
+        factors = as_numbers(source.read(scales.span), SCALES[scales.dtype]).reshape(scales.shape)[:, start:stop]
         steps = (
             Tiles(np.ascontiguousarray(points), None, 1, group, columns=columns, operation="add"),
-            Tiles(np.ascontiguousarray(factors.T.astype(np.float32)), None, 1, group, columns=columns),
+            Tiles(np.ascontiguousarray(factors.T), None, 1, group, columns=columns),
         )
         return Packed(codes, integers(), steps)
 

@@ -61,9 +61,7 @@ class Grid:
 
     def numbers(self, source: Source, index: int | None, start: int, stop: int) -> Numbers:
         """Those numbers in float32: [tile rows, tile columns]."""
-        data = source.read(self.span(index, start, stop))
-        values: Numbers = data.view(self.stored).astype(np.float32).reshape(-1, self.counts[1])
-        return values
+        return as_numbers(source.read(self.span(index, start, stop)), self.stored).reshape(-1, self.counts[1])
 
     def tiles(self, numbers: Numbers, start: int, operation: Literal["multiply", "add"] = "multiply") -> Tiles:
         """The numbers as a step of decoding a block that begins with row `start`."""
@@ -79,6 +77,13 @@ class Grid:
         if self.counts == (1, columns):
             return "scaled per column"
         return f"groups of {self.tile[1]}" if self.tile[0] == 1 else f"blocks {self.tile[0]}x{self.tile[1]}"
+
+
+def as_numbers(data: NDArray[np.uint8], stored: np.dtype[np.generic]) -> Numbers:
+    """Stored numbers in float32; what is beyond its range is infinite, and found as such in the weights."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: Numbers = data.view(stored).astype(np.float32)
+    return values
 
 
 def fit_grid(

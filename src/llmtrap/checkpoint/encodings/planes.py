@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from llmtrap.checkpoint.encodings.coded import CodedTensor, integers
 from llmtrap.checkpoint.encodings.flat import covering, flat_tiles
-from llmtrap.checkpoint.encodings.grids import INTEGERS, SCALES
+from llmtrap.checkpoint.encodings.grids import INTEGERS, SCALES, as_numbers
 from llmtrap.packed import Packed, Tiles
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class PlaneTensor(CodedTensor):
 
     def _tiles(self, source: Source, step: Step, first: int, shape: tuple[int, int]) -> Tiles:
         entry = self.parts[step.part]
-        numbers = source.read(entry.span).view(_STORED[entry.dtype]).astype(np.float32)
+        numbers = as_numbers(source.read(entry.span), _STORED[entry.dtype])
         last = first + math.prod(shape)
         if step.subtracts:
             numbers = -numbers
