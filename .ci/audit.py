@@ -2,8 +2,9 @@
 
     python .ci/audit.py PIP_AUDIT REQUIREMENTS…
 
-Exits 1 where a locked release has a known vulnerability. Where the advisory service cannot be reached that is said, and
-is no failure: a machine without it must still be able to build.
+Exits 1 where a locked release has a known vulnerability, and 2 where the releases were not all checked: the auditor
+crashed, found no package at all, or skipped some. Where the advisory service cannot be reached that is said plainly
+and is no failure: a machine without it must still be able to build.
 """
 
 from __future__ import annotations
@@ -23,31 +24,38 @@ def main(command: str, *files: str) -> int:
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:300]
-        return _unreachable("no release was checked", reason) if _is_network(done.stderr) else _broken(done.stderr)
+        return _unreachable(done.stderr) if _is_network(done.stderr) else _failed(done.stderr or "it said nothing")
+    if not packages:
+        return _failed("it found no package to check")
     skipped = [package for package in packages if "skip_reason" in package]
     vulnerable = [package for package in packages if package.get("vulns")]
     for package in vulnerable:
         for advisory in package["vulns"]:
             fixed = ", ".join(advisory["fix_versions"]) or "no release yet"
             print(f"{package['name']} {package['version']}: {advisory['id']}, fixed in {fixed}")
+    for package in skipped:
+        print(f"{package['name']}: not checked ({package['skip_reason']})")
     print(f"{len(packages) - len(skipped)} of {len(packages)} releases checked, {len(vulnerable)} vulnerable")
-    if skipped:
-        _unreachable(f"{len(skipped)} releases were not checked", skipped[0]["skip_reason"])
-    return 1 if vulnerable else 0
+    if vulnerable:
+        return 1
+    return 2 if skipped or done.returncode else 0
 
 
 def _is_network(message: str) -> bool:
-    return any(word in message for word in ("ConnectionError", "ConnectTimeout", "ReadTimeout", "ServiceError"))
+    """Whether the last line of the auditor's traceback names an error of the network; its other words do not count."""
+    last = (message.strip().splitlines() or [""])[-1]
+    kind = last.partition(":")[0].rpartition(".")[2]
+    return kind in ("ConnectionError", "ConnectTimeout", "ReadTimeout", "ServiceError", "ProxyError", "SSLError")
 
 
-def _unreachable(what: str, reason: str) -> int:
-    print(f"WARNING: {what}: the advisory service could not be reached, or does not know them ({reason})")
+def _unreachable(message: str) -> int:
+    reason = message.strip().splitlines()[-1][:300]
+    print(f"WARNING: no release was checked: the advisory service could not be reached ({reason})")
     return 0
 
 
-def _broken(message: str) -> int:
-    print(message[-2000:])
+def _failed(message: str) -> int:
+    print(f"the auditor failed, and no release was checked:\n{message[-2000:]}")
     return 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,62 @@ def test_a_policy_that_is_named_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="not UTF-8"):
         load_policy(tmp_path / "binary.toml")
+
+
+# -- a policy that the target brings along --------------------------------------------------------------------------
+
+OFF = "[gate.rules.LT001]\nlevel = 'off'\n"
+
+
+def test_a_policy_in_the_target_is_not_read_and_the_output_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "stranger"
+    target.mkdir()
+    written(target, OFF)
+    written(target, OFF.replace("[gate", "[tool.llmtrap.gate"), "pyproject.toml")
+    (target / "model.safetensors").touch()
+    monkeypatch.chdir(target)
+    for judged in (".", str(target), "model.safetensors", "..", "../stranger"):
+        loaded = load_policy(target=judged)
+        assert (loaded.policy, loaded.path) == (Policy(), None)
+        note = "llmtrap.toml lies in the target and was not read: name it with --policy to judge by it"
+        assert loaded.notes == (note,)
+        named = load_policy(Path("llmtrap.toml"), target=judged)
+        assert named.policy.settings("LT001").level == "off"
+        assert named.notes == ("the policy llmtrap.toml belongs to the target",)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "llmtrap.toml").symlink_to(target / "llmtrap.toml")
+    assert load_policy(target="stranger").path is None
+    (tmp_path / "llmtrap.toml").unlink()
+    written(tmp_path, OFF)
+    for judged in ("stranger", "report.json", "org/model"):
+        loaded = load_policy(target=judged)
+        assert (loaded.path, loaded.notes) == (Path("llmtrap.toml"), ())
+
+
+@pytest.mark.parametrize("kind", ["fifo", "zero", "folder"])
+def test_a_policy_is_a_regular_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "llmtrap.toml"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "zero":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(UsageError, match=r"cannot be read: this is (not a regular file|a folder)"):
+        load_policy(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x = " + "9" * 5000, "x = " + "[" * 5000, "\ud800", "a.b = 1\n" * 2, 'x = "\x1b[2J"', '"\\u001b[2J##[x]y" = 1'],
+    ids=["digits", "deep", "surrogate", "twice", "escape", "key"],
+)
+def test_what_is_no_policy_is_told_in_words_fit_to_be_shown(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "llmtrap.toml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UsageError) as caught:
+        load_policy(path)
+    assert caught.value.problem.isprintable()
+    assert "##[" not in caught.value.problem

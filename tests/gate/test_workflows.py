@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tests.support.audits import audit
 from typer.testing import CliRunner
 
 from llmtrap.cli import app
+from llmtrap.gate.rules import RULES
+from llmtrap.report.json import write_json
 
 yaml = pytest.importorskip("yaml")
 
@@ -37,7 +40,8 @@ def known_options() -> set[str]:
 def test_every_option_that_is_used_exists(path: Path) -> None:
     used = set()
     for line in path.read_text().splitlines():
-        if "pip install" not in line:
+        # Lines that call the command, gather its arguments, or go on with them
+        if re.search(r"llmtrap gate|arguments|^\s*--", line):
             used |= set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line))
     assert used <= known_options()
 
@@ -91,7 +95,8 @@ def test_the_action_s_script_runs(
     base, target = checkpoint(tmp_path / "base"), checkpoint(tmp_path / "tuned; touch owned", entry)
     (step,) = [step for step in load(ROOT / "action.yml")["runs"]["steps"] if step.get("id") == "gate"]
     given = {"TARGET": str(target), "BASELINE": str(base), "POLICY": "", "SARIF": "x.sarif", "HTML": "",
-             "EXIT_ZERO": "false", "JOURNAL": "journal", "RESULT": "result.json",
+             "EXIT_ZERO": "false", "JOURNAL": "journal", "RESULT": "result.json", "POLICIES": "policies",
+             "BASE_REF": "", "TIMEOUT": "10", "BIN": str(Path(sys.executable).parent),
              "GITHUB_OUTPUT": str(tmp_path / "output")}  # fmt: skip
     script = tmp_path / "script.sh"
     script.write_text(step["run"])
@@ -128,7 +133,7 @@ def test_the_github_workflow_passes_inputs_that_the_action_has() -> None:
 
 def test_the_gitlab_job_shows_the_file_that_it_writes() -> None:
     job = load(EXAMPLES / "gitlab-ci.yml")["gate"]
-    assert f"--output junit={job['artifacts']['reports']['junit']}" in job["script"][0]
+    assert f"--output junit={job['artifacts']['reports']['junit']}" in job["script"][-1]
     assert job["artifacts"]["when"] == "always"
 
 
@@ -153,9 +158,115 @@ def test_hf_finds_it_as_an_extension(tmp_path: Path, environment: dict[str, str]
     assert done.stdout.startswith("Violated: ")
 
 
-def test_the_hooks_call_the_command_and_know_their_files() -> None:
+def test_the_hooks_call_the_command_and_know_their_files(tmp_path: Path, environment: dict[str, str]) -> None:
     hooks = {hook["id"]: hook for hook in load(ROOT / ".pre-commit-hooks.yaml")}
-    assert set(hooks) == {"llmtrap-gate", "llmtrap-gate-report"}
-    for hook in hooks.values():
-        assert (hook["entry"], hook["language"]) == ("llmtrap gate", "python")
-    assert re.search(hooks["llmtrap-gate-report"]["files"], "out/model.report.json")
+    assert {name: hook["entry"] for name, hook in hooks.items()} == {
+        "llmtrap-gate": "llmtrap gate", "llmtrap-gate-report": "llmtrap gate --reports --",
+    }  # fmt: skip
+    pattern = hooks["llmtrap-gate-report"]["files"]
+    for name in ("out/model.report.json", "llmtrap-reports/model/report.json", "a/llmtrap-reports/model/report.json"):
+        assert re.search(pattern, name)
+    assert not re.search(pattern, "llmtrap-reports/model/report.html")
+
+
+def test_several_reports_are_judged_at_once_and_no_name_is_an_option(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for name, entry in (("good", 0.0), ("bad", 60.0)):
+        write_json(audit(checkpoint(tmp_path / name, entry), alpha=False), tmp_path / f"{name}.report.json")
+    (tmp_path / "--policy=x.report.json").write_bytes((tmp_path / "good.report.json").read_bytes())
+    names = ["--policy=x.report.json", "good.report.json", "bad.report.json"]
+    for given, code in ((names[:2], 0), (names, 1), (names[::-1], 1), ([*names[:2], "none.json"], 2)):
+        command = ["llmtrap", "gate", "--reports", "--", *given]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+    done = subprocess.run(
+        ["llmtrap", "gate", *names[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "give --reports to judge several reports" in done.stderr
+
+
+def test_a_pull_request_is_judged_by_the_policy_of_its_base(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The pull request turns every rule off in its own policy; the base branch has none, and then another."""
+    origin, work = tmp_path / "origin", tmp_path / "work"
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+
+    def run(*command: str | Path, cwd: Path) -> None:
+        subprocess.run([*git, *map(str, command)], cwd=cwd, check=True, capture_output=True)
+
+    origin.mkdir()
+    run("init", cwd=origin)
+    run("commit", "--allow-empty", "-m", "a", cwd=origin)
+    run("clone", origin, work, cwd=tmp_path)
+    off = "".join(f"[gate.rules.{rule}]\nlevel = 'off'\n" for rule in RULES)
+    (work / "llmtrap.toml").write_text("[gate]\n" + off)
+    base, target = checkpoint(tmp_path / "base"), checkpoint(work / "tuned", 60.0)
+    (step,) = [step for step in load(ROOT / "action.yml")["runs"]["steps"] if step.get("id") == "gate"]
+    given = {"TARGET": str(target), "BASELINE": str(base), "POLICY": "", "SARIF": "", "HTML": "", "EXIT_ZERO": "false",
+             "JOURNAL": "../journal", "RESULT": str(tmp_path / "r.json"), "POLICIES": str(tmp_path / "policies"),
+             "BASE_REF": "main", "TIMEOUT": "10", "BIN": str(Path(sys.executable).parent),
+             "GITHUB_OUTPUT": str(tmp_path / "output")}  # fmt: skip
+    script = tmp_path / "script.sh"
+    script.write_text(step["run"])
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
+    done = subprocess.run(command, cwd=work, env=environment | given, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    (origin / "llmtrap.toml").write_text("[gate]\n" + off)
+    run("add", "llmtrap.toml", cwd=origin)
+    run("commit", "-m", "b", cwd=origin)
+    done = subprocess.run(command, cwd=work, env=environment | given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_action_pins_what_it_uses_and_leaves_the_job_alone() -> None:
+    steps = load(ROOT / "action.yml")["runs"]["steps"]
+    used = [step["uses"] for step in steps if "uses" in step]
+    workflow = load(EXAMPLES / "github-workflow.yml")["jobs"]["gate"]
+    used += [step["uses"] for step in workflow["steps"] if "llmtrap@" not in step.get("uses", "llmtrap@")]
+    assert used
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) for name in used)
+    assert not any("setup-python" in name for name in used)
+    assert workflow["timeout-minutes"] > 0
+    assert [step.get("if") for step in steps if "cache/save" in step.get("uses", "")] == ["always()"]
+    install = next(step for step in steps if step["name"] == "Install llmtrap")
+    assert "--require-hashes" in install["run"]
+    assert "HF_TOKEN" not in install["env"]
+    assert install["run"].index("unset HF_TOKEN") < install["run"].index("-m venv")
+    locked = (ROOT / "requirements" / "action.txt").read_text()
+    assert len(re.findall(r"^[\w.-]+==", locked, re.M)) > 20
+    assert all("--hash=sha256:" in block for block in re.split(r"\n(?=[\w.-]+==)", locked)[1:])
+
+
+@pytest.mark.parametrize(
+    ("version", "installed"),
+    [("0.1.0", "llmtrap==0.1.0"), (">=0.1,<0.2", "llmtrap>=0.1,<0.2"), ("-evil", None), ("==1; import os", None),
+     ("@ https://example.invalid/x.zip", None), ("==1 other", None)],
+)  # fmt: skip
+def test_a_version_is_a_version_of_llmtrap(tmp_path: Path, version: str, installed: str | None) -> None:
+    """The script with a Python that only notes how it was called."""
+    (install,) = [step for step in load(ROOT / "action.yml")["runs"]["steps"] if step["name"] == "Install llmtrap"]
+    fake = tmp_path / "python"
+    fake.write_text('#!/bin/sh\n[ "$2" != venv ] || { mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; }\n'
+                    'echo "$HF_TOKEN$*" >> "$NOTES"\n')  # fmt: skip
+    fake.chmod(0o755)
+    notes = tmp_path / "notes"
+    notes.touch()
+    given = {"VERSION": version, "PYTHON": str(fake), "PLACE": str(tmp_path / "place"), "NOTES": str(notes),
+             "HF_TOKEN": "hf_secret", "GITHUB_ACTION_PATH": str(tmp_path)}  # fmt: skip
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", install["run"]], env={**os.environ, **given},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    called = notes.read_text()
+    assert "hf_secret" not in called
+    assert (done.returncode == 0) == (installed is not None)
+    assert (f" {installed}\n" in called) if installed else ("pip" not in called)
+
+
+def test_the_gitlab_job_believes_nothing_that_a_merge_request_can_write() -> None:
+    job = load(EXAMPLES / "gitlab-ci.yml")["gate"]
+    text = " ".join(job["script"])
+    assert "--journal /tmp/" in text
+    assert "--policy /tmp/" in text
+    assert "cache" not in job

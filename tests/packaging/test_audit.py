@@ -51,8 +51,20 @@ def test_a_known_vulnerability_fails_whatever_else_there_is(tmp_path: Path, othe
 
 def test_releases_that_were_not_checked_are_counted_aloud(tmp_path: Path) -> None:
     code, shown = audit(tmp_path, answer(SOUND, UNKNOWN))
-    assert code == 0
-    assert shown.startswith("1 of 2 releases checked, 0 vulnerable\nWARNING: 1 releases were not checked: ")
+    assert code == 2
+    assert shown.startswith("torch: not checked (Dependency not found on PyPI")
+    assert shown.endswith("1 of 2 releases checked, 0 vulnerable\n")
+
+
+def test_an_empty_list_is_no_success(tmp_path: Path) -> None:
+    code, shown = audit(tmp_path, answer())
+    assert (code, shown.splitlines()[-1]) == (2, "it found no package to check")
+
+
+def test_a_word_of_the_network_in_a_crash_is_no_excuse(tmp_path: Path) -> None:
+    code, shown = audit(tmp_path, "", "KeyError: 'ReadTimeout setting missing ConnectionError'")
+    assert code == 2
+    assert "ReadTimeout setting missing" in shown
 
 
 @pytest.mark.parametrize(
@@ -71,4 +83,4 @@ def test_a_service_that_is_away_is_said_and_is_no_failure(tmp_path: Path, error:
 @pytest.mark.parametrize("output", ["", "[]", "not JSON"])
 def test_any_other_failure_fails(tmp_path: Path, output: str) -> None:
     code, shown = audit(tmp_path, output, "ERROR: invalid requirements file")
-    assert (code, shown.strip()) == (2, "ERROR: invalid requirements file")
+    assert (code, shown.splitlines()[-1]) == (2, "ERROR: invalid requirements file")

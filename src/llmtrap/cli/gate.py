@@ -21,11 +21,13 @@ from llmtrap.gate.outputs.github import to_annotations, to_summary
 from llmtrap.gate.outputs.text import to_text
 from llmtrap.gate.policy_file import load_policy
 from llmtrap.gate.run import Gated, gate
+from llmtrap.gate.targets import is_report
 from llmtrap.gate.template import write_template
 from llmtrap.report.write import write_whole
 
 TARGET_HELP = "A checkpoint, a LoRA adapter, a hub repository, or a report (.json)."
-Target = Annotated[str | None, typer.Argument(help=TARGET_HELP, show_default=False)]
+Targets = Annotated[list[str] | None, typer.Argument(metavar="[TARGET]", help=TARGET_HELP, show_default=False)]
+Reports = Annotated[bool, typer.Option("--reports", help="Judge several reports, each by itself; the worst counts.")]
 Baseline = Annotated[
     str | None,
     typer.Option("--baseline", metavar="BASE", help="What it was tuned from: a checkpoint or a report.",
@@ -49,11 +51,12 @@ BaseRevision = Annotated[
 
 
 def gate_command(
-    target: Target = None,
+    targets: Targets = None,
     baseline: Baseline = None,
     policy: PolicyFile = None,
     output: Output = None,
     exit_zero: ExitZero = False,
+    reports: Reports = False,
     init: Init = False,
     device: o.Device = "auto",
     backend: o.Backend = o.BackendName.AUTO,
@@ -73,21 +76,44 @@ def gate_command(
         if init:
             messages().print(f"written: {write_template(Path())}", soft_wrap=True)
             return
-        if target is None:
-            raise UsageError("no target given", remedy="Name a checkpoint, an adapter or a report, or use --init")
+        chosen = _targets(targets or [], reports=reports, outputs=bool(output))
         wanted = [_wanted(text) for text in output or ()]
         run = RunOptions() if workers is None else RunOptions(workers=workers)
-        loaded = load_policy(policy)
+        judged: list[Gated] = []
         with _Watcher(quiet=quiet) as watcher:
-            chosen = GateOptions(workers=run.workers,
+            options = GateOptions(workers=run.workers,
                 device=device, backend=backend.value, journal=journal or default_folder(), fresh=fresh,
                 revision=revision, base_revision=baseline_revision, observe=watcher.observe,
             )  # fmt: skip
-            gated = gate(target, baseline, loaded, chosen)
-        code = gated.judgement.exit_code
-        # Only a verdict can be waived: what could not be judged stays an error.
-        outcome.code = 0 if exit_zero and code == 1 else code
-        _write(gated, wanted, quiet=quiet)
+            for target in chosen:
+                judged.append(gate(target, baseline, load_policy(policy, target=target), options))
+                outcome.code = _worst(outcome.code, judged[-1].judgement.exit_code, exit_zero=exit_zero)
+        for gated in judged:
+            _write(gated, wanted, quiet=quiet)
+
+
+def _targets(given: list[str], *, reports: bool, outputs: bool) -> list[str]:
+    """What to judge: one target, or with --reports as many reports as are named."""
+    if not given:
+        raise UsageError("no target given", remedy="Name a checkpoint, an adapter or a report, or use --init")
+    if not reports and len(given) > 1:
+        more = f"{len(given)} targets given, and one is judged at a time"
+        raise UsageError(more, remedy="Name one, or give --reports to judge several reports")
+    others = [name for name in given if reports and not is_report(name)]
+    if others:
+        raise UsageError(f"--reports takes reports, and '{others[0]}' is none", remedy="Name files that end in .json")
+    if len(given) > 1 and outputs:
+        raise UsageError("--output names one file, and several reports are judged", remedy="Judge them one by one")
+    return given
+
+
+def _worst(code: int, new: int, *, exit_zero: bool) -> int:
+    """The exit code of several judgements: violated before what could not be judged before passed.
+
+    Only a verdict can be waived with --exit-zero: what could not be judged stays an error.
+    """
+    new = 0 if exit_zero and new == 1 else new
+    return next(worse for worse in (1, 3, new, code) if worse in (code, new))
 
 
 def _wanted(text: str) -> tuple[str, Path]:

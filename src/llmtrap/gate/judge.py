@@ -45,6 +45,7 @@ def judge(matched: Matched, loaded: LoadedPolicy, today: datetime.date) -> docum
             else:
                 found.append(_finding(rule.id, "warn" if item.only_warn else settings.level, item))
     findings, notes = _apply_ignores(_worst_first(found), policy.ignore, today, gaps)
+    notes = [*loaded.notes, *notes]
     not_judged = grouped(gaps, policy.ignore, today)
     outcome = _outcome(findings, not_judged, matched)
     counts = _counts(matched)

@@ -61,7 +61,7 @@ def gate(
     Raises:
         LlmtrapError: something could not be opened, read or understood.
     """
-    loaded = policy or load_policy()
+    loaded = policy or load_policy(target=target)
     chosen = options or GateOptions()
     against = base if base is not None else _baseline(loaded)
     was = None if against is None else open_target(against, revision=chosen.base_revision)

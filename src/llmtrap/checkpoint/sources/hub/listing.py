@@ -87,9 +87,14 @@ def list_repository(target: HubTarget, endpoint: str, patience: Patience, timeou
     if not isinstance(siblings, list) or not all(isinstance(item, dict) for item in siblings):
         raise not_a_hub(asked)
     found = [_Found.of_sibling(item) for item in siblings]
-    if any(file.size is None or file.content is None for file in found):  # the hub does so for huge repositories
+    if not all(_is_told(item) for item in siblings):  # the hub does so for huge repositories
         found = patience.call(lambda: _tree(api, repository), what="listing the repository")
     return _listing(repository, found)
+
+
+def _is_told(item: dict[str, Any]) -> bool:
+    """Whether the listing says at all how large a file is and what it holds."""
+    return item.get("size") is not None and bool(item.get("lfs") or item.get("blobId"))
 
 
 def _model_info(api: HubApi, asked: Repository, revision: str | None) -> dict[str, Any]:
