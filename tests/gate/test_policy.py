@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmtrap.errors import OutputError, UsageError
-from llmtrap.gate.policy import Policy
+from llmtrap.gate.policy import Ignore, Policy
 from llmtrap.gate.policy_file import load_policy
 from llmtrap.gate.rules import RULES
 from llmtrap.gate.template import template, write_template
@@ -166,3 +166,25 @@ def test_what_is_no_policy_is_told_in_words_fit_to_be_shown(tmp_path: Path, text
         load_policy(path)
     assert caught.value.problem.isprintable()
     assert "##[" not in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("match", "meant"),
+    [
+        ("part=vision", ["vision.layers.0.mlp.up", "vision.sam_model.layers.1.attention.o"]),
+        ("part=text", ["layers.0.mlp.up", "text_encoder/layers.0.mlp.up", "embedding"]),
+        ("part=*", None),
+        ("layers.*", ["layers.0.mlp.up"]),
+        ("checkpoint", []),
+    ],
+)
+def test_an_ignore_may_be_of_a_part_of_the_model(match: str, meant: list[str] | None) -> None:
+    ids = [
+        "layers.0.mlp.up", "vision.layers.0.mlp.up", "text_encoder/layers.0.mlp.up", "embedding",
+        "vision.sam_model.layers.1.attention.o",
+    ]  # fmt: skip
+    ignore = Ignore(rule="LT001", match=match, reason="looked at")
+    expected = set(ids if meant is None else meant)
+    assert {id_ for id_ in ids if ignore.means("LT001", id_)} == expected
+    assert not ignore.means("LT002", "layers.0.mlp.up")
+    assert ignore.means("LT001", None) == (match == "checkpoint")

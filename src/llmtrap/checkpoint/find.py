@@ -78,12 +78,18 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False, family: Fa
 
 def _places(weights: Sequence[StoredTensor], facts: Facts, catalogue: Catalogue) -> dict[str, Place]:
     """The place of every weight, by its tensor's name, and of every other name that a tensor has."""
-    modules = {stored.name: Module(stored.module, stored.shape) for stored in weights}
+    modules = {stored.name: Module(stored.module, _shape(stored)) for stored in weights}
     for name, others in catalogue.shared.items():
         if name in modules:
             modules |= {other: Module(other.removesuffix(".weight"), modules[name].shape) for other in others}
     grammar = load_grammar().extended(parts=facts.parts, roles=facts.roles)
     return dict(zip(modules, name_places(list(modules.values()), grammar, catalogue.config), strict=True))
+
+
+def _shape(stored: StoredTensor) -> tuple[int, ...]:
+    """The shape that tells what a weight is: that of a kernel, which is measured as a matrix, has four sides."""
+    is_kernel = len(stored.shape) == 2 and len(stored.parts) == 1 and len(stored.parts[0].shape) > 2
+    return (*stored.shape, 1, 1) if is_kernel else stored.shape
 
 
 def _downs(weights: Sequence[StoredTensor], places: dict[str, Place]) -> dict[str, tuple[int, int]]:

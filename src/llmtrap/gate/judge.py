@@ -15,7 +15,7 @@ from llmtrap.gate.policy_file import LoadedPolicy
 from llmtrap.gate.rules import CHECKPOINT, COVERAGE, RULES, NotJudged, Violation
 from llmtrap.gate.rules.new_trap import NewTrap
 from llmtrap.gate.rules.worse_trap import WorseTrap
-from llmtrap.gate.unjudged import Gap, covers, grouped, unmeasured
+from llmtrap.gate.unjudged import Gap, grouped, unmeasured
 from llmtrap.report.trap_changes import Tolerances
 from llmtrap.report.wording import plural, printable
 
@@ -129,9 +129,9 @@ def _apply_ignores(
 ) -> tuple[list[document.Finding], list[str]]:
     notes: list[str] = []
     for ignore in ignores:
-        fits = [f for f in findings if covers(ignore, f.rule, f.id)]
+        fits = [f for f in findings if ignore.means(f.rule, f.id)]
         what = f"ignore of {ignore.rule} for '{printable(ignore.match, 80)}'"
-        if not fits and not any(covers(ignore, gap.rule, gap.item.id) for gap in gaps):
+        if not fits and not any(ignore.means(gap.rule, gap.item.id) for gap in gaps):
             notes.append(f"{what} matches nothing: delete it")
         elif ignore.expires is not None and ignore.expires < today:
             notes.append(f"{what} expired on {ignore.expires.isoformat()}: it holds no more")

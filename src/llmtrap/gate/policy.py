@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from llmtrap.gate.rules import RULES, RuleSettings
+from llmtrap.checkpoint.selection import part_of_id, selects
+from llmtrap.gate.rules import CHECKPOINT, RULES, RuleSettings
 
 
 class Part(BaseModel):
@@ -20,9 +22,17 @@ class Ignore(Part):
     """A known finding that does not fail the gate: one `[[ignore]]` of the policy."""
 
     rule: str
-    match: str = Field(min_length=1, description="glob on the matrix id; the checkpoint as a whole is 'checkpoint'")
+    match: str = Field(
+        min_length=1, description="glob on the matrix id, or part=NAME; the checkpoint as a whole is 'checkpoint'"
+    )
     reason: str = Field(min_length=1, description="why this is no problem, for whoever reads it next")
     expires: datetime.date | None = Field(default=None, description="ISO date; the last day on which it holds")
+
+    def means(self, rule: str, identity: str | None) -> bool:
+        """Whether it is of this rule and this matrix; None is the checkpoint as a whole, which is of no part."""
+        if rule != self.rule or identity is None:
+            return rule == self.rule and fnmatchcase(CHECKPOINT, self.match)
+        return selects(self.match, (identity,), part_of_id(identity))
 
     @field_validator("rule")
     @classmethod

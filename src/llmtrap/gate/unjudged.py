@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from llmtrap.gate import document
 from llmtrap.gate.matching import Matched
 from llmtrap.gate.policy import Ignore, Policy
-from llmtrap.gate.rules import CHECKPOINT, RULES, NotJudged
+from llmtrap.gate.rules import RULES, NotJudged
 from llmtrap.gate.rules.coverage import gaps_of
 
 MOST_NAMED = 10
@@ -31,7 +30,7 @@ def grouped(gaps: Iterable[Gap], ignores: Iterable[Ignore], today: datetime.date
     groups: dict[tuple[str, str, bool, str | None], list[Gap]] = {}
     held = [ignore for ignore in ignores if ignore.expires is None or ignore.expires >= today]
     for gap in gaps:
-        ignored = next((ignore.reason for ignore in held if covers(ignore, gap.rule, gap.item.id)), None)
+        ignored = next((ignore.reason for ignore in held if ignore.means(gap.rule, gap.item.id)), None)
         groups.setdefault((gap.rule, gap.item.reason, gap.blocking, ignored), []).append(gap)
     found = [
         document.NotJudged(
@@ -48,11 +47,6 @@ def grouped(gaps: Iterable[Gap], ignores: Iterable[Ignore], today: datetime.date
         for (rule, reason, blocking, ignored), group in groups.items()
     ]
     return sorted(found, key=lambda it: (it.ignored is not None, not it.blocking, it.level != "error", it.rule))
-
-
-def covers(ignore: Ignore, rule: str, identity: str | None) -> bool:
-    """Whether an ignore names this rule and matrix."""
-    return ignore.rule == rule and fnmatchcase(identity or CHECKPOINT, ignore.match)
 
 
 def unmeasured(matched: Matched, policy: Policy) -> list[Gap]:
