@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -320,3 +322,27 @@ def test_a_line_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.M
         file.write(f"{zlib.crc32(lists):08x} ".encode() + lists + b"\n")
     assert set(journal.matrices({"key"})) == {"key"}
     assert journal.plans() == []
+
+
+def test_a_line_whose_numbers_were_changed_is_no_result(journal: Journal) -> None:
+    """Still JSON, still a matrix: only the checksum tells."""
+    journal.add("1", matrix("a"))
+    line = journal.path.read_text(encoding="utf-8")
+    changed = line.replace('"seconds":0.5', '"seconds":0.6')
+    assert changed != line
+    journal.path.write_text(changed, encoding="utf-8")
+    assert journal.results({"1"}) == {}
+
+
+def test_a_writer_waits_for_another(journal: Journal) -> None:
+    journal.add("1", matrix("a"))
+    with journal.path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        writer = threading.Thread(target=journal.add, args=("2", matrix("b")), daemon=True)
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive()
+        assert journal.matrices({"2"}) == {}
+        fcntl.flock(other, fcntl.LOCK_UN)
+    writer.join(60)
+    assert journal.matrices({"2"}).keys() == {"2"}

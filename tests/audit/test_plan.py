@@ -216,3 +216,30 @@ def test_the_estimate_grows_with_the_matrix_and_with_what_is_measured(tmp_path: 
         for settings in (AuditSettings(alpha=False), AuditSettings(), AuditSettings(traps="measure"))
     )
     assert 0 < without < certified < measured
+
+
+@pytest.mark.parametrize("field", ["aliases", "layer", "role", "expert"])
+def test_whatever_a_result_says_of_its_matrix_is_in_its_key(small: Path, field: str) -> None:
+    checkpoint = open_checkpoint(str(small))
+    first, *others = checkpoint.matrices
+    other = {"aliases": ("unembedding",), "layer": 7, "role": "other", "expert": 3}[field]
+    changed = replace(checkpoint, matrices=(replace(first, **{field: other}), *others))
+    before, after = (make_plan(it, AuditSettings()) for it in (checkpoint, changed))
+    assert before.tasks[0].key != after.tasks[0].key
+    assert [task.key for task in before.tasks[1:]] == [task.key for task in after.tasks[1:]]
+    assert before.key != after.key
+
+
+def test_a_file_that_was_put_back_with_its_old_time_is_another(small: Path) -> None:
+    shard = sorted(small.glob("*.safetensors"))[0]
+    before, status, content = plan_of(small), shard.stat(), shard.read_bytes()
+    shard.write_bytes(content)
+    os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
+    in_place = plan_of(small)
+    copy = shard.with_suffix(".copy")
+    copy.write_bytes(content)
+    copy.replace(shard)
+    os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
+    moved = plan_of(small)
+    keys = [plan.tasks[0].key for plan in (before, in_place, moved)]
+    assert len(set(keys)) == 3
