@@ -117,6 +117,7 @@ def samples() -> Iterator[Sample | GgufSample]:
         zero=_floats(groups, 1), shape=torch.tensor([n, n]),
         **{key: torch.tensor(value, dtype=torch.int32) for key, value in settings.items()},
     )  # fmt: skip
+    yield _sample("weight norm", "F32", weight_g=_floats(n, 1), weight_v=_floats(n, n))
     for number, kind in TYPES.items():
         if kind.entries > 1:
             yield GgufSample("GGUF", kind.name, number)

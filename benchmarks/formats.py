@@ -78,10 +78,10 @@ def formats_document(speeds: Sequence[FormatSpeed]) -> list[dict[str, Any]]:
 
 
 def formats_table(speeds: Sequence[FormatSpeed] | None = None) -> Iterator[str]:
-    """The README's table, a row an encoding; without the last two columns where nothing was measured."""
+    """The README's table, a row an encoding, the plain ones first; without rates where nothing was measured."""
     yield "| format | what is read | bytes/s | weights/s |"
     yield "| --- | --- | --- | --- |"
-    for encoding in ENCODINGS:
+    for encoding in reversed(ENCODINGS):
         mine = [speed for speed in speeds or () if speed.encoding == encoding.name]
         stored = _range([speed.bytes_per_second / 1e6 for speed in mine], "MB")
         decoded = _range([speed.weights_per_second / 1e6 for speed in mine], "M")

@@ -66,7 +66,7 @@ KINDS = (
         second_copies=("consolidated*.pth",),
         other_suffixes=(".pt", ".pth", ".ckpt"),
     ),
-    Kind(".gguf", second_copies=("mmproj*.gguf", "*-mmproj-*.gguf", "*.mmproj-*.gguf")),
+    Kind(".gguf", second_copies=("*mmproj*.gguf", "*imatrix*.gguf")),
 )
 """In the order in which they are preferred."""
 

@@ -160,6 +160,8 @@ def _reason(name: str) -> str:
         return "in a subfolder, so another checkpoint or a second copy; audit it by giving that folder as the target"
     if fnmatchcase(base, "consolidated*"):
         return "a second copy of the weights under the original names"
+    if fnmatchcase(base, "*imatrix*.gguf"):
+        return "statistics of activations that a quantisation was made with, not weights"
     if fnmatchcase(base, "*mmproj*.gguf"):
         return "the projector of images or sound, a model of its own; audit it by giving the file as the target"
     if not base.endswith(".safetensors"):

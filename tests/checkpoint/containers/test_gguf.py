@@ -15,7 +15,7 @@ from llmtrap.checkpoint import Checkpoint, LocalSource, open_checkpoint, read_ca
 from llmtrap.checkpoint.containers.gguf.types import BLOCK_TYPES
 from llmtrap.checkpoint.encodings import claim_all
 from llmtrap.checkpoint.encodings.gguf_blocks import BY_LIBRARY, LAYOUTS
-from llmtrap.errors import CheckpointError, MissingExtraError
+from llmtrap.errors import CheckpointError, MissingExtraError, UnsupportedError
 from llmtrap.spectra.backends.decoding import ArrayApiDecoder
 
 gguf = pytest.importorskip("gguf")
@@ -167,6 +167,7 @@ def test_two_models_in_a_folder_are_not_mixed_and_a_projector_is_left_aside(tmp_
     data = random_rows("Q8_0", (4,), 64)
     write(tmp_path / "model-Q8_0.gguf", {"blk.0.ffn_up.weight": ("Q8_0", data)})
     write(tmp_path / "mmproj-model.gguf", {"v.blk.0.ffn_up.weight": ("Q8_0", data)})
+    write(tmp_path / "model.imatrix.gguf", {"blk.0.ffn_up.weight.in_sum2": ("Q8_0", data)})
     checkpoint = open_checkpoint(str(tmp_path))
     assert [file.name for file in checkpoint.catalogue.files] == ["model-Q8_0.gguf"]
     assert "a model of its own" in {item.tensor: item.reason for item in checkpoint.skipped}["mmproj-model.gguf (file)"]
@@ -209,3 +210,24 @@ def test_rows_that_llama_cpp_reordered_are_said(tmp_path: Path, architecture: st
     writer.close()
     texts = [(item.kind, item.text[:54]) for item in open_checkpoint(str(tmp_path)).cautions]
     assert texts == ([("rows_reordered", "llama.cpp reordered the rows of q and k (2 matrices): ")] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind", "words"),
+    [
+        ("llama", gguf.GGUFType.ADAPTER, r"an adapter \(LoRA\).*llama-export-lora"),
+        ("llama", gguf.GGUFType.IMATRIX, "statistics of activations"),
+        ("controlvector", None, "a control vector"),
+    ],
+)
+def test_what_is_no_model_is_refused_by_name(tmp_path: Path, architecture: str, kind: str | None, words: str) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", architecture)
+    if kind is not None:
+        writer.add_type(kind)
+    writer.add_tensor("blk.0.attn_q.weight.lora_a", np.ones((8, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(UnsupportedError, match=words):
+        open_checkpoint(str(tmp_path))

@@ -28,6 +28,14 @@ MAX_NESTED = 4
 _KEPT_TEXT = 4096  # longer text (a chat template) is passed over
 _SIZES = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _TEXT, _ARRAY = 8, 9
+_NO_MODELS = {
+    "adapter": (
+        "an adapter (LoRA), which says nothing without its base model",
+        "Give the adapter as PEFT saved it, or merge it into its base (llama-export-lora) and give the result",
+    ),
+    "imatrix": ("statistics of activations (an importance matrix), no weights", "Give the model's own file"),
+    "controlvector": ("a control vector, no weights", "Give the model's own file"),
+}
 _WRONG = "The file is not valid GGUF: convert the model again with llama.cpp"
 
 
@@ -71,12 +79,22 @@ class _Header:
             if key in metadata:
                 raise self._wrong(f"the key {printable(key)} is there twice")
             metadata[key] = self._value(self._number("<I"))
+        self._refuse_others(metadata)
         alignment = metadata.get("general.alignment", 32)
         if type(alignment) is not int or not 8 <= alignment <= 1 << 20 or alignment % 8:
             raise self._wrong("general.alignment is no multiple of 8")
         entries = [self._tensor() for _ in range(tensors)]
         start = -(-self._stream.position // alignment) * alignment
         return FileContents(self._placed(entries, start, alignment), metadata)
+
+    def _refuse_others(self, metadata: dict[str, Any]) -> None:
+        """Say what a file is that holds no model."""
+        kind = metadata.get("general.type")
+        if metadata.get("general.architecture") == "controlvector":
+            kind = "controlvector"
+        if isinstance(kind, str) and kind in _NO_MODELS:
+            what, remedy = _NO_MODELS[kind]
+            raise UnsupportedError(f"this GGUF file holds {what}", file=self._file.name, remedy=remedy)
 
     def _number(self, form: str) -> Any:
         return struct.unpack(form, self._stream.read(struct.calcsize(form)))[0]
