@@ -76,3 +76,17 @@ def test_a_journal_that_is_missing_or_empty_is_refused(small: Path, tmp_path: Pa
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(UsageError, match="not parts of one audit"):
         merge_journals([first.path, tmp_path / "empty.jsonl"])
+
+
+def test_the_folders_that_journal_took_stand_for_their_journals(
+    small: Path, tmp_path: Path, timeless: Timeless
+) -> None:
+    for k in (1, 2):
+        run(small, tmp_path / f"j{k}", f"{k}/2")
+    assert timeless(merge_journals([tmp_path / "j1", tmp_path / "j2"])) == timeless(whole(small))
+    run(write_small(tmp_path / "other", seed=1), tmp_path / "j2")
+    with pytest.raises(UsageError, match="the folder holds 2 journals"):
+        merge_journals([tmp_path / "j1", tmp_path / "j2"])
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UsageError, match="the folder holds 0 journals"):
+        merge_journals([tmp_path / "none"])

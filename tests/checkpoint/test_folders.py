@@ -270,3 +270,53 @@ def test_a_tied_head_that_is_stored_and_equals_the_embedding_is_one_matrix(
         assert checkpoint.skipped[0].kind == "buffer"
     else:
         assert {matrix.id for matrix in checkpoint.matrices} == {"embedding", "unembedding"}
+
+
+def test_a_link_to_another_folder_that_alone_could_hold_the_weights_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "model" / "weights").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafeFileError, match=r"^weights: no weights but this, which is a link"):
+        read(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors.incomplete", "model.safetensors.part", ".cache/huggingface/download/x.incomplete"]
+)
+def test_an_unfinished_download_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="an unfinished download") as caught:
+        read(tmp_path)
+    assert caught.value.file == name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("value_head.safetensors", "unmeasured"),
+        ("v_head.bin", "unmeasured"),
+        ("mm_projector.bin", "unmeasured"),
+        ("mtp.safetensors", "unmeasured"),
+        ("2_Dense/model.safetensors", "unmeasured"),
+        ("2_Dense/pytorch_model.bin", "unmeasured"),
+        ("pytorch_model.bin", "file_not_read"),
+        ("checkpoint-500/model.safetensors", "file_not_read"),
+        ("consolidated.safetensors", "file_not_read"),
+        ("model.fp16.safetensors", "file_not_read"),
+    ],
+)
+@pytest.mark.parametrize("indexed", [True, False])
+def test_weights_beside_the_checkpoint_count_as_unmeasured_where_they_may_be_a_part_of_it(
+    tmp_path: Path, name: str, kind: str, indexed: bool
+) -> None:
+    if indexed:
+        names = shards(tmp_path)
+        index(tmp_path, {f"layers.{k}.w.weight": file for k, file in enumerate(names)})
+    else:
+        save_file(A, tmp_path / "model.safetensors")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    save_file(B, tmp_path / name)
+    (item,) = read(tmp_path).skipped
+    assert (item.tensor, item.kind) == (f"{name} (file)", kind)

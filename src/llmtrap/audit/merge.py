@@ -18,7 +18,7 @@ def merge_journals(paths: Sequence[Path]) -> document.Report:
         LlmtrapError: a journal is not there.
         UsageError: the journals belong to different audits: another checkpoint, another setting or version.
     """
-    journals = [open_existing(path) for path in paths]
+    journals = [open_existing(_file(path)) for path in paths]
     plans = [{plan.key: plan for plan in journal.plans()} for journal in journals]
     shared: list[PlanRecord] = [plan for key, plan in plans[0].items() if all(key in others for others in plans)]
     if not shared:
@@ -38,6 +38,18 @@ def merge_journals(paths: Sequence[Path]) -> document.Report:
     found = [beside for journal in journals if (beside := journal.beside(plan.key)) is not None]
     beside = found[0] if found else BesideRecord(tuple(map(_not_looked_at, plan.skipped)))
     return assemble(plan, matrices, beside, seconds=seconds, remembered=remembered(results.values()))
+
+
+def _file(path: Path) -> Path:
+    """The journal itself, where the folder is given that `--journal` took."""
+    if not path.is_dir():
+        return path
+    inside = sorted(path.glob("*.jsonl"))
+    if len(inside) != 1:
+        names = ", ".join(item.name for item in inside[:8])
+        problem = f"{path}: the folder holds {len(inside)} journals{f': {names}' if names else ''}"
+        raise UsageError(problem, remedy="Give the journal's file")
+    return inside[0]
 
 
 def _not_looked_at(item: document.SkippedTensor) -> document.SkippedTensor:

@@ -29,6 +29,9 @@ def disguise(head: Bytes, file: str) -> LlmtrapError | None:
     if start.startswith(_LFS):
         problem = "this is a Git LFS pointer and not the file: the repository was cloned without git-lfs"
         return CheckpointError(problem, file=file, remedy=_PULL)
+    if start.startswith(b"# xet version"):
+        problem = "this is a pointer of git-xet and not the file: the repository was cloned without git-xet"
+        return CheckpointError(problem, file=file, remedy=_PULL.replace("git lfs pull", "git xet checkout"))
     if start[:1] == b"<" and start[:9].lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")):
         problem = "this is a web page (HTML or XML) under a weight file's name, such as a login or an error page"
         return CheckpointError(problem, file=file, remedy=_PAGE)

@@ -155,6 +155,9 @@ def _choose(source: Source, folder: str, files: Mapping[str, FileEntry], refused
         choice = _choose_kind(source, folder, kind, files, refused)
         if choice is not None:
             return choice
+    if refused and not any("/" in name for name in files):
+        name, reason = next(iter(refused.items()))
+        raise UnsafeFileError(f"no weights but this, which is {reason}", file=printable(folder + name), remedy=_COPY)
     return refuse_target(source_name=where, names=list(files))
 
 
@@ -186,7 +189,8 @@ def _choose_kind(
 
 def _beside_index(names: Sequence[str], named: Collection[str]) -> dict[str, str]:
     """Why the files are not read that the index does not name."""
-    groups = file_sets(name for name in names if name not in named)
+    stems = {group.stem for group in file_sets(named)}
+    groups = [group for group in file_sets(name for name in names if name not in named) if group.stem in stems]
     return {name: _OTHER_VARIANT if group.variant else _UNNAMED for group in groups for name in group.names}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import NoReturn
@@ -40,6 +41,9 @@ _OTHER_FORMATS = (
     ("*/mp_rank_*/*", "Megatron", "Export it to the Hugging Face format"),
     ("mp_rank_*/*", "Megatron", "Export it to the Hugging Face format"),
 )
+_UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".download")
+_OFTEN_APART = ("*head*", "*projector*", "*classifier*", "*connector*", "non_lora_trainables*")
+_MODULE_FOLDER = re.compile(r"\d+_[A-Z]\w*/.+")  # of sentence-transformers
 _SHOWN = 20
 _NOT_WEIGHTS = (
     "training_args.bin", "optimizer*.pt", "optimizer*.bin", "scheduler*.pt", "scheduler*.bin", "rng_state*.pth",
@@ -78,6 +82,10 @@ def refuse_target(source_name: str, names: Sequence[str]) -> NoReturn:
             "or merge it into its base model (peft: merge_and_unload, then save_pretrained) and audit that"
         )
         raise UnsupportedError(problem, file=source_name, remedy=remedy)
+    unfinished = next((name for name in names if name.endswith(_UNFINISHED)), None)
+    if unfinished and not any(name.endswith(READ_SUFFIXES) for name in root):
+        problem = "an unfinished download, and no weights beside it"
+        raise CheckpointError(problem, file=printable(unfinished), remedy="Start the download again: it carries on")
     if any(name.endswith(".distcp") for name in root):
         problem = "the list of a PyTorch distributed checkpoint's chunks is missing"
         raise CheckpointError(
@@ -120,7 +128,14 @@ _ADAPTER_BESIDE = (
     "an adapter (LoRA) beside whole weights: these are audited as they stand, and whether it is merged into them is "
     "not known; move it out of the folder, or give it in one of its own"
 )
-_PERHAPS_PART_OF_IT = (_EXTRA, _ADAPTER_BESIDE)  # weights that may be the model's: without them none of it is clean
+_MODULE = (
+    "a module of a sentence-transformers model, as its folder's name says, without the modules.json that joins them"
+)
+_PERHAPS_PART_OF_IT = (
+    _EXTRA,
+    _ADAPTER_BESIDE,
+    _MODULE,
+)  # weights that may be the model's: without them none of it is clean
 
 
 def left_aside(file: FileEntry, name: str, reason: str | None = None) -> Skipped:
@@ -157,6 +172,8 @@ def _reason(name: str) -> str:
         folder = posixpath.dirname(name)
         if folder == "original":
             return "a second copy of the weights under the original names; audit it by giving that folder as the target"
+        if _MODULE_FOLDER.fullmatch(name):
+            return _MODULE
         return "in a subfolder, so another checkpoint or a second copy; audit it by giving that folder as the target"
     if fnmatchcase(base, "consolidated*"):
         return "a second copy of the weights under the original names"
@@ -164,7 +181,7 @@ def _reason(name: str) -> str:
         return "statistics of activations that a quantisation was made with, not weights"
     if fnmatchcase(base, "*mmproj*.gguf"):
         return "the projector of images or sound, a model of its own; audit it by giving the file as the target"
-    if not base.endswith(".safetensors"):
+    if not base.endswith(".safetensors") and not any(fnmatchcase(base.lower(), often) for often in _OFTEN_APART):
         return "in another container than the files that are audited"
     return _EXTRA
 

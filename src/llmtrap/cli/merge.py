@@ -14,7 +14,9 @@ from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded
 
 
 def merge_command(
-    journals: Annotated[list[Path], typer.Argument(help="The journals that the parts wrote.", show_default=False)],
+    journals: Annotated[
+        list[Path], typer.Argument(help="The journals that the parts wrote, or their folders.", show_default=False)
+    ],
     json: o.JsonFile = None,
     html: o.HtmlFile = None,
     markdown: o.MarkdownFile = None,
