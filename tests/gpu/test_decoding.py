@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from tests.support.packed_checkpoint import write_packed
 
+from benchmarks import format_samples
 from llmtrap.audit import AuditRun, AuditSettings, Finished, RunOptions
 from llmtrap.checkpoint import open_checkpoint
+from llmtrap.checkpoint.encodings.gguf_blocks import BY_LIBRARY
 from llmtrap.packed import Packed, Tiles
 from llmtrap.report.document import Report
 from llmtrap.spectra.backends import cuda_device_count, select_backend
@@ -37,6 +39,31 @@ def test_every_format_is_decoded_to_the_bits_of_the_host(packed: Path, device: s
         assert blocks is not None
         found = np.vstack([decoder.to_host(decoder.decode(decoder.send(block))) for block in blocks])
         assert found.tobytes() == matrix.read(checkpoint.source).tobytes(), matrix.id
+
+
+def test_every_published_format_is_decoded_to_the_bits_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes of any bits, GGUF's blocks of any bytes included: numbers to the bit, and NaN where the host has NaN."""
+    monkeypatch.setattr(format_samples, "SIDE", 512)
+    decoder = select_backend("auto", "cuda").decoder
+    assert decoder is not None
+    for number, sample in enumerate(format_samples.samples()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        sample.write(folder)
+        checkpoint = open_checkpoint(str(folder))
+        for matrix in checkpoint.matrices:
+            blocks = matrix.packed_blocks(checkpoint.source)
+            if blocks is None:
+                assert sample.label in ("F32", *BY_LIBRARY), sample.label
+                continue
+            found = np.vstack([decoder.to_host(decoder.decode(decoder.send(block))) for block in blocks])
+            expected = matrix.read(checkpoint.source)
+            nan = np.isnan(expected)
+            np.testing.assert_array_equal(np.isnan(found), nan, err_msg=sample.label)
+            same = found.view(np.uint32)[~nan] == expected.view(np.uint32)[~nan]
+            assert same.all(), sample.label
 
 
 def test_any_byte_under_any_scale_the_smallest_and_the_largest_included() -> None:
