@@ -19,6 +19,7 @@ from llmtrap.gate.outside import compare_outside
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
 from llmtrap.gate.sides import adapted_sides
 from llmtrap.gate.targets import OpenAdapter, Opened, open_target
+from llmtrap.gate.trust import distrusted, sources_of
 from llmtrap.gate.unchanged import unchanged_by_digest
 from llmtrap.report.against import Comparison, compare
 from llmtrap.report.document import Report
@@ -73,12 +74,18 @@ def gate(
         settings = settings_like(now.settings, chosen)
         if settings.split_fused and isinstance(was, Checkpoint) and against is not None:
             was = open_target(against, split_fused=True, revision=chosen.base_revision)
+    why = None if chosen.journal is None else distrusted(chosen.journal, sources_of(now, was))
+    if why is not None:
+        chosen = replace(chosen, journal=None)
     try:
         matched, report, base_report = _match(now, was, settings, chosen, adapter_alone=_adapter_alone(loaded))
     finally:
         for side in (now, was):
             if not isinstance(side, Report) and side is not None:
                 side.source.close()
+    if why is not None:
+        note = f"the journal was not used, and everything measured anew: {why}"
+        matched = replace(matched, notes=(*matched.notes, note))
     judgement = judge(matched, loaded, datetime.datetime.now(tz=datetime.UTC).date())
     comparison = None
     if base_report is not None:

@@ -12,6 +12,9 @@ from llmtrap.gate.matching import Matched, Pair
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, missing_update, of_pairs
 from llmtrap.report.wording import number, plural
 
+LEAST_LENGTH = 50
+"""Entries of a row or column: rounding to four bits may take away all of a shorter one."""
+
 
 class Emptied(RuleSettings):
     """How many rows or columns of a matrix may lose their weights."""
@@ -36,11 +39,11 @@ def check_emptied(pair: Pair, settings: Emptied, chance: Chance) -> Iterator[Vio
     if pair.update is None:
         return
     update, shape = pair.update, pair.was.shape
-    for name, count, first, size in (
-        ("row", update.emptied_rows, update.first_emptied_row, shape[0]),
-        ("column", update.emptied_columns, update.first_emptied_column, shape[1]),
+    for name, count, first, size, length in (
+        ("row", update.emptied_rows, update.first_emptied_row, shape[0], shape[1]),
+        ("column", update.emptied_columns, update.first_emptied_column, shape[1], shape[0]),
     ):
-        if count >= max(settings.at_least, math.ceil(settings.max_share * size)):
+        if length >= LEAST_LENGTH and count >= max(settings.at_least, math.ceil(settings.max_share * size)):
             message = f"{plural(count, name)} of {size:,} lost their weights, the first is {name} {first or 0:,}"
             yield Violation(pair.it.id, pair.it.tensor, message, name, now=float(count), severity=count / size)
 

@@ -1,0 +1,41 @@
+"""Whether a journal may speak for a checkpoint that is judged: whoever can write to it can write the verdict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from llmtrap.checkpoint import Source
+from llmtrap.gate.targets import Opened
+from llmtrap.report.document import Report
+
+
+def distrusted(folder: Path, sources: Iterable[Source]) -> str | None:
+    """Why the journals of a folder are not used by the gate; None where they may be.
+
+    A change that is judged must not bring its own measurements along: neither in the folder of the weights, nor
+    committed to the repository that the gate runs in.
+
+    Args:
+        folder: where the journals are, or will be.
+        sources: the files that are judged, and those they are judged against.
+    """
+    place = folder.absolute()
+    for there in (place, *(sorted(place.glob("*.jsonl")) if place.is_dir() else ())):
+        if there.exists() and there.stat().st_uid != os.geteuid():
+            return "it belongs to another user"
+    resolved = place.resolve()
+    for source in sources:
+        if source.identity.kind != "hub":
+            target = Path(source.identity.name).resolve()
+            if resolved.is_relative_to(target if target.is_dir() else target.parent):
+                return "it lies in the folder of the weights"
+    if any((parent / ".git").exists() for parent in (resolved, *resolved.parents)):
+        return "it lies in a git work tree, where a change may bring its own"
+    return None
+
+
+def sources_of(*sides: Opened | None) -> list[Source]:
+    """The sources of the sides that have weights."""
+    return [side.source for side in sides if side is not None and not isinstance(side, Report)]
