@@ -55,6 +55,8 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False, family: Fa
     taken, free = claim_all(catalogue)
     refuse_unread(catalogue, taken, free)
     arranged = arrange(taken, catalogue.config)
+    if arranged.weights:
+        _check_count(len(arranged.weights), arranged.weights[-1])
     facts = gather_facts(catalogue.config, [stored.module for stored in taken], family)
     places = _places(arranged.weights, facts, catalogue)
     slicer = Slicer(facts, catalogue.config, _downs(arranged.weights, places), split=split_fused)

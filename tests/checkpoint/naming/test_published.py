@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmtrap.checkpoint.naming import Module, load_grammar, name_places
+from llmtrap.checkpoint.naming.places import MOST_KINDS
 
 LINE = re.compile(r"(?P<name>[^:! ]+)(?::(?P<dimensions>\d))?(?P<row>!1)? (?P<place>.+)")
 WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.", "module._orig_mod.")
@@ -81,3 +82,11 @@ def test_names_that_nobody_foresaw_still_have_layers() -> None:
 def test_a_part_one_letter_off_is_that_part(word: str) -> None:
     (place,) = name_places([Module(f"model.{word}.layers.0.self_attn.q_proj", (8, 8))], load_grammar(), {})
     assert place.part == ("audio" if word.startswith("aud") else "vision")
+
+
+def test_more_kinds_of_names_than_any_model_has_are_left_as_they_are() -> None:
+    names = [f"a{k}.layers.0.mlp.up_proj" for k in range(MOST_KINDS + 1)]
+    found = name_places([Module(name, (8, 8)) for name in names], load_grammar(), {})
+    assert [place.id for place in found] == names
+    assert not any(place.known for place in found)
+    assert name_places([Module(names[0], (8, 8))], load_grammar(), {})[0].id == "layers.0.mlp.up"

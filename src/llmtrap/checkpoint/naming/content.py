@@ -1,0 +1,216 @@
+"""The words within a layer, or of a name without layers, read from left to right: what the matrix does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from llmtrap.checkpoint.naming.grammar import Grammar
+from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, PAIR, Context, Words
+
+_ATTENTION = ("attention", "cross_attention", "linear_attention")
+_WORDY = ("text", "encoder", "decoder", "draft", "talker")  # parts with a vocabulary
+_PROJECTIONS = ("proj", "projection", "linear")
+_STICKY = ("router", "modulation")  # what comes below belongs to them
+
+
+class Content:
+    """The words within a layer, or of a name without layers, as they are read from left to right."""
+
+    def __init__(self, grammar: Grammar, context: Context, part: str, *, in_layer: bool, dimensions: int):
+        self._grammar, self._context = grammar, context
+        self._part, self._in_layer, self._dimensions = part, in_layer, dimensions
+        self.group: str | None = None
+        self.expert: int | None = None
+        self.others: list[int] = []
+        self.extras: list[str] = []
+        self._leaf: tuple[str | None, str] | None = None
+        self._standing: str | None = None
+        self._generic: str | None = None
+        self._qualifiers: list[str] = []
+        self._alone: str | None = None
+        self._before = ""
+        self._projects = False
+        self._convolves = False
+
+    def number(self, kind: Words, at: int, dropped: Collection[int]) -> None:
+        """A number: of an expert, or one among several modules of a list."""
+        before = kind[at - 1] if at else ""
+        if self._grammar.groups.get(before) in ("experts", "shared_experts") or (
+            self.group in ("experts", "shared_experts") and self.expert is None
+        ):
+            self.expert = at
+            return
+        if at in dropped:
+            return
+        values = self._context.indices.get(kind[: at + 1], ())
+        pair = len(values) == 2 and not self._leaf and (self.group == "mlp" or self._part == "projector")
+        if pair and self._standing is None and kind[at + 1 :] in ((), ("proj",), ("linear",)):
+            self._leaf = (self.group or "mlp", PAIR)
+            self.others.append(at)
+            return
+        if not (len(values) == 1 and self._leaf):
+            self.others.append(at)
+
+    def word(self, kind: Words, at: int, *, consumed: bool) -> None:
+        """One word."""
+        word, grammar = kind[at], self._grammar
+        before, self._before = self._before, word
+        if word in grammar.qualifiers:
+            self._qualifiers.append(word)
+            return
+        if (sibling := self._among_siblings(kind, at)) is not None:
+            self._leaf = (self.group or "mlp", sibling)
+            return
+        if self._standing in _STICKY:
+            return
+        if word in grammar.groups and not (at == len(kind) - 1 and grammar.leaf_of(word, self.group)):
+            self._enter(kind, at, grammar.groups[word])
+            return
+        if word in grammar.transparent and (self._leaf or self._standing):
+            self._projects |= word in _PROJECTIONS
+            if word == "dense" and before in ("lm_head", "head"):
+                self._standing = "unembedding.transform"
+            return
+        beside = not self._in_layer and self.group is None and self._part in _WORDY and word in grammar.outside
+        if not beside and (found := self._leaf_of(word)) is not None:
+            self._leaf, self._standing = found, None
+            return
+        if (standing := self._standing_role(word)) is not None:
+            self._standing, self._leaf = standing, None
+            return
+        if (consumed and at < len(kind) - 1) or word in grammar.wrappers:
+            return
+        if (bare := word.rstrip("0123456789").rstrip("_")) in grammar.transparent:
+            self._projects |= word in _PROJECTIONS
+            self._generic = self._generic or bare
+            return
+        if any(piece.startswith(("conv", "depthwise", "pointwise", "downsample")) for piece in word.lower().split("_")):
+            self._convolution(word, before)
+            return
+        if (near := grammar.near_leaf(word, self.group)) is not None:
+            self._leaf = near
+        elif (group := grammar.near_group(word)) is not None:
+            self.extras.append(word)
+            self._enter(kind, at, group)
+        elif not consumed or "embed" in word:
+            self.extras.append(word)
+
+    def _leaf_of(self, word: str) -> tuple[str | None, str] | None:
+        """The group and leaf of a word where the reading stands."""
+        if self.group is None and not self._in_layer:
+            if self._part == "value_head" or word in ("query", "key", "value"):  # a head, or a learned query
+                return None
+            if self._part == "projector" and word not in self._grammar.transparent:
+                return self._grammar.leaf_of(word, None) or self._grammar.leaf_of(word, "mlp")
+        return self._grammar.leaf_of(word, self.group)
+
+    def _among_siblings(self, kind: Words, at: int) -> str | None:
+        """What the words beside this one make of it: w1 is a gate beside w2 and w3."""
+        if self.group in _ATTENTION:
+            return None
+        beside = self._context.children.get(kind[:at], ())
+        word = kind[at]
+        return next(
+            (known[word] for known in self._grammar.sets if word in known and known.keys() <= set(beside)), None
+        )
+
+    def _enter(self, kind: Words, at: int, group: str) -> None:
+        """Begin a group; a narrower one stays: the attention within cross-attention, the MLP within an expert."""
+        word = kind[at]
+        self._alone = self._grammar.alone.get(word, self._alone)
+        if group == "experts" and self.group in _ATTENTION:
+            self._qualifiers.append("experts")
+            return
+        if group == "ssm" and self._is_attention(kind, at):
+            group = "attention"
+        if group == "convolution":
+            self._convolves = True
+            if self.group in (*_ATTENTION, "ssm"):
+                self._leaf = (self.group, word)
+                return
+        if (group == "attention" and self.group in _ATTENTION) or (
+            group == "mlp" and self.group in ("experts", "shared_experts")
+        ):
+            return
+        self.group, self._leaf, self._standing = group, None, None
+
+    def _is_attention(self, kind: Words, at: int) -> bool:
+        """Whether a mixer of this name mixes by attention: it has its matrices, and none of a state space."""
+        below = self._context.children.get(kind[: at + 1], ())
+        own = [self._grammar.anywhere[word][0] for word in below if word in self._grammar.anywhere]
+        return "attention" in own and not any(word in below for word in ("in_proj", "x_proj", "conv1d", "linear_x"))
+
+    def _standing_role(self, word: str) -> str | None:
+        grammar = self._grammar
+        if self._in_layer and word in grammar.in_layer and self.group in (None, "mlp", "experts", "ssm"):
+            return grammar.in_layer[word]
+        if not self._in_layer and word in grammar.outside and self.group is None:
+            role = grammar.outside[word]
+            if role != "unembedding" or self._part in _WORDY:
+                return role
+        role_ = grammar.words.get(word)
+        if role_ is None and self._in_layer and "norm" in word and word not in grammar.groups:
+            return "modulation"
+        if (
+            role_ is None
+            and ("pos" in word.split("_") or "position" in word or "positional" in word)
+            and "proj" not in word
+        ):
+            return "position"
+        if role_ is None and word.startswith(("token_type", "query_")) and not self._in_layer:
+            return "embedding.token_type" if word.startswith("token_type") else "query_tokens"
+        return role_
+
+    def _convolution(self, word: str, before: str) -> None:
+        """A convolution: of the group, or on its own; the kernel of a projection is that projection."""
+        self._convolves = True
+        if self._leaf is not None and word in ("conv", "conv1d", "conv_1d") and before not in self.extras:
+            return
+        own = self.group if self.group in (*_ATTENTION, "ssm") else "convolution"
+        self._leaf, self._standing = (own, word), None
+
+    def role(self) -> tuple[str, bool]:
+        """The role, and whether the tables know it."""
+        if self._standing is not None:
+            if self._standing == "position" and self._projects:
+                return "position.projection", True
+            return self._standing, True
+        if self._leaf is not None:
+            group, leaf = self._leaf
+            stacked = (
+                self._dimensions == 3
+                and not self._convolves
+                and group == "mlp"
+                and leaf in ("gate", "up", "down", "gate_up")
+            )
+            return self._joined("experts" if stacked else group, leaf), True
+        if self.group is None and self._qualifiers:
+            self.group = "mlp"
+        if self.group is not None and not (self._part == "projector" and self._before in self._grammar.groups):
+            inside = self._grammar.inside[self.group]
+            if self._generic is not None and self._generic in inside:
+                return self._joined(self.group, inside[self._generic]), True
+            if self._alone is not None and not self.extras:
+                return self._joined(self.group, self._alone), True
+            if self.extras:
+                return self._joined(self.group, self.extras[-1]), False
+            return self._joined(self.group, None), bool(self.others) or self._convolves
+        if self._part in ("projector", "value_head"):
+            return ("projector" if self._part == "projector" else "classifier"), True
+        if self._part == "draft" and self._generic in ("fc", "proj", "linear") and self.group is None:
+            return INPUT_PROJECTION, True
+        if self._part == "diffusion" and not self._in_layer:
+            return ".".join(["projection", *self.extras[-1:]]), True
+        if self._part in ("vision", "audio") and not self._in_layer and self._generic in _PROJECTIONS:
+            return "projector", True
+        if self._dimensions > 2:
+            return ".".join(("convolution", *self.extras[-1:])), True
+        embeds = next((word for word in reversed(self.extras) if "embed" in word), None)
+        if embeds is not None:
+            rest = "_".join(piece for piece in embeds.split("_") if not piece.startswith(("embed", "table")))
+            return f"embedding.{rest}" if rest else "embedding", True
+        words = [*self._qualifiers, *self.extras] or ([self._generic] if self._generic else [])
+        return ".".join(words) or self._before or "weight", False
+
+    def _joined(self, group: str | None, leaf: str | None) -> str:
+        return ".".join(word for word in (group, *self._qualifiers, leaf) if word)

@@ -1,0 +1,121 @@
+"""Part, tower and layer of each kind of name, once all of them are read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from llmtrap.checkpoint.naming.kinds import Kind
+from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, TEXT, Context, Words
+
+
+def choose_parts(kinds: list[Kind]) -> None:
+    """The part of each kind, once it is known which layers draft and what the model reads; a kind may be divided."""
+    roles = {kind.reading.role for kind in kinds if kind.reading.part == TEXT}
+    other = "vision" if "patch_embedding" in roles else None
+    layered = {kind.reading.part for kind in kinds if kind.reading.layers}
+    if "diffusion" in layered and TEXT not in layered:
+        other = "diffusion"
+    if "embedding" in roles:
+        other = None
+    drafting: set[tuple[Words, int]] = set()
+    for kind in kinds:
+        reading = kind.reading
+        kind.part, kind.role = reading.part, reading.role
+        if reading.part == TEXT and other is not None:
+            kind.part = other
+        if reading.part == TEXT and kind.words[-1] == "score" and kind.rows == 1:
+            kind.part = "value_head"  # one number for a text: a reward
+        if reading.role == INPUT_PROJECTION and reading.part == TEXT and not reading.layers:
+            kind.part = "draft"
+        if "eh_proj" in kind.words and reading.part == TEXT and len(reading.layers) == 1:
+            (slot,) = kind.slots(reading.layers)
+            drafting |= {(_tower(kind, numbers), numbers[slot]) for numbers in kind.numbers}
+    if not drafting:
+        return
+    for kind in list(kinds):
+        if kind.part == TEXT and len(kind.reading.layers) == 1:
+            (slot,) = kind.slots(kind.reading.layers)
+            draft = [(_tower(kind, numbers), numbers[slot]) in drafting for numbers in kind.numbers]
+            if all(draft):
+                kind.part = "draft"
+            elif any(draft):
+                kinds += kind.divide(_where(draft))
+                kinds[-1].part = "draft"
+
+
+def tell_towers(kinds: list[Kind]) -> None:
+    """The words that keep two towers of one part apart: those that not all of them have; a kind may be divided."""
+    by_part: dict[str, dict[Words, None]] = defaultdict(dict)
+    for kind in list(kinds):
+        if kind.reading.layers:
+            towers: dict[Words, list[int]] = defaultdict(list)
+            if any(kind.words[at] == NUMBER for at in kind.reading.tower):
+                for k, numbers in enumerate(kind.numbers):
+                    towers[_tower(kind, numbers)].append(k)
+                kinds += (others := kind.divide(list(towers.values())))
+            else:
+                towers[_tower(kind, ())] = []
+                others = []
+            for one, tower in zip((kind, *others), towers, strict=True):
+                one.tower = tower
+            by_part[kind.part] |= dict.fromkeys(towers)
+    for part, towers_ in by_part.items():
+        shared = set.intersection(*map(set, towers_))
+        short = {tower: tuple(word for word in tower if word not in shared) for tower in towers_}
+        bare = () not in short.values()
+        for kind in kinds:
+            if kind.part == part and kind.reading.layers:
+                words = short[kind.tower]
+                kind.tower = () if words == ("encoder",) and bare else words
+
+
+def count_layers(kinds: Sequence[Kind]) -> None:
+    """The layer of each module; stages and their blocks are counted through."""
+    nested: dict[tuple[str, Words, Words], set[tuple[int, ...]]] = defaultdict(set)
+    for kind in kinds:
+        slots = kind.slots(kind.reading.layers)
+        if len(slots) > 1:
+            nested[_stack(kind)] |= {tuple(numbers[slot] for slot in slots) for numbers in kind.numbers}
+    ranks = {stack: {value: rank for rank, value in enumerate(sorted(values))} for stack, values in nested.items()}
+    for kind in kinds:
+        slots = kind.slots(kind.reading.layers)
+        if len(slots) > 1:
+            ranked = ranks[_stack(kind)]
+            kind.layers = [ranked[tuple(numbers[slot] for slot in slots)] for numbers in kind.numbers]
+        elif slots:
+            (slot,) = slots
+            kind.layers = [numbers[slot] for numbers in kind.numbers]
+        else:
+            kind.layers = [None] * len(kind.members)
+
+
+def pair_roles(kinds: list[Kind], context: Context) -> None:
+    """The first of two modules of a list leads in, the second out."""
+    for kind in list(kinds):
+        if kind.role.endswith(PAIR):
+            at = kind.reading.others[-1]
+            first, slot = context.indices[kind.words[: at + 1]][0], kind.words[:at].count(NUMBER)
+            kind.role = kind.role.removesuffix(PAIR)
+            second = [numbers[slot] != first for numbers in kind.numbers]
+            if any(second) and not all(second):
+                kinds += kind.divide(_where(second))
+                kinds[-1].role += "down"
+            kind.role += "down" if all(second) else "up"
+
+
+def _where(chosen: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """Where it is false, and where it is true."""
+    return [k for k, one in enumerate(chosen) if not one], [k for k, one in enumerate(chosen) if one]
+
+
+def _tower(kind: Kind, numbers: Sequence[int]) -> Words:
+    """The words before the layers that may tell a tower from another, with the numbers of towers in a list."""
+    return tuple(
+        str(numbers[kind.words[:at].count(NUMBER)]) if kind.words[at] == NUMBER else kind.words[at]
+        for at in kind.reading.tower
+    )
+
+
+def _stack(kind: Kind) -> tuple[str, Words, Words]:
+    return kind.part, kind.tower, tuple(kind.words[at - 1] for at in kind.reading.layers)

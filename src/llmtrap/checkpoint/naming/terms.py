@@ -1,0 +1,33 @@
+"""What the readers of names have in common: words, what stands for numbers, and what other names tell."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+Words = tuple[str, ...]
+NUMBER = "#"
+"""Stands in a kind for any number: `layers.#.mlp.up_proj`."""
+
+TEXT = "text"
+INPUT_PROJECTION = "input_projection"
+"""Joins the last hidden state with a token's embedding: in a draft layer alone."""
+PAIR = "#pair"
+"""Ends the role of two modules of a list, of which the first leads in and the second out."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the other names of the checkpoint tell of one: all by beginnings of kinds.
+
+    Attributes:
+        children: beginning → the words that follow it.
+        indices: beginning that ends in a number → the numbers that occur there, ascending.
+        repeated: beginnings that end in a number under which the same modules come again: stacks without a known word.
+        encoders: beginnings under which there is an encoder beside a decoder or a language model.
+    """
+
+    children: Mapping[Words, Collection[str]] = field(default_factory=dict)
+    indices: Mapping[Words, tuple[int, ...]] = field(default_factory=dict)
+    repeated: Collection[Words] = ()
+    encoders: Collection[Words] = ()
