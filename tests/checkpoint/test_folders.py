@@ -320,3 +320,28 @@ def test_weights_beside_the_checkpoint_count_as_unmeasured_where_they_may_be_a_p
     save_file(B, tmp_path / name)
     (item,) = read(tmp_path).skipped
     assert (item.tensor, item.kind) == (f"{name} (file)", kind)
+
+
+@pytest.mark.parametrize(
+    ("layers", "config", "expected"),
+    [
+        ((0, 1, 3), {}, ["layers 2"]),
+        ((0, 1), {}, ["layers 2, 3"]),
+        ((0, 1, 2, 3), {}, []),
+        ((0, 1, 2, 3, 4), {}, []),
+        ((0, 1, 4), {}, []),
+        ((0,), {}, []),
+        ((0, 1), {"architectures": ["LlamaModel"]}, []),
+        ((0, 1), {"num_hidden_layers": "4"}, []),
+    ],
+)
+def test_layers_that_the_configuration_counts_and_nobody_saved_are_unmeasured(
+    tmp_path: Path, layers: tuple[int, ...], config: dict[str, object], expected: list[str]
+) -> None:
+    save_file({f"model.layers.{k}.mlp.up_proj.weight": A["layers.0.a.weight"] for k in layers},
+              tmp_path / "model.safetensors")  # fmt: skip
+    whole = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 4}
+    (tmp_path / "config.json").write_text(json.dumps(whole | config))
+    skipped = open_checkpoint(str(tmp_path)).skipped
+    assert [item.tensor for item in skipped] == expected
+    assert all(item.kind == "unmeasured" for item in skipped)

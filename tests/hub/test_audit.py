@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tests.support import hub_faults as faults
 from tests.support.hub import LoopbackHub
 
@@ -172,3 +174,19 @@ def fetched_again(hub: LoopbackHub, demo: Path, known: list[str]) -> list[tuple[
         for span in matrix.spans()
         if any(file == span.file and start < span.stop and span.start < stop for file, start, stop in bodies)
     ]
+
+
+def test_all_parts_of_a_pipeline_on_a_hub_are_one_audit_and_one_is_its_folder(hub: LoopbackHub, tmp_path: Path) -> None:
+    for part in ("text_encoder", "unet"):
+        (tmp_path / part).mkdir()
+        tensors = {f"{part}.{k}.weight": np.random.default_rng(k).standard_normal((40, 30)) for k in range(2)}
+        save_file(tensors, tmp_path / part / "model.safetensors")
+    (tmp_path / "model_index.json").write_text("{}")
+    hub.add("org/pipe", tmp_path)
+    whole, local = audit("org/pipe", QUICK), audit(str(tmp_path), QUICK)
+    assert whole["matrices"] == local["matrices"]
+    assert len(whole["matrices"]) == 4
+    chosen = audit("org/pipe", AuditSettings(alpha=False, traps="certify", include=("unet/*",)))
+    assert [matrix["tensor"] for matrix in chosen["matrices"]] == ["unet/unet.0.weight", "unet/unet.1.weight"]
+    alone = audit("org/pipe/unet", QUICK)
+    assert [matrix["tensor"] for matrix in alone["matrices"]] == ["unet.0.weight", "unet.1.weight"]

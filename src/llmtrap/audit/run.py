@@ -178,6 +178,7 @@ def audit(
     *,
     workers: int = 1,
     revision: str | None = None,
+    subfolder: str | None = None,
     journal: Path | bool = False,
 ) -> document.Report:
     """Audit a checkpoint and return its report.
@@ -186,18 +187,19 @@ def audit(
         print(report.summary.verdict)
 
     Args:
-        target: a folder, one weights file, or a hub repository `org/name[@revision]`.
+        target: a folder, one weights file, a hub repository `org/name[/folder][@revision]`, or a URL (`s3://…`).
         settings: what to measure; the defaults of the command line.
         workers: processes to use. With more than one, call this under `if __name__ == "__main__":`, since they are
             started afresh and import the main module again.
         revision: hub revision.
+        subfolder: the folder within the target to audit alone.
         journal: a folder to keep progress in, True for the default one, False for none.
 
     Raises:
         LlmtrapError: the target cannot be audited; the message names the file, the tensor and the remedy.
     """
     chosen = settings or AuditSettings()
-    checkpoint = open_checkpoint(target, split_fused=chosen.split_fused, revision=revision)
+    checkpoint = open_checkpoint(target, split_fused=chosen.split_fused, revision=revision, subfolder=subfolder)
     unused_patterns(checkpoint.matrices, chosen)
     kept = None
     if journal is not False:

@@ -19,6 +19,7 @@ from llmtrap.checkpoint.config import MAX_CONFIG, read_config
 from llmtrap.checkpoint.families import Family
 from llmtrap.checkpoint.find import Found, find_matrices
 from llmtrap.checkpoint.matrices import WeightMatrix
+from llmtrap.checkpoint.missing_layers import missing_layers
 from llmtrap.checkpoint.names import natural_key, printable
 from llmtrap.checkpoint.refusals import WEIGHT_SUFFIXES, is_training_state, left_aside
 from llmtrap.checkpoint.sources.base import ByteRange, Source
@@ -69,8 +70,9 @@ def open_parts(source: Source, *, split_fused: bool = False, family: Family | No
     if not parts:
         catalogue = read_catalogue(source)
         found = find_matrices(catalogue, split_fused=split_fused, family=family)
+        skipped = (*found.skipped, *missing_layers(catalogue.config, found.matrices))
         return Checkpoint(
-            source, catalogue, found.matrices, found.skipped, found.family, unknown=found.unknown, notes=found.notes
+            source, catalogue, found.matrices, skipped, found.family, unknown=found.unknown, notes=found.notes
         )
     read = [(part, read_catalogue(source, part.folder)) for part in parts]
     found_parts = [(part, one, find_matrices(one, split_fused=split_fused, family=family)) for part, one in read]

@@ -43,6 +43,8 @@ def encodings(matrices: Iterable[WeightMatrix]) -> str:
 def where_from(checkpoint: Checkpoint) -> str:
     """Whether the files come over the network, as words to follow their number; empty for local ones."""
     identities = (checkpoint.catalogue.identity, checkpoint.catalogue.base)
+    if any(identity is not None and identity.kind == "remote" for identity in identities):
+        return " over the network"
     if all(identity is None or identity.kind != "hub" for identity in identities):
         return ""
     is_local = getattr(checkpoint.source, "is_local", None)
