@@ -78,6 +78,10 @@ def samples() -> Iterator[Sample | GgufSample]:
     yield _sample(
         "INT8", "scaled per row", _stated("compressed-tensors"), weight=_codes("I8", n, n), weight_scale=_floats(n, 1)
     )
+    yield _sample(
+        "INT4 in pairs of rows", "INT4 groups of 128", _stated("modelopt", quant_algo="W4A16_AWQ", group_size=group),
+        weight=_codes("U8", n // 2, n), weight_scale=_floats(n, n // group),
+    )  # fmt: skip
     weights = {"num_bits": 4, "group_size": group}
     yield _sample(
         "compressed-tensors INT", "INT4 groups of 128",

@@ -225,6 +225,14 @@ def plain_bytes(dtype: type, *, zeros: bool, grid: tuple[int, int]) -> Case:
     return Case(tensors, shifted * over(scales, width, 40), f"{name} {described}", stated("compressed-tensors"))
 
 
+def row_pairs(rows: int = 14, columns: int = 96, group: int = 32) -> Case:
+    codes, scales = RANDOM.integers(-8, 8, (rows, columns)), random_scales(rows, columns // group)
+    stored = (codes[::2] & 15 | (codes[1::2] & 15) << 4).astype(np.uint8)
+    matrix = codes.astype(np.float32) * over(scales, group, columns)
+    config = stated("modelopt", quant_algo="W4A16_AWQ", group_size=group)
+    return Case({"weight": stored, "weight_scale": scales}, matrix, f"INT4 groups of {group} (ModelOpt)", config)
+
+
 def torchao() -> Case:
     codes, scales = RANDOM.integers(-128, 128, (24, 64), dtype=np.int8), random_scales(24, 4)
     described = {"_type": "Int8Tensor", "_data": {"block_size": [1, 16]}, "_tensor_data_names": ["qdata", "scale"]}
@@ -312,6 +320,7 @@ CASES: dict[str, Callable[[], Case]] = {
         for zeros in (True, False)
         for grid in ((1, 1), (20, 1), (20, 5))
     },
+    "ModelOpt INT4": row_pairs,
     "torchao": torchao,
     "quanto 4 bits": lambda: quanto(4),
     "quanto 2 bits": lambda: quanto(2),

@@ -224,6 +224,16 @@ def test_floats_of_mlx(tmp_path: Path, mode: str) -> None:
     assert_reads(saved(tmp_path, tensors, {"quantization": {"mode": mode}}, {"format": "mlx"}), expected)
 
 
+def test_int4_of_modelopt(tmp_path: Path) -> None:
+    pack = library("modelopt.torch.export.quant_utils").pack_int4_in_uint8
+    scales = torch.rand(48, 2) * 0.02 + 0.01
+    each = scales.repeat_interleave(128, 1)
+    expected = (weights(48, 256) / each).round().clamp(-8, 7) * each
+    tensors = {f"{MODULE}.weight": pack(weights(48, 256), scales, 128), f"{MODULE}.weight_scale": scales}
+    config = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ", "group_size": 128}}
+    assert_reads(saved(tmp_path, tensors, config), expected)
+
+
 @pytest.mark.parametrize("kind", ["Int8WeightOnlyConfig", "Float8WeightOnlyConfig", "IntxWeightOnlyConfig"])
 def test_tensors_of_torchao(tmp_path: Path, kind: str) -> None:
     quantization = library("torchao.quantization")

@@ -13,6 +13,7 @@ from llmtrap.checkpoint.encodings.fp8_block import Fp8Block
 from llmtrap.checkpoint.encodings.gguf import GgufBlocks
 from llmtrap.checkpoint.encodings.gptq import Gptq
 from llmtrap.checkpoint.encodings.hqq import Hqq
+from llmtrap.checkpoint.encodings.int4_rows import Int4Rows
 from llmtrap.checkpoint.encodings.int8 import Int8
 from llmtrap.checkpoint.encodings.mlx import Mlx
 from llmtrap.checkpoint.encodings.mxfp4 import Mxfp4
@@ -35,6 +36,7 @@ ENCODINGS: tuple[Encoding, ...] = (
     Gptq(),
     Awq(),
     Fp4(),
+    Int4Rows(),
     Int8(),
     Fp8Block(),
     GgufBlocks(),

@@ -109,6 +109,14 @@ def integers(offset: int = 0, *, signed: bool = False) -> Floats32:
     return _frozen(numbers.reshape(-1, 1))
 
 
+@cache
+def signed_nibbles() -> Floats32:
+    """What bytes below 16 stand for that are signed 4-bit integers: [256, 1]."""
+    table = np.zeros((256, 1), dtype=np.float32)
+    table[:16, 0] = [*range(8), *range(-8, 0)]
+    return _frozen(table)
+
+
 def nibbles(data: Codes, *, high_first: bool = False) -> Codes:
     """The 4-bit codes of bytes, one a byte, along the last axis."""
     halves = [data & np.uint8(15), data >> np.uint8(4)]
@@ -142,7 +150,24 @@ def bit_fields(words: NDArray[np.uint32], bits: int, count: int, *, dense: bool 
     return (shifted & np.uint64((1 << bits) - 1)).astype(np.uint8)
 
 
+def coded_words(words: NDArray[np.uint32], bits: int, count: int, *, dense: bool = True) -> tuple[Codes, Floats32]:
+    """Words of unsigned integers as codes and what they stand for: left as they lie where whole bytes have a table.
+
+    Args:
+        words: contiguous [rows, words].
+        bits: of one integer.
+        count: integers of one row.
+        dense: as in `bit_fields`.
+    """
+    if 32 % bits == 0 and words.shape[-1] * 32 == count * bits and bits in (2, 4):
+        return words.view(np.uint8), _WHOLE_BYTES[bits](tuple(map(float, range(1 << bits))))
+    return bit_fields(words, bits, count, dense=dense), integers()
+
+
 def _frozen(table: Floats32) -> Floats32:
     """One object that nobody changes: a device is sent it once."""
     table.flags.writeable = False
     return table
+
+
+_WHOLE_BYTES = {2: quads_of, 4: pairs_of}

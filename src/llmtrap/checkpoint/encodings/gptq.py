@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llmtrap.checkpoint.config import section
 from llmtrap.checkpoint.encodings.base import Encoding, StoredTensor
-from llmtrap.checkpoint.encodings.coded import CodedTensor, bit_fields, integers
+from llmtrap.checkpoint.encodings.coded import CodedTensor, bit_fields, coded_words
 from llmtrap.checkpoint.encodings.grids import SCALES, as_numbers, broken, misfit
 from llmtrap.checkpoint.names import printable
 from llmtrap.errors import UnsupportedError
@@ -56,7 +56,7 @@ class GptqTensor(CodedTensor):
         del index
         words, zeros, scales, *order = self.parts
         mine = source.read(words.span).view(np.uint32).reshape(words.shape)[:, start:stop]
-        codes = bit_fields(np.ascontiguousarray(mine.T), self.bits, self.columns)
+        codes, table = coded_words(np.ascontiguousarray(mine.T), self.bits, self.columns)
         columns = self._groups(source, order[0]) if order else None
         group = 1 if columns is not None else self.group
         points = -self._zero_points(source, zeros)[:, start:stop].T.astype(np.float32)
@@ -65,7 +65,7 @@ class GptqTensor(CodedTensor):
             Tiles(np.ascontiguousarray(points), None, 1, group, columns=columns, operation="add"),
             Tiles(np.ascontiguousarray(factors.T), None, 1, group, columns=columns),
         )
-        return Packed(codes, integers(), steps)
+        return Packed(codes, table, steps)
 
     def _zero_points(self, source: Source, zeros: TensorEntry) -> NDArray[np.int32]:
         """[groups, outputs]."""

@@ -36,7 +36,7 @@ class Hqq(Encoding):
     """Finds `X.W_q` whose settings are stored beside it."""
 
     name = "HQQ"
-    reads = "2, 4 and 8 bits, along either axis"
+    reads = "1, 2, 3, 4 and 8 bits, along either axis"
 
     def claim(self, catalogue: Catalogue, free: dict[str, TensorEntry]) -> list[StoredTensor]:
         """Take every weight with its scales, zeros and settings.

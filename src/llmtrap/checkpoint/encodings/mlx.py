@@ -14,7 +14,7 @@ import numpy as np
 
 from llmtrap.checkpoint.config import section
 from llmtrap.checkpoint.encodings.base import Encoding, StoredTensor, row_span
-from llmtrap.checkpoint.encodings.coded import CodedTensor, bit_fields, integers, pairs_of
+from llmtrap.checkpoint.encodings.coded import CodedTensor, coded_words
 from llmtrap.checkpoint.encodings.fp4 import Fp4Tensor
 from llmtrap.checkpoint.encodings.fp8_block import Fp8Tensor
 from llmtrap.checkpoint.encodings.grids import SCALES, Grid, broken, fit_grid, misfit
@@ -49,9 +49,7 @@ class AffineTensor(CodedTensor):
             self.scales.tiles(self.scales.numbers(source, index, start, stop), start),
             self.biases.tiles(self.biases.numbers(source, index, start, stop), start, "add"),
         )
-        if self.bits == 4:
-            return Packed(words.view(np.uint8), pairs_of(tuple(map(float, range(16)))), steps)
-        return Packed(bit_fields(words, self.bits, self.columns), integers(), steps)
+        return Packed(*coded_words(words, self.bits, self.columns), steps)
 
 
 class Mlx(Encoding):
