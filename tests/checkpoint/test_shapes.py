@@ -45,6 +45,7 @@ def shape_of(name: str, shape: tuple[int, ...], *beside: tuple[str, tuple[int, .
         ("features.0.weight", (64, 64, 3, 3), (64, 576)),
         ("features.1.weight", (32, 1, 3, 3), (32, 9)),
         ("out.weight", (3, 128, 3, 3), (3, 1152)),
+        ("decoder.conv_post.weight", (1, 32, 7), (1, 224)),
         ("to_rgb.weight", (1, 128, 3, 3), (1, 1152)),
         ("vit.embeddings.position_embeddings", (1, 197, 768), (197, 768)),
         ("vit.pos_embed", (1, 14, 14, 1280), (196, 1280)),

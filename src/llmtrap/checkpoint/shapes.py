@@ -120,7 +120,7 @@ class _Shapes:
         inner = shape[next(k for k, side in enumerate(shape) if side > 1) :]
         if len(shape) == 3 and _STACK.fullmatch(stored.module):
             return stored
-        if len(inner) == 2 or (inner != shape and inner[-1] > LARGEST_KERNEL):
+        if inner != shape and inner[-1] > LARGEST_KERNEL:
             # A table, such as that of the positions of an image: one row each.
             wanted: tuple[int, ...] = (math.prod(inner[:-1]), inner[-1])
         elif self._is_stack(stored, inner):
