@@ -189,6 +189,7 @@ def edited(adapter: Path, **changes: object) -> Path:
     ("changes", "words"),
     [
         ({"peft_type": "LOHA"}, "type LOHA"),
+        ({"peft_type": "PROMPT_TUNING"}, "change no weight of their base model"),
         ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "fused experts"),
         ({"init_lora_weights": "pissa"}, "changed copy of its base"),
         ({"layer_replication": [[0, 2]]}, "layer replication"),

@@ -207,6 +207,9 @@ def _read_config(source: Source, file: FileEntry) -> dict[str, Any]:
 
 def _refuse_variants(config: dict[str, Any]) -> None:
     kind = config.get("peft_type")
+    if kind in ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT", "CPT"):
+        problem = f"an adapter of type {kind}: trained prompts, which change no weight of their base model"
+        raise UnsupportedError(problem, file=CONFIG, remedy="Audit the base model itself")
     if kind != "LORA":
         _refuse(f"an adapter of type {printable(str(kind), 40)}; only LORA is read")
     for key, what in (

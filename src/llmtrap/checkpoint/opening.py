@@ -8,7 +8,7 @@ from llmtrap.checkpoint.checkpoint import Checkpoint
 from llmtrap.checkpoint.families import Family
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.parts import open_parts
-from llmtrap.checkpoint.sources import Source, is_url, open_hub_source, open_remote_source, open_source
+from llmtrap.checkpoint.sources import Source, open_hub_source, open_remote_source, open_source
 from llmtrap.errors import LlmtrapError, TargetError, UnsupportedError
 
 _OTHERWISE = (
@@ -75,7 +75,8 @@ def open_base(
         raise TargetError("the adapter does not name its base model", file=CONFIG, remedy=_OTHERWISE)
     open_by_name = open_source if source.identity.kind in ("folder", "file") else open_hub_source
     try:
-        if source.identity.kind == "remote" and is_url(name):
+        # Of its own protocol alone: fsspec's local:// would lead to this machine.
+        if source.identity.kind == "remote" and name.partition("://")[0] == source.identity.name.partition("://")[0]:
             base: Source = open_remote_source(name)
         else:
             base = open_by_name(name, revision=adapter.base_revision, download=download)

@@ -205,10 +205,11 @@ def test_an_adapter_in_a_bucket_finds_its_base_there_and_no_local_folder(
     assert checkpoint.catalogue.base is not None
     assert checkpoint.catalogue.base.name == URL
     assert sum("LoRA" in matrix.encoding for matrix in checkpoint.matrices) == 1
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(model)}))
-    s3.upload("adapters", tmp_path)
-    with pytest.raises(TargetError, match="no such file or folder"):
-        open_checkpoint("s3://adapters")
+    for elsewhere in (str(model), f"file://{model}", f"local://{model}", f"simplecache::file://{model}"):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": elsewhere}))
+        s3.upload("adapters", tmp_path)
+        with pytest.raises(TargetError, match="no such file or folder"):
+            open_checkpoint("s3://adapters")
 
 
 def test_a_url_of_a_local_file_is_a_path(tmp_path: Path) -> None:
