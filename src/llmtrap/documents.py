@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from llmtrap.printable import printable
+
 # Not blocking: a FIFO must not hold up whoever opens it. No controlling terminal may be won by opening a device.
 _READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -84,4 +86,6 @@ def _explained(error: OSError | ValueError, what: str) -> DocumentError:
         return DocumentError("cannot be opened (links that go in a circle)", "Name the file itself")
     if error.errno == errno.ENXIO:
         return DocumentError("this is not a regular file", f"Write the {what} to a file, and name that")
-    return DocumentError(f"cannot be read ({error.strerror})", "Check its permissions and its disk")
+    return DocumentError(
+        f"cannot be read ({printable(error.strerror or str(error), 200)})", "Check its permissions and its disk"
+    )

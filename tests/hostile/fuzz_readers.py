@@ -1,6 +1,7 @@
-"""Coverage-guided fuzzing of what reads a stranger's files first: headers, indexes, configurations and adapters.
+"""Coverage-guided fuzzing of what reads a stranger's files: of a checkpoint, of a hub, and documents of llmtrap's own.
 
     python -m tests.hostile.fuzz_readers header -runs=400000 -seed=1 -max_len=4096
+    python -m tests.hostile.fuzz_readers report|policy|journal|hub -runs=100000 -seed=1 -max_len=2048
     python -m tests.hostile.fuzz_readers index|config|adapter|pickle|gguf -runs=300000 -seed=1 -max_len=2048
 
 Every input must end in a catalogue and its matrices, or in an error of this project with one printable message. Any
@@ -18,9 +19,12 @@ from pathlib import Path
 import atheris
 import numpy as np
 
-with atheris.instrument_imports(include=["llmtrap.checkpoint"]):
+with atheris.instrument_imports(
+    include=["llmtrap.checkpoint", "llmtrap.report", "llmtrap.gate", "llmtrap.audit.journal"]
+):
     from tests.hostile import fuzz_checkpoints as made
     from tests.hostile import fuzz_containers as containers
+    from tests.hostile import fuzz_documents as others
     from tests.hostile.fuzz_checkpoints import MemorySource, shard
 
     from llmtrap.checkpoint.adapted import adapt
@@ -154,6 +158,10 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "adapter": adapter,
     "pickle": containers.pickle,
     "gguf": containers.gguf,
+    "report": others.report,
+    "policy": others.policy,
+    "journal": others.journal,
+    "hub": others.hub,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.support import documents
 
 from llmtrap.errors import TargetError
 from llmtrap.report.html import write_index
-from llmtrap.report.json import write_json
+from llmtrap.report.json import to_json, write_json
 
 
 def test_a_row_a_report_with_links_to_its_faces(tmp_path: Path) -> None:
@@ -66,3 +67,19 @@ def test_a_folder_without_reports(tmp_path: Path) -> None:
         write_index(tmp_path / "none")
     with pytest.raises(TargetError, match="no report in this folder"):
         write_index(tmp_path)
+
+
+def test_what_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
+    """Names that are no UTF-8, FIFOs, devices and circles, beside one report."""
+    write_json(documents.clean(), tmp_path / "good.json")
+    os.mkfifo(tmp_path / "fifo.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    (tmp_path / "circle.json").symlink_to("circle.json")
+    (tmp_path / "folder.json").mkdir()
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff##[x]y.json"))
+    odd.write_text(to_json(documents.trapped()))
+    (tmp_path / "huge.json").write_text('{"schema":"llmtrap.report/2","settings":{"shuffles":' + "9" * 400 + "}}")
+    text = write_index(tmp_path).read_text()
+    assert "good.json" in text
+    assert "%FF%23%23%5Bx%5Dy.json" in text
+    assert "not a regular file" in text

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.calibrate.data.images import ImageSet, image_set
+from llmtrap.documents import DocumentError, open_document
 from llmtrap.errors import AccessError, CheckpointError, LlmtrapError, MissingExtraError
+from llmtrap.printable import printable
 
 HUB_REPOSITORY = "ylecun/mnist"
 _HUB_FILES = ("mnist/train-00000-of-00001.parquet", "mnist/test-00000-of-00001.parquet")
-_MAX_BYTES = 4 << 30
+_MAX_BYTES = 1 << 30
 _MAX_PNG_BYTES = 1 << 20
+_MAX_ROWS = 1_000_000
 
 
 def load_npz(path: Path) -> ImageSet:
@@ -26,11 +31,10 @@ def load_npz(path: Path) -> ImageSet:
     """
     source = f"npz archive {path.name}"
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > _MAX_BYTES:
-            raise CheckpointError(f"unpacks to {size} bytes, too large", file=str(path))
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_document(path, _MAX_BYTES, "data set") as stream, zipfile.ZipFile(stream) as archive:
+            _check_members(archive, path)
+            stream.seek(0)
+            arrays = np.load(stream, allow_pickle=False)
             names = set(arrays.files)
             if {"x_train", "y_train"} <= names:
                 held_out = None
@@ -49,13 +53,35 @@ def load_npz(path: Path) -> ImageSet:
                 return image_set(arrays["images"], arrays["labels"], file=str(path), source=source)
     except LlmtrapError:
         raise
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise CheckpointError(f"cannot be read: {error}", file=str(path)) from error
+    except DocumentError as error:
+        raise CheckpointError(error.problem, file=str(path), remedy=error.remedy) from error
+    except (OSError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise CheckpointError(f"cannot be read: {printable(str(error), 200)}", file=str(path)) from error
     raise CheckpointError(
         f"has the arrays {sorted(names)}",
         file=str(path),
         remedy="Name them x_train, y_train, x_test, y_test, or images, labels",
     )
+
+
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse what would not be read or would fill the memory: encrypted members, too many, too large, lying headers."""
+    members = archive.infolist()
+    size = sum(member.file_size for member in members)
+    if len(members) > 100 or size > _MAX_BYTES:
+        raise CheckpointError(f"holds {len(members)} arrays of {size} bytes, too large", file=str(path))
+    for member in members:
+        if member.flag_bits & 1:
+            remedy = "Unpack it with its password, and save the arrays again without one"
+            raise CheckpointError("the archive is encrypted", file=str(path), remedy=remedy)
+        if not member.filename.endswith(".npy"):
+            continue
+        with archive.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+        if math.prod(shape) * dtype.itemsize > member.file_size:
+            raise CheckpointError("an array claims more bytes than the archive holds", file=str(path))
 
 
 def read_parquet(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -74,7 +100,14 @@ def read_parquet(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
             "reading Parquet needs pyarrow and Pillow", remedy="Install them with: pip install pyarrow pillow"
         ) from error
     try:
-        table = parquet.read_table(path, columns=["image", "label"])
+        with open_document(path, _MAX_BYTES, "data set") as stream:
+            held = parquet.ParquetFile(stream)
+            groups = [held.metadata.row_group(number) for number in range(held.metadata.num_row_groups)]
+            size = sum(group.total_byte_size for group in groups)
+            if held.metadata.num_rows > _MAX_ROWS or not 0 <= size <= _MAX_BYTES:
+                problem = f"holds {held.metadata.num_rows} rows of {size} bytes, too large"
+                raise CheckpointError(problem, file=str(path))
+            table = held.read(columns=["image", "label"])
         labels = np.asarray(table["label"].to_pylist(), dtype=np.int64)
         images = []
         for cell in table["image"].to_pylist():
@@ -88,8 +121,11 @@ def read_parquet(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         return np.stack(images), labels
     except LlmtrapError:
         raise
-    except (ArrowException, OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
-        raise CheckpointError(f"cannot be read as images and labels: {error}", file=str(path)) from error
+    except DocumentError as error:
+        raise CheckpointError(error.problem, file=str(path), remedy=error.remedy) from error
+    except (ArrowException, OSError, ValueError, KeyError, TypeError, SyntaxError, MemoryError) as error:
+        problem = f"cannot be read as images and labels: {printable(str(error), 200)}"
+        raise CheckpointError(problem, file=str(path)) from error
 
 
 def load_parquet(path: Path) -> ImageSet:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.calibrate.data.images import ImageSet, image_set
+from llmtrap.documents import DocumentError, open_document
 from llmtrap.errors import CheckpointError
+from llmtrap.printable import printable
 
 _UNSIGNED_BYTE = 0x08
 _MAX_BYTES = 1 << 30
@@ -28,8 +30,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         CheckpointError: the file is not such a file, or its length contradicts its header.
     """
     try:
-        opener = gzip.open if path.suffix == ".gz" else Path.open
-        with opener(path, "rb") as stream:
+        with open_document(path, _MAX_BYTES, "data set") as file:
+            stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
             head = stream.read(4)
             if len(head) != 4 or head[:2] != b"\0\0" or head[2] != _UNSIGNED_BYTE or not 1 <= head[3] <= 3:
                 raise CheckpointError("not an IDX file of unsigned bytes", file=str(path))
@@ -41,8 +43,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             if size > _MAX_BYTES:
                 raise CheckpointError(f"the header claims {size} bytes, more than any such set has", file=str(path))
             data = stream.read(size + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise CheckpointError(f"cannot be read: {error}", file=str(path)) from error
+    except DocumentError as error:
+        raise CheckpointError(error.problem, file=str(path), remedy=error.remedy) from error
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
+        raise CheckpointError(f"cannot be read: {printable(str(error), 200)}", file=str(path)) from error
     if len(data) != size:
         raise CheckpointError(
             f"does not hold the {size} values that its header claims", file=str(path), remedy="Fetch it again"

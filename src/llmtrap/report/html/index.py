@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -121,7 +122,9 @@ def _entry(path: Path, folder: Path) -> Entry:
 
 def _links(path: Path, folder: Path) -> tuple[tuple[str, str], ...]:
     faces = [(name, path.with_suffix(suffix)) for name, suffix in _FACES]
-    return tuple((name, quote(face.relative_to(folder).as_posix())) for name, face in faces if face.is_file())
+    return tuple(
+        (name, quote(os.fsencode(face.relative_to(folder).as_posix()))) for name, face in faces if face.is_file()
+    )
 
 
 def _kind(path: Path) -> str | None:
