@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import format_samples
 from llmtrap.checkpoint import Checkpoint, LocalSource, open_checkpoint, read_catalogue
 from llmtrap.checkpoint.encodings.chunked import ChunkedTensor
 from llmtrap.errors import CheckpointError, TargetError, UnsupportedError
@@ -318,3 +319,41 @@ def test_one_slice_of_a_model_given_alone_is_not_taken_for_the_model(tmp_path: P
         path = save(state | {"layers.0.attention.wq.weight": drawn(8 if "01" in name else 4, 8)}, tmp_path / name)
         with pytest.raises(CheckpointError, match=r"one slice of a model-parallel checkpoint.*Give the folder"):
             open_checkpoint(str(path))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_quantised_weights_are_read_from_this_container_as_from_safetensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    monkeypatch.setattr(format_samples, "SIDE", 256)
+    wanted = {"GPTQ", "bitsandbytes", "compressed-tensors INT"}
+    for number, sample in enumerate(format_samples.samples()):
+        if sample.encoding in wanted and isinstance(sample, format_samples.Sample):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            sample.write(folder)
+            found = []
+            for _ in range(2):
+                checkpoint = open_checkpoint(str(folder))
+                (matrix,) = checkpoint.matrices
+                found.append((matrix.encoding, matrix.read(checkpoint.source).tobytes()))
+                (folder / "model.safetensors").unlink(missing_ok=True)
+                save(sample.tensors, folder / "pytorch_model.bin", zipped)
+            assert found[0] == found[1], sample.label
+
+
+def test_an_index_may_name_both_names_of_weights_that_are_stored_once(tmp_path: Path) -> None:
+    embedding = drawn(10, 4)
+    shards = {
+        "pytorch_model-00001-of-00002.bin": {"model.embed_tokens.weight": embedding, "lm_head.weight": embedding},
+        "pytorch_model-00002-of-00002.bin": {"model.layers.0.mlp.up_proj.weight": drawn(6, 4)},
+    }
+    for name, state in shards.items():
+        save(state, tmp_path / name)
+    places = {tensor: name for name, state in shards.items() for tensor in state}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    checkpoint = open_checkpoint(str(tmp_path))
+    assert [(m.id, m.aliases) for m in checkpoint.matrices] == [
+        ("embedding", ("unembedding",)),
+        ("layers.0.mlp.up", ()),
+    ]
