@@ -111,6 +111,7 @@ def test_below_four_bits_alpha_claims_no_band(save: Save) -> None:
     assert found.encoding == "GPTQ INT2 groups of 128 (v1)"
     assert found.bits == pytest.approx(2.14, abs=0.01)
     assert found.rounding is not None
+    assert f"1 matrix in fewer than 16 bits; in the fewest, {found.rounding}." in judge(last.report).certainty
     assert found.alpha is not None
     assert (found.alpha.band, found.alpha.reliable) == (None, False)
     assert found.alpha.reason == "stored in 2.1 bits a weight: α is that of the rounded matrix"

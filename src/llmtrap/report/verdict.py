@@ -295,7 +295,16 @@ def certainty(counts: Tally, report: Report) -> str:
         text += f" {plural(counts.at_edge, 'matrix')} at the edge: there the shuffle decides."
     if counts.states["unreliable"]:
         text += f" {plural(counts.states['unreliable'], 'matrix')} too small for a reliable count, left out."
-    return f"{text} {chance(report)}"
+    return f"{text} {chance(report)} {rounded(report)}".rstrip()
+
+
+def rounded(report: Report) -> str:
+    """How many matrices are stored in fewer than 16 bits, and what that does to those in the fewest; may be empty."""
+    stored = [matrix for matrix in report.matrices if matrix.rounding is not None and matrix.bits is not None]
+    if not stored:
+        return ""
+    fewest = min(stored, key=lambda matrix: matrix.bits or 0.0)
+    return f"{plural(len(stored), 'matrix')} in fewer than 16 bits; in the fewest, {fewest.rounding}."
 
 
 def chance(report: Report) -> str:
