@@ -66,7 +66,7 @@ def test_a_bad_value_in_a_kernel_is_found_in_its_matrix(tmp_path: Path) -> None:
     kernel[5, 1, 2, 4] = np.nan
     report = report_of(tmp_path, **{"vision.conv.weight": kernel})
     (found,) = [m for m in report.matrices if m.non_finite is not None]
-    assert (found.id, found.shape) == ("vision.conv", (32, 588))
+    assert (found.tensor, found.shape) == ("vision.conv.weight", (32, 588))
     assert found.non_finite is not None
     assert (found.non_finite.row, found.non_finite.column) == (5, (1 * 14 + 2) * 14 + 4)
     assert report.summary.level == "broken"

@@ -151,3 +151,11 @@ def test_bands(alpha: float, band: str) -> None:
     fit = fit_of(values)
     assert fit.alpha == pytest.approx(alpha, rel=0.03)
     assert fit.band == band
+
+
+@pytest.mark.parametrize(
+    ("alpha", "band"), [(1.99, "over"), (2.0, "well"), (5.99, "well"), (6.0, "well"), (6.01, "under")]
+)
+def test_where_the_bands_end(alpha: float, band: str) -> None:
+    assert PowerLawFit(alpha, 0.1, 1.0, 0.05, 100, 400, None).band == band
+    assert PowerLawFit(alpha, 0.1, 1.0, 0.05, 100, 400, "poor").band is None
