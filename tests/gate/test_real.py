@@ -29,7 +29,11 @@ def test_a_real_fine_tune_passes_with_its_inherited_traps(minilm_sre: Path, mini
     judgement = gated.judgement
     assert (judgement.outcome, judgement.exit_code, judgement.errors) == ("passed", 0, [])
     assert (judgement.counts.matrices, judgement.counts.unchanged, judgement.counts.measured) == (40, 1, 39)
-    assert judgement.notes == ("1 tensor only in the base, no weight matrix: embeddings.position_ids",)
+    assert judgement.notes == (
+        "62 tensors changed, no weight matrices: embeddings.LayerNorm.bias, embeddings.LayerNorm.weight, "
+        "encoder.layer.0.attention.output.LayerNorm.bias, …",
+        "1 tensor only in the base, no weight matrix: embeddings.position_ids",
+    )
     # It is the comparison that passes it: without a base the same traps are found.
     inherited = {m.id for m in gated.report.matrices if m.traps and m.traps.centred and m.traps.reliable}
     assert len(inherited) >= 5
@@ -96,7 +100,10 @@ def test_reports_and_weights_may_stand_on_either_side(minilm_sre: Path, minilm: 
     sides = [(tmp_path / "now.json", tmp_path / "was.json"), (minilm_sre, tmp_path / "was.json")]
     for target, base in sides:
         judgement = gate(str(target), str(base), DEFAULT, GateOptions(workers=1)).judgement
-        assert (judgement.exit_code, judgement.counts.measured) == (0, 6)
+        # Of a part, and without ΔW: nothing is found, and that is no pass.
+        assert (judgement.exit_code, judgement.counts.measured) == (3, 6)
+        assert {finding.rule for finding in judgement.errors} == {"LT006"}
+        assert "LT010" in {item.rule for item in judgement.unjudged}
         assert judgement.updates == ()
 
 

@@ -52,7 +52,8 @@ def check(matched: Matched, settings: Coverage, chance: Chance) -> Iterator[Viol
     if (unmeasured := _unmeasured(matched)) is not None:
         yield unmeasured
     gaps = list(gaps_of(matched))
-    judged = planned - len(gaps) - (_beyond_the_part(matched) if matched.base is None else 0)
+    named = len(matched.missing) if matched.target.part is not None else 0
+    judged = planned - len(gaps) - (_beyond_the_part(matched) - named)
     if judged >= settings.min_coverage * planned:
         return
     part = matched.target.part
@@ -89,12 +90,12 @@ def _unmeasured(matched: Matched) -> Violation | None:
 
 
 def _beyond_the_part(matched: Matched) -> int:
-    """Matrices that a report of a part left out: those of the base where there is one, else what the report names."""
+    """Matrices that a report of a part left out: those of a whole base, else what the report names."""
     if matched.target.part is None:
         return 0
-    if matched.base is not None:
+    if matched.base is not None and matched.base.part is None:
         return len(matched.missing)
-    return sum(item.kind == "on_request" for item in matched.target.skipped.values())
+    return len(matched.missing) + sum(item.kind == "on_request" for item in matched.target.skipped.values())
 
 
 def gaps_of(matched: Matched) -> Iterator[Violation]:
