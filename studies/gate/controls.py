@@ -2,7 +2,7 @@
 
     python -m studies.gate.controls
 
-Prints the table of docs/gate.md. It needs the real weights that the tests use.
+Prints the table of docs/gate-studies.md. It needs the real weights that the tests use.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m studies.gate.overfit [STEPS OF THE BASE] [STEPS OF THE FINE-TUNE]
 
-Prints the tables of docs/gate.md, one for each learning rate: held-out loss beside the gate's verdict, as seen.
+Prints the tables of docs/gate-studies.md, one for each learning rate: held-out loss beside the gate's verdict, as seen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A tiny language model really overfitted, by Adam without weight decay, gated along the way.
 
-What the gate says of it is reported as seen (docs/gate.md has longer runs); what must hold is that the run overfits,
-that every checkpoint is judged whole, and that each verdict follows from its findings.
+What the gate says of it is reported as seen (docs/gate-studies.md has longer runs); what must hold is that the run
+overfits, that every checkpoint is judged whole, and that each verdict follows from its findings.
 """
 
 from __future__ import annotations

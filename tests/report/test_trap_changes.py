@@ -110,3 +110,11 @@ def test_what_was_not_decided_cannot_be_compared() -> None:
     assert compare_traps(undecided, trapped()) is None
     small = documents.matrix("layers.0.mlp.up", shape=(32, 512), method="measured", layer=0)
     assert compare_traps(small, small) is None
+
+
+def test_an_entry_as_far_as_it_was_has_not_grown_where_the_weights_are_at_hand() -> None:
+    now, base = trapped(entry(3, z=30.0, strength=2.6)), trapped(entry(3, strength=2.0))
+    assert changes(now, base).state == "stronger"
+    assert changes(now, base, base_at={(3, 4): 40.0}).state == "same"
+    farther = trapped(entry(3, sigmas=46.0, z=30.0, strength=2.6))
+    assert changes(farther, base, base_at={(3, 4): 40.0}).state == "stronger"

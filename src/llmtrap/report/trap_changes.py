@@ -117,8 +117,8 @@ def compare_traps(
     return TrapChanges(
         new=tuple(new),
         counted=counted,
-        stronger=tuple(pair for pair in pairs if _grew(*pair, base, limits)),
-        weaker=tuple(pair for pair in pairs if _grew(pair[1], pair[0], now, limits)),
+        stronger=tuple(pair for pair in pairs if _grew(*pair, base, limits, base_at)),
+        weaker=tuple(pair for pair in pairs if _grew(pair[1], pair[0], now, limits, now_at)),
         gone=tuple(gone),
         fewer=fewer,
         open=tuple(open_),
@@ -230,12 +230,17 @@ def _top_strength(matrix: Matrix) -> float:
     return law.eigenvalue(max(traps.top_z, traps.top_z_high or traps.top_z)) / law.centre
 
 
-def _grew(now: Trap, was: Trap, base: Matrix, limits: Tolerances) -> bool:
-    """Whether a matched trap's strength grew by more than the tolerance, and by more than shuffles differ."""
+def _grew(now: Trap, was: Trap, base: Matrix, limits: Tolerances, at: ValuesAt | None) -> bool:
+    """Whether a matched trap's strength grew by more than the tolerance, and by more than shuffles differ.
+
+    Where the weights are at hand, an entry that is as far as it was has not grown: another fell into its row.
+    """
     before, allowed = was.strength, 1 + limits.stronger_by
     if now.cause.kind == "heavy_tail":
         before = max(before, _top_strength(base))
-    return now.strength > before * allowed and now.z - was.z > limits.least_rise
+    if now.strength <= before * allowed or now.z - was.z <= limits.least_rise:
+        return False
+    return at is None or now.cause.kind != "entry" or not _as_far(now.cause.sigmas, was.cause.sigmas)
 
 
 def _address(cause: Cause) -> tuple[str, int | None, int | None]:
