@@ -128,6 +128,21 @@ def test_lt003_needs_a_fall_through_2_beyond_the_errors(judged) -> None:
     assert found(judged([with_alpha(1.2)], [with_alpha(1.9)])) == []
 
 
+def test_lt003_and_lt004_allow_for_rounding_between_two_storage_formats(judged) -> None:
+    def stored(value: float, bits: float, encoding: str) -> Matrix:
+        return with_alpha(value, sigma=0.01).model_copy(update={"bits": bits, "encoding": encoding})
+
+    coarse = {"bits": 2.6, "encoding": "Q2_K"}
+    for value, base, rule in ((3.9, 3.0, "LT004"), (1.6, 2.3, "LT003")):
+        alike = judged([stored(value, **coarse)], [stored(base, **coarse)])
+        assert rule in [name for level in ("error", "warn") for name, _ in found(alike, level)]
+        rounded = judged([stored(value, **coarse)], [stored(base, 16.0, "BF16")])
+        assert rule not in [name for level in ("error", "warn") for name, _ in found(rounded, level)]
+    beyond = judged([stored(5.0, **coarse)], [stored(3.0, 16.0, "BF16")])
+    assert ("LT004", "layers.0.mlp.up") in found(beyond, "warn")
+    assert "rounding alone may move α by 1" in " ".join(item.message for item in beyond.findings)
+
+
 def test_lt004_warns_of_drift_and_of_a_fit_that_broke_down(judged) -> None:
     assert found(judged([with_alpha(5.0)], [with_alpha(3.0)]), "warn") == [("LT004", "layers.0.mlp.up")]
     assert found(judged([with_alpha(3.3)], [with_alpha(3.0)]), "warn") == []

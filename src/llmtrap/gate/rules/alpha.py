@@ -12,6 +12,7 @@ from llmtrap.gate.document import Chance, Level
 from llmtrap.gate.matching import Pair
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, of_pairs
 from llmtrap.report.wording import fixed, number
+from llmtrap.rounding import storage_allowance
 
 OVER_TRAINED = 2.0
 _CERTAIN = 1e6  # combined standard errors, where a fit claims none
@@ -49,14 +50,15 @@ def check_over_trained(pair: Pair, settings: OverTrained, chance: Chance) -> Ite
         return
     now, was = known
     value, before, sigmas = _shift(pair)
-    if value >= OVER_TRAINED or before < OVER_TRAINED or before - value < settings.least_fall:
+    least, why = _beyond_storage(pair, settings.least_fall)
+    if value >= OVER_TRAINED or before < OVER_TRAINED or before - value < least:
         return
     if -sigmas > chance.alpha_sigmas:
         yield Violation(
             id=pair.now.id,
             tensor=pair.now.tensor,
             message=f"α fell below 2 (over-trained): {_words(value, now.sigma)} now, {_words(before, was.sigma)} in "
-            f"the base, {number(-sigmas)} combined standard errors",
+            f"the base, {number(-sigmas)} combined standard errors{why}",
             cause="over",
             now=value,
             base=before,
@@ -85,17 +87,27 @@ def check_drift(pair: Pair, settings: AlphaDrift, chance: Chance) -> Iterator[Vi
     if known is None:
         return
     value, before, sigmas = _shift(pair)
-    if abs(sigmas) > chance.alpha_sigmas and abs(value - before) >= settings.least_change:
+    least, why = _beyond_storage(pair, settings.least_change)
+    if abs(sigmas) > chance.alpha_sigmas and abs(value - before) >= least:
         yield Violation(
             id=pair.now.id,
             tensor=pair.now.tensor,
             message=f"α moved from {_words(before, known[1].sigma)} to {_words(value, known[0].sigma)}, "
-            f"{number(abs(sigmas))} combined standard errors",
+            f"{number(abs(sigmas))} combined standard errors{why}",
             cause="moved",
             now=value,
             base=before,
             severity=abs(sigmas),
         )
+
+
+def _beyond_storage(pair: Pair, least: float) -> tuple[float, str]:
+    """The least change that counts, wider where the two sides are stored in formats that round; and why, in words."""
+    if pair.now is None or pair.base is None:
+        return least, ""
+    sides = ((side.bits, side.encoding) for side in (pair.now, pair.base))
+    allowance = storage_allowance(*sides)
+    return (least, "") if allowance is None else (max(least, allowance.alpha), f"; {allowance.words}")
 
 
 def _shift(pair: Pair) -> tuple[float, float, float]:
