@@ -152,3 +152,12 @@ def test_a_base_that_cannot_be_opened_is_not_taken_for_the_baseline(
     assert "whether the baseline is that model cannot be told" in judgement.headline
     trusting = LoadedPolicy(Policy.model_validate({"gate": {"rules": {"LT006": {"trust_baseline": True}}}}))
     assert gate(str(lora), model, trusting, GateOptions(workers=1)).judgement.exit_code == 0
+
+
+def test_an_adapter_beside_a_whole_model_is_never_passed_over(tmp_path: Path) -> None:
+    original = base(tmp_path / "base")
+    merged = adapter(tmp_path / "merged")
+    save_file(load_file(original / "model.safetensors"), merged / "model.safetensors")
+    gated = gate(str(merged), str(original), DEFAULT, GateOptions(workers=1))
+    assert gated.judgement.exit_code == 3
+    assert "adapter_model.safetensors (file)" in gated.judgement.model_dump_json()

@@ -73,7 +73,13 @@ def _unmeasured(matched: Matched) -> Violation | None:
     found = [item for item in matched.target.skipped.values() if item.kind in ("unmeasured", "unreadable")]
     if matched.base is not None and not matched.base.is_report and matched.outside is not None:
         changed = {tensor.tensor for tensor in matched.outside if tensor.change != "same"}
-        found = [item for item in found if item.tensor in changed]
+        # A weight file that was not looked at, such as an adapter beside whole weights, is no tensor to compare.
+        theirs = matched.base.skipped
+        found = [
+            item
+            for item in found
+            if item.tensor in changed or (item.tensor.endswith(" (file)") and item.tensor not in theirs)
+        ]
     held = sum(item.parameters for item in found)
     whole = matched.target.parameters + sum(
         item.parameters for item in matched.target.skipped.values() if item.kind != "buffer"
