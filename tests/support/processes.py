@@ -81,12 +81,12 @@ class Terminal:
     """A process on a terminal of its own: what it prints, and keys to press."""
 
     def __init__(self, command: Sequence[str | Path]):
-        self.process, self._master = _fork_on_terminal([str(word) for word in command])
+        self.process, self._master, self._slave = _fork_on_terminal([str(word) for word in command])
         self.output = ""
 
     def read(self, seconds: float = 0.01) -> None:
         """Take what it has printed."""
-        while select.select([self._master], [], [], seconds)[0]:
+        while self._master >= 0 and select.select([self._master], [], [], seconds)[0]:
             try:
                 data = os.read(self._master, 65536)
             except OSError:  # the other side is closed
@@ -104,6 +104,12 @@ class Terminal:
         """Press keys: the terminal turns Ctrl-C into SIGINT for the whole foreground group."""
         os.write(self._master, keys)
 
+    def close(self) -> None:
+        """Close the terminal, as a lost connection does: the foreground group gets SIGHUP."""
+        os.close(self._slave)
+        os.close(self._master)
+        self._master = -1
+
     def wait(self) -> int:
         """Wait for the end; the exit code, negative for a signal."""
         end = time.monotonic() + PATIENCE
@@ -116,8 +122,8 @@ class Terminal:
         raise AssertionError("the process does not end")
 
 
-def _fork_on_terminal(command: Sequence[str]) -> tuple[int, int]:
-    """Start a command as the leader of a new session on a new terminal; its id and our end of the terminal."""
+def _fork_on_terminal(command: Sequence[str]) -> tuple[int, int, int]:
+    """Start a command as the leader of a new session on a new terminal; its id, our end of the terminal, the other."""
     master, slave = os.openpty()
     process = os.posix_spawn(
         sys.executable,
@@ -125,9 +131,8 @@ def _fork_on_terminal(command: Sequence[str]) -> tuple[int, int]:
         {**environment(), "TERM": "xterm-256color", "COLUMNS": "100"},
         setsid=True,
     )
-    # Ours stays open until theirs is: a terminal without any other end reads as closed
-    _keep.append(slave)
-    return process, master
+    # The other end stays open until theirs is: a terminal without any reads as closed
+    return process, master, slave
 
 
 _ON_TERMINAL = """
@@ -137,4 +142,3 @@ for stream in (0, 1, 2):
     os.dup2(terminal, stream)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-_keep: list[int] = []

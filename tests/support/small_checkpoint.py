@@ -60,17 +60,18 @@ def ids(layers: int = 2) -> set[str]:
 
 
 class KillingSource(LocalSource):
-    """Kills the process that opens a range of `victim` with SIGKILL, the first `times` times.
+    """Kills the process that opens a range of `victim`, or sends it another signal, the first `times` times.
 
     The marks of past deaths are files in `marks`, since nothing in the process itself lives to tell.
     """
 
-    def __init__(self, path: Path, victim: ByteRange, marks: Path, times: int):
+    def __init__(self, path: Path, victim: ByteRange, marks: Path, times: int, number: int = signal.SIGKILL):
         super().__init__(path)
-        self.victim, self.marks, self.times = victim, marks, times
+        self.victim, self.marks, self.times, self.number = victim, marks, times, number
 
     def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "victim": self.victim, "marks": self.marks, "times": self.times}
+        own = {"victim": self.victim, "marks": self.marks, "times": self.times, "number": self.number}
+        return {**super().__getstate__(), **own}
 
     @contextmanager
     def open(self, span: ByteRange) -> Iterator[Bytes]:
@@ -91,7 +92,7 @@ class KillingSource(LocalSource):
             deaths = len(list(self.marks.iterdir()))
             if deaths < self.times:
                 (self.marks / f"{deaths}").touch()
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self.number)
 
 
 class WaitingSource(LocalSource):
