@@ -23,7 +23,7 @@ _STORAGE = re.compile(r"torch(\.cuda|\.storage)?\.(\w*Storage)")
 _INERT = re.compile(
     r"numpy(\._core|\.core)?\.(multiarray\.(scalar|_reconstruct)|ndarray|dtype|dtypes\.\w+|\w*int\d+|float\d+|bool_?)"
     r"|numpy(\._core|\.core)?\.numeric\._frombuffer|numpy\.random\._pickle\.\w+|_codecs\.encode"
-    r"|argparse\.Namespace|types\.SimpleNamespace|pathlib\w*\.\w*Path|datetime\.\w+|decimal\.Decimal|uuid\.UUID"
+    r"|argparse\.Namespace|types\.SimpleNamespace|pathlib(\._local)?\.\w*Path|datetime\.\w+|decimal\.Decimal|uuid\.UUID"
     r"|builtins\.(int|float|str|bool|bytes|bytearray|complex|slice|range|object)|copyreg\._reconstructor"
     r"|torch\.(device|dtype|layout|Generator|strided|_C\._Generator|serialization\._get_layout)|torch\.\w*(int|float)\d+"
     r"|torch\.(optim|amp|cuda\.amp)\.[\w.]+|torch\.random\.\w+"
