@@ -135,6 +135,13 @@ def pages(request: Request) -> None:
     request.send(200, b"[" + (entry + b",") * 5000 + entry + b"]", Link=f'<{request.path}&x>; rel="next"')
 
 
+def no_page(request: Request) -> None:
+    if request.is_tree:
+        request.send(200, b"[]", Link='<http://[::bad>; rel="next"')
+    else:
+        request.listing(siblings=[{"rfilename": "model.safetensors"}])
+
+
 def dripped(request: Request, pause: float = 0.1) -> None:
     request.send_response(200)
     request.send_header("Content-Length", "100000")
@@ -174,6 +181,7 @@ RUN_OUT = ("took too long", "did not answer in time", "dropped the connection")
         (lambda request: request.listing(siblings="x"), "does not answer like a hub"),
         (lambda request: request.listing(siblings=[7]), "does not answer like a hub"),
         (million, "over 32 MiB|does not answer like a hub"),
+        (no_page, "does not answer like a hub"),
         (pages, "lists over 100,000 files"),
         (dripped, "took too long"),
         (dripped_head, "did not answer in time"),

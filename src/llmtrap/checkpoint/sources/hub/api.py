@@ -87,8 +87,12 @@ class HubApi:
             if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
                 raise not_a_hub(repository)
             yield from items
-            url = None if following is None else urljoin(url, following)
-            if url is not None and origin(url) != origin(self._endpoint):
+            try:
+                url = None if following is None else urljoin(url, following)
+                elsewhere = url is not None and origin(url) != origin(self._endpoint)
+            except ValueError as error:  # no address at all
+                raise not_a_hub(repository) from error
+            if elsewhere:
                 problem = "the hub sends to another server for the rest of its listing"
                 raise AccessError(problem, file=repository.repo_id, remedy=NOT_A_HUB)
         raise AccessError(f"the listing has over {MAX_PAGES} pages", file=repository.repo_id, remedy=NOT_A_HUB)
