@@ -68,6 +68,7 @@ audit: $(VENV)/.audit  ## Hold the locked dependencies against the published adv
 
 bench: $(VENV)/.dev  ## Measure speed and memory as ratios; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.gate
 
 fuzz: $(VENV)/.fuzz  ## Fuzz the readers of headers, indexes and configurations with over a million inputs.
 	$(BIN)/python tests/hostile/fuzz_all.py
