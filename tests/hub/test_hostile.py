@@ -208,12 +208,14 @@ def of_file(answer: Answer) -> Answer:
     "answer",
     [
         lambda request: request.endless(404),
+        lambda request: request.send(302, Location="http://[::bad"),
+        lambda request: request.send(302, Location="http://a:99999999/"),
         lambda request: request.send(206, b"", Content_Range="bytes 0-" + "9" * 5000 + "/7"),
         lambda request: request.send(200, b"", Content_Length="9" * 5000),
         dripped,
         dripped_head,
     ],
-    ids=["endless 404", "huge range", "huge length", "drip", "dripped head"],
+    ids=["endless 404", "no address", "no port", "huge range", "huge length", "drip", "dripped head"],
 )
 def test_no_file_is_waited_for_without_end(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
     assert refusal(monkeypatch, of_file(answer), HASTY, read=True)

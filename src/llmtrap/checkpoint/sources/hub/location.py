@@ -157,8 +157,12 @@ class Locator:
 
     def _checked(self, file: str, url: str, target: str) -> Location:
         """The redirect's target, unless it leaves the web or gives up encryption."""
-        target = urljoin(url, target)
-        here, there = origin(url), origin(target)
+        try:
+            target = urljoin(url, target)
+            here, there = origin(url), origin(target)
+        except ValueError as error:
+            problem = "the hub redirects to what is no address"
+            raise AccessError(problem, file=file, remedy="Check the address in HF_ENDPOINT") from error
         if there[0] not in ("http", "https") or (here[0] == "https" and there[0] == "http"):
             problem = "the hub redirects to an address that is not encrypted"
             remedy = "Check the network and HF_ENDPOINT: something may be listening in"
