@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
+from llmtrap.ablation.read import read_ablation
 from llmtrap.ablation.repair import (
     Location,
     RepairPlan,
@@ -79,7 +78,7 @@ def repair_command(
             document,
             [Location.parse(item) for item in entry or ()],
             base=None if base is None else open_checkpoint(base),
-            ablation=None if ablation is None else _read_ablation(ablation),
+            ablation=None if ablation is None else read_ablation(ablation),
             clip=clip,
         )
         plan, check = _judged(checkpoint, plan, text)
@@ -108,16 +107,6 @@ def _judged(checkpoint: Checkpoint, plan: RepairPlan, text: Path | None) -> tupl
     if kept.repairs and len(kept.repairs) < len(plan.repairs):
         checks = check_on_text(checkpoint, kept, text) or checks
     return kept, checks[TOGETHER]
-
-
-def _read_ablation(path: Path):  # type: ignore[no-untyped-def]
-    from llmtrap.ablation.document import AblationReport  # noqa: PLC0415
-
-    try:
-        return AblationReport.model_validate(json.loads(path.read_bytes()))
-    except (OSError, ValueError, ValidationError) as error:
-        problem = f"this is no ablation document ({type(error).__name__})"
-        raise UsageError(problem, file=str(path), remedy="Give a file that `llmtrap ablate --json` wrote") from None
 
 
 def _show(plan: RepairPlan, check: TextCheck | None, out: Path) -> None:

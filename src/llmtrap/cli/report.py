@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llmtrap.ablation.read import read_ablation, with_activity
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, output
 from llmtrap.errors import UsageError
@@ -26,6 +27,9 @@ def report_command(
     against: Annotated[
         Path | None, typer.Option("--against", metavar="BASE.json", help="Show what is new against this report.")
     ] = None,
+    ablation: Annotated[
+        Path | None, typer.Option("--ablation", metavar="A.json", help="Say what an ablation calls each entry.")
+    ] = None,
     index: Annotated[
         Path | None, typer.Option("--index", metavar="DIR", help="Write the index page of a folder of reports.")
     ] = None,
@@ -35,10 +39,14 @@ def report_command(
     with guarded(verbose=verbose):
         if report is None and index is None:
             raise UsageError("nothing to show", remedy="Name a report, or a folder with --index.")
-        if report is None and (html or markdown or against):
-            raise UsageError("--html, --markdown and --against need a report", remedy="Name the report first.")
+        if report is None and (html or markdown or against or ablation):
+            raise UsageError(
+                "--html, --markdown, --against and --ablation need a report", remedy="Name the report first."
+            )
         if report is not None:
             document = read_report(report)
+            if ablation is not None:
+                document = with_activity(document, read_ablation(ablation))
             comparison = compare(document, read_report(against)) if against is not None else None
             if html is not None:
                 write_html(document, html, comparison)

@@ -1,12 +1,47 @@
-"""`llmtrap schema`: print the JSON Schema of the report."""
+"""`llmtrap schema`: print the JSON Schema of a document that llmtrap writes."""
 
 from __future__ import annotations
 
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
 import typer
 
-from llmtrap.report.schema import schema_text
+from llmtrap.report.schema import published_schema
 
 
-def schema_command() -> None:
-    """Print the JSON Schema of the reports that `llmtrap audit --json` writes."""
-    typer.echo(schema_text(), nl=False)
+class DocumentName(StrEnum):
+    """Documents with a published schema."""
+
+    REPORT = "report"
+    GATE = "gate"
+    ABLATION = "ablation"
+    CALIBRATION = "calibration"
+
+
+def schema_command(
+    document: Annotated[DocumentName, typer.Argument(help="Which document.")] = DocumentName.REPORT,
+) -> None:
+    """Print the JSON Schema of what `audit`, `gate`, `ablate` or `calibrate` write with --json."""
+    typer.echo(json.dumps(schema_of(document), indent=2))
+
+
+def schema_of(document: DocumentName) -> dict[str, Any]:
+    """The schema of a document as it is written (draft 2020-12): every key is always there, and no other."""
+    # Imported here: each belongs to a command of its own.
+    if document is DocumentName.REPORT:
+        from llmtrap.report.schema import json_schema  # noqa: PLC0415
+
+        return json_schema()
+    if document is DocumentName.GATE:
+        from llmtrap.gate import document as gate  # noqa: PLC0415
+
+        return published_schema(gate.Judgement, gate.SCHEMA)
+    if document is DocumentName.ABLATION:
+        from llmtrap.ablation import document as ablation  # noqa: PLC0415
+
+        return published_schema(ablation.AblationReport, ablation.SCHEMA)
+    from llmtrap.calibrate.document import CalibrationReport  # noqa: PLC0415
+
+    return published_schema(CalibrationReport, "llmtrap.calibration/1")

@@ -14,6 +14,7 @@ Band = Literal["over", "well", "under"]
 Method = Literal["certified", "predicted", "measured", "undecided"]
 UTC_TIME: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"
 
+Activity = Literal["inert", "weak", "active", "needed", "harmful"]
 CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
 LeftOut = Literal["unreadable", "one_dimensional", "buffer", "on_request", "file_not_read", "unmeasured"]
 ReportLevel = Literal["usual", "unusual", "broken", "partly_measured", "nothing_measured"]
@@ -83,6 +84,7 @@ class Cause(Model):
     column: Count | None = None
     value: float | None = None
     sigmas: float | None = Field(default=None, description="distance from the mean in standard deviations of the bulk")
+    activity: Activity | None = Field(default=None, description="what `llmtrap ablate` calls the entry")
 
 
 class Trap(Model):

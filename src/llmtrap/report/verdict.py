@@ -345,6 +345,15 @@ def tensor_finding(finding: TensorFinding) -> str:
     return f"{finding.nan:,} NaN and {finding.inf:,} infinite values{place}."
 
 
+ACTIVITY_WORDS = {
+    "inert": "inert: ablated, it changes nothing beyond what ordinary entries do",
+    "weak": "weak: ablated, it changes predictions a little",
+    "active": "active: ablated, it changes predictions",
+    "needed": "needed: the model predicts text worse without it",
+    "harmful": "harmful: the model predicts text better without it",
+}
+
+
 def cause_words(trap: Trap, matrix: Matrix) -> str:
     """Why there is a trap, in words: what to look at, and where it lies in the stored matrix."""
     cause = trap.cause
@@ -356,7 +365,7 @@ def cause_words(trap: Trap, matrix: Matrix) -> str:
             place += f" (row {cause.row:,}, column {cause.column:,})"
         if cause.sigmas is not None:
             place += f", {number(abs(cause.sigmas))} standard deviations from the mean"
-        return f"{place}: a 'super weight'"
+        return place if cause.activity is None else f"{place}; {ACTIVITY_WORDS[cause.activity]}"
     traps = matrix.traps
     if cause.kind == "mean_shift":
         shift = ""

@@ -86,7 +86,8 @@ def short_cause(trap: Trap, matrix: Matrix) -> str:
     cause = trap.cause
     if cause.kind == "entry":
         place = f" [{cause.row}, {cause.column}]" if cause.row is not None and cause.column is not None else ""
-        return f"entry{place}" + (f" {number(abs(cause.sigmas))} s.d." if cause.sigmas is not None else "")
+        far = f" {number(abs(cause.sigmas))} s.d." if cause.sigmas is not None else ""
+        return f"entry{place}{far}" + (f", {cause.activity}" if cause.activity is not None else "")
     if cause.kind == "mean_shift":
         return "mean shift"
     kurtosis = matrix.traps.kurtosis if matrix.traps is not None else None
