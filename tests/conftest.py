@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tests.support.browser import chromium, open_file  # noqa: F401 - fixtures, defined once: one browser a process
 from tests.support.real_weights import RECIPES, checkpoint
 from tests.support.surroundings import CALLERS, hear_signals, plain_surroundings
 from tests.support.wheels import OfflineError
+
+# No test is timed: on a busy machine one example may take any time.
+settings.register_profile("llmtrap", deadline=None)
+settings.load_profile("llmtrap")
 
 
 @pytest.fixture(scope="session", autouse=True)
