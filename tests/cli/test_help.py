@@ -15,14 +15,19 @@ FACES = {"--json", "--html", "--markdown"}
 TALK = {"--quiet", "--verbose"}
 OPTIONS = {
     "audit": COMMON_MEASURE | FACES | TALK
-    | {"--demo", "--engine", "--stall-timeout", "--part", "--journal", "--fresh", "--download", "--subfolder"},
-    "inspect": {"--include", "--exclude", "--split-fused", "--revision", "--subfolder", "--all", "--verbose"},
+    | {"--demo", "--engine", "--stall-timeout", "--part", "--family", "--journal", "--fresh", "--download",
+       "--subfolder"},
+    "inspect": {"--include", "--exclude", "--split-fused", "--part", "--family", "--revision", "--subfolder", "--all",
+                "--json", "--verbose"},
     "merge": FACES | TALK,
-    "report": {"--html", "--markdown", "--against", "--index", "--verbose"},
+    "report": {"--html", "--markdown", "--against", "--ablation", "--index", "--verbose"},
+    "verify": {"--matrices", "--seed", "--revision", "--subfolder", "--verbose"},
     "schema": set(),
     "doctor": set(),
 }  # fmt: skip
-COMMANDS = {"audit", "inspect", "gate", "calibrate", "report", "merge", "verify", "schema", "doctor"}
+COMMANDS = {
+    "audit", "inspect", "gate", "calibrate", "report", "merge", "verify", "schema", "doctor", "ablate", "repair",
+}  # fmt: skip
 CHOICES = {
     "--traps": ["auto", "measure", "certify"],
     "--trap-rule": ["tracy-widom", "weightwatcher"],
