@@ -15,6 +15,7 @@ from tests.support.small_checkpoint import ids, write_small
 from llmtrap.audit import AuditSettings, Part, Plan, make_plan
 from llmtrap.audit import plan as plan_module
 from llmtrap.checkpoint import open_checkpoint
+from llmtrap.checkpoint.matrices import Stripes
 from llmtrap.demo import write_demo_checkpoint
 from llmtrap.errors import UsageError
 
@@ -218,16 +219,35 @@ def test_the_estimate_grows_with_the_matrix_and_with_what_is_measured(tmp_path: 
     assert 0 < without < certified < measured
 
 
-@pytest.mark.parametrize("field", ["aliases", "layer", "role", "expert"])
+@pytest.mark.parametrize("field", ["aliases", "part", "layer", "role", "expert", "index", "rows", "columns", "shape"])
 def test_whatever_a_result_says_of_its_matrix_is_in_its_key(small: Path, field: str) -> None:
     checkpoint = open_checkpoint(str(small))
     first, *others = checkpoint.matrices
-    other = {"aliases": ("unembedding",), "layer": 7, "role": "other", "expert": 3}[field]
-    changed = replace(checkpoint, matrices=(replace(first, **{field: other}), *others))
+    changes = {
+        "aliases": ("unembedding",), "part": "vision", "layer": 7, "role": "other", "expert": 3, "index": 1,
+        "rows": Stripes(0, 2, 1, 4), "columns": Stripes(0, 2, 1, 4), "shape": (first.shape[0] // 2, first.shape[1]),
+    }  # fmt: skip
+    changed = replace(checkpoint, matrices=(replace(first, **{field: changes[field]}), *others))
     before, after = (make_plan(it, AuditSettings()) for it in (checkpoint, changed))
     assert before.tasks[0].key != after.tasks[0].key
     assert [task.key for task in before.tasks[1:]] == [task.key for task in after.tasks[1:]]
     assert before.key != after.key
+
+
+@pytest.mark.parametrize("field", ["name", "dtype", "shape", "start"])
+def test_where_a_matrix_lies_is_in_its_key(small: Path, field: str) -> None:
+    checkpoint = open_checkpoint(str(small))
+    first, *others = checkpoint.matrices
+    (entry,) = first.stored.parts
+    changes = {
+        "name": {"name": "other"}, "dtype": {"dtype": "BF16"}, "shape": {"shape": entry.shape[::-1]},
+        "start": {"span": replace(entry.span, start=entry.span.start + 8, stop=entry.span.stop + 8)},
+    }  # fmt: skip
+    stored = replace(first.stored, parts=(replace(entry, **changes[field]),))  # type: ignore[arg-type]
+    changed = replace(checkpoint, matrices=(replace(first, stored=stored), *others))
+    before, after = (make_plan(it, AuditSettings()) for it in (checkpoint, changed))
+    assert before.tasks[0].key != after.tasks[0].key
+    assert [task.key for task in before.tasks[1:]] == [task.key for task in after.tasks[1:]]
 
 
 def test_a_file_that_was_put_back_with_its_old_time_is_another(small: Path) -> None:

@@ -55,6 +55,11 @@ _UPDATES = (
         _MERGE,
     ),
 )  # fmt: skip
+# One of these is in every name that a pattern here matches: to look for them in all names at once is fast.
+_WORDS = (
+    "lora", "lycoris_", "hada_", "lokr_", "oft_", "on_input", "dora_scale", "vera_", "ia3_l", "hra_u", "loha_",
+    ".base_layer.", ".original_module.", ".modules_to_save.",
+)  # fmt: skip
 _WRAPPED = re.compile(r".+\.(base_layer\.[A-Za-z_]\w*|original_module\..+|modules_to_save\..+)")
 _FLAT = re.compile(r"(.+\.)?_?flat_param(_\d+)?")
 _FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
@@ -73,6 +78,9 @@ def refuse_updates(tensors: Sequence[TensorEntry]) -> None:
     Raises:
         UnsupportedError: the layout, by its name.
     """
+    names = "\n".join(entry.name for entry in tensors)
+    if not any(word in names for word in _WORDS):
+        return
     wrapped = next((entry for entry in tensors if _WRAPPED.fullmatch(entry.name)), None)
     for pattern, what, remedy in _UPDATES:
         factors = [entry for entry in tensors if pattern.fullmatch(entry.name)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from fnmatch import fnmatchcase
 
 from llmtrap.checkpoint.sources.base import ByteRange, Source
 from llmtrap.checkpoint.tensors import TensorEntry
@@ -44,7 +43,7 @@ def read_small_values(source: Source, tensors: Iterable[TensorEntry]) -> dict[st
 
 def _describes(entry: TensorEntry) -> bool:
     last = entry.name.rpartition(".")[2]
-    return last in NAMES or fnmatchcase(last, "bitsandbytes__*")
+    return last in NAMES or last.startswith("bitsandbytes__")
 
 
 def _runs(entries: list[TensorEntry]) -> Iterator[list[TensorEntry]]:
