@@ -91,6 +91,11 @@ class StorageAllowance:
     traps_hold: bool
     words: str
 
+    @property
+    def factor(self) -> float:
+        """Two spectral norms this far apart may be one matrix: rounding takes from the larger to get the smaller."""
+        return 1 / (1 - self.norm)
+
 
 def storage_allowance(now: tuple[float | None, str], base: tuple[float | None, str]) -> StorageAllowance | None:
     """How much a comparison of two matrices must allow for their storage; None where both are stored alike.

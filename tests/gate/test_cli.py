@@ -61,6 +61,16 @@ def test_an_equal_checkpoint_passes(run: Run, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_a_subfolder_of_the_target_is_judged_alone(run: Run, tmp_path: Path) -> None:
+    checkpoint(tmp_path / "run" / "good")
+    checkpoint(tmp_path / "run" / "bad", two=planted())
+    assert run("run", "--subfolder", "good", "--baseline", "base").exit_code == 0
+    assert run("run", "--subfolder", "bad", "--baseline", "base").exit_code == 1
+    write_json(audit(tmp_path / "base"), tmp_path / "base.json")
+    result = run("base.json", "--subfolder", "good", "--baseline", "base")
+    assert (result.exit_code, "a report has no subfolder" in result.stderr) == (2, True)
+
+
 def test_a_planted_entry_fails_unless_only_reported(run: Run, tmp_path: Path) -> None:
     checkpoint(tmp_path / "tuned", two=planted())
     result = run("tuned", "--baseline", "base")

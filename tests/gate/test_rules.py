@@ -143,6 +143,46 @@ def test_lt003_and_lt004_allow_for_rounding_between_two_storage_formats(judged) 
     assert "rounding alone may move α by 1" in " ".join(item.message for item in beyond.findings)
 
 
+def stored_as(made: Matrix, bits: float, encoding: str) -> Matrix:
+    return made.model_copy(update={"bits": bits, "encoding": encoding})
+
+
+@pytest.mark.parametrize(("bits", "encoding"), [(2.6, "Q2_K"), (4.25, "MXFP4")])
+def test_lt001_takes_no_trap_for_proved_where_rounding_loses_and_makes_them(judged, bits: float, encoding: str) -> None:
+    trapped = with_trap("entry", 20.0)
+    for now, was in ((bits, 16.0), (16.0, bits)):
+        names = {16.0: "BF16", bits: encoding}
+        judgement = judged([stored_as(trapped, now, names[now])], [stored_as(CLEAN, was, names[was])])
+        assert (judgement.exit_code, found(judgement)) == (3, [])
+        (open_,) = [item for item in judgement.unjudged if item.rule == "LT001"]
+        assert "no trap in the base, 1 trap here" in open_.reason
+        assert "and may lose or make traps" in open_.reason
+    alike = judged([stored_as(trapped, bits, f"{encoding} + LoRA (rank 8)")], [stored_as(CLEAN, bits, encoding)])
+    assert found(alike) == [("LT001", CLEAN.id)]
+    finer = judged([stored_as(trapped, 4.5, "NF4")], [stored_as(CLEAN, 16.0, "BF16")])
+    assert found(finer) == [("LT001", CLEAN.id)]
+
+
+def test_lt002_allows_a_trap_the_growth_that_rounding_took_from_its_base(judged) -> None:
+    was = stored_as(with_trap("entry", 20.0, strength=2.0), 2.6, "Q2_K")
+    for strength, expected in ((3.6, []), (3.7, [("LT002", CLEAN.id)])):  # 2 / (1 − 0.45) = 3.64
+        now = with_trap("entry", 30.0, strength=strength)
+        assert found(judged([stored_as(now, 16.0, "BF16")], [was])) == expected
+        assert found(judged([stored_as(now, 2.6, "Q2_K")], [was])) == [("LT002", CLEAN.id)]
+
+
+def test_lt009_allows_the_norm_what_rounding_takes_and_the_stable_rank_its_square(judged) -> None:
+    was = stored_as(with_spectrum(spectral_norm=10.0, stable_rank=30.0), 2.6, "Q2_K")
+    for norm, rank, expected in (
+        (18.1, 30.0, []), (18.3, 30.0, [("LT009", CLEAN.id)]), (10.0, 99.0, []), (10.0, 99.5, [("LT009", CLEAN.id)]),
+    ):  # fmt: skip
+        judgement = judged([stored_as(with_spectrum(spectral_norm=norm, stable_rank=rank), 16.0, "BF16")], [was])
+        assert found(judgement) == expected
+        assert all("rounding alone" in item.message for item in judgement.errors)
+    now = stored_as(with_spectrum(spectral_norm=18.1, stable_rank=30.0), 2.6, "Q2_K")
+    assert found(judged([now], [was])) == [("LT009", CLEAN.id)]
+
+
 def test_lt004_warns_of_drift_and_of_a_fit_that_broke_down(judged) -> None:
     assert found(judged([with_alpha(5.0)], [with_alpha(3.0)]), "warn") == [("LT004", "layers.0.mlp.up")]
     assert found(judged([with_alpha(3.3)], [with_alpha(3.0)]), "warn") == []

@@ -20,7 +20,7 @@ LARGEST_KERNEL: Final = 16
 """The longest side of a convolution's kernel: the last two dimensions of a stack of matrices are longer."""
 
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
-_STACK = re.compile(r"(.*[._])?(\w*experts?|moe|switch_mlp)([._].*)?")
+_STACK = re.compile(r"(.*[._])?(\w*experts?|moe|switch_mlp|mlp[12]_weight)([._].*)?")
 _KERNEL = re.compile(r".*(conv|patch_embed|patch_projection).*")
 _BUFFER = re.compile(
     r"(.*\.)?((\w*_)?inv_freq|(cos|sin)_cached|freqs(_cis)?|rotary_emb\.\w+|(\w+_)?mask(ed_bias)?|mel_filters"

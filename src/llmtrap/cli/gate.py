@@ -65,6 +65,7 @@ def gate_command(
     fresh: o.Fresh = False,
     revision: o.Revision = None,
     baseline_revision: BaseRevision = None,
+    subfolder: o.Subfolder = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
@@ -83,7 +84,7 @@ def gate_command(
         with _Watcher(quiet=quiet) as watcher:
             options = GateOptions(workers=run.workers,
                 device=device, backend=backend.value, journal=journal or default_folder(), fresh=fresh,
-                revision=revision, base_revision=baseline_revision, observe=watcher.observe,
+                revision=revision, base_revision=baseline_revision, subfolder=subfolder, observe=watcher.observe,
             )  # fmt: skip
             for target in chosen:
                 judged.append(gate(target, baseline, load_policy(policy, target=target), options))

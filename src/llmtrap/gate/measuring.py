@@ -52,6 +52,7 @@ class GateOptions:
     fresh: bool = False
     revision: str | None = None
     base_revision: str | None = None
+    subfolder: str | None = None
     observe: Observer | None = None
 
     def tell(self, what: str, done: int, of: int) -> None:

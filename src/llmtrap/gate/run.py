@@ -69,7 +69,7 @@ def gate(
     if isinstance(was, OpenAdapter):
         raise UsageError("the baseline is an adapter", file=against, remedy="Give the base model as the baseline")
     settings = settings_like(was.settings if isinstance(was, Report) else None, chosen)
-    now = open_target(target, split_fused=settings.split_fused, revision=chosen.revision)
+    now = open_target(target, split_fused=settings.split_fused, revision=chosen.revision, subfolder=chosen.subfolder)
     if isinstance(now, Report):
         settings = settings_like(now.settings, chosen)
         if settings.split_fused and isinstance(was, Checkpoint) and against is not None:

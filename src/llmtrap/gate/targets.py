@@ -9,6 +9,7 @@ from llmtrap.checkpoint import Checkpoint, Source, open_source
 from llmtrap.checkpoint.adapters import Adapter, is_adapter, read_adapter
 from llmtrap.checkpoint.opening import open_base
 from llmtrap.checkpoint.parts import open_parts
+from llmtrap.errors import UsageError
 from llmtrap.report.document import Report
 from llmtrap.report.read import read_report
 
@@ -24,15 +25,19 @@ class OpenAdapter:
 Opened = Report | Checkpoint | OpenAdapter
 
 
-def open_target(target: str, *, split_fused: bool = False, revision: str | None = None) -> Opened:
+def open_target(
+    target: str, *, split_fused: bool = False, revision: str | None = None, subfolder: str | None = None
+) -> Opened:
     """Open a target: a file that ends in .json is a report, everything else what `audit` takes, or an adapter.
 
     Raises:
         LlmtrapError: it cannot be opened; the message says why.
     """
     if is_report(target):
+        if subfolder is not None:
+            raise UsageError("a report has no subfolder", file=target, remedy="Leave --subfolder out")
         return read_report(Path(target))
-    source = open_source(target, revision=revision)
+    source = open_source(target, revision=revision, subfolder=subfolder)
     if is_adapter(source):
         return OpenAdapter(read_adapter(source), source)
     return open_parts(source, split_fused=split_fused)

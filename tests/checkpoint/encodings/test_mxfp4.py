@@ -100,8 +100,23 @@ def test_the_two_halves_may_lie_in_two_shards_under_either_name(save: Save) -> N
         assert found[f"layers.7.experts.{expert}.down"].tobytes() == expected[expert].tobytes()
 
 
+def test_small_stacks_under_gpt_oss_s_own_names_need_no_configuration(save: Save) -> None:
+    tensors = {}
+    for layer in range(2):
+        for k in (1, 2):
+            blocks, scales = random_pair(layer + k)
+            tensors |= {f"block.{layer}.mlp.mlp{k}_weight.blocks": blocks}
+            tensors |= {f"block.{layer}.mlp.mlp{k}_weight.scales": scales}
+    checkpoint = save(tensors)
+    assert checkpoint.skipped == ()
+    assert {matrix.id for matrix in checkpoint.matrices} == {
+        f"layers.{layer}.experts.{expert}.{role}"
+        for layer in range(2) for expert in range(3) for role in ("gate_up", "down")
+    }  # fmt: skip
+
+
 def test_bytes_of_another_kind_under_such_a_name_are_only_skipped(save: Save) -> None:
-    checkpoint = save({"used_blocks": torch.ones(7, dtype=torch.uint8), "a.weight": torch.ones(2, 2)})
+    checkpoint = save({"used_blocks": torch.ones(7, dtype=torch.uint8), "a.weight": torch.ones(8, 8)})
     assert [(item.tensor, item.reason) for item in checkpoint.skipped] == [("used_blocks", "integer buffer (U8)")]
 
 

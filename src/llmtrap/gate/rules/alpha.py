@@ -11,8 +11,8 @@ from llmtrap.gate.chance import comparable_alpha
 from llmtrap.gate.document import Chance, Level
 from llmtrap.gate.matching import Pair
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, of_pairs
+from llmtrap.gate.storage import allowance_of
 from llmtrap.report.wording import fixed, number
-from llmtrap.rounding import storage_allowance
 
 OVER_TRAINED = 2.0
 _CERTAIN = 1e6  # combined standard errors, where a fit claims none
@@ -103,10 +103,7 @@ def check_drift(pair: Pair, settings: AlphaDrift, chance: Chance) -> Iterator[Vi
 
 def _beyond_storage(pair: Pair, least: float) -> tuple[float, str]:
     """The least change that counts, wider where the two sides are stored in formats that round; and why, in words."""
-    if pair.now is None or pair.base is None:
-        return least, ""
-    sides = ((side.bits, side.encoding) for side in (pair.now, pair.base))
-    allowance = storage_allowance(*sides)
+    allowance = allowance_of(pair)
     return (least, "") if allowance is None else (max(least, allowance.alpha), f"; {allowance.words}")
 
 

@@ -10,6 +10,7 @@ from llmtrap.gate.document import Chance
 from llmtrap.gate.matching import Pair
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, of_pairs
 from llmtrap.gate.rules.causes import cause_name, cause_words
+from llmtrap.gate.storage import allowance_of
 from llmtrap.report.document import Matrix, Trap, Traps
 from llmtrap.report.trap_changes import Tolerances, comparable_traps
 from llmtrap.report.wording import number, plural
@@ -30,6 +31,11 @@ def check(pair: Pair, settings: NewTrap, chance: Chance) -> Iterator[Violation |
     if changes is None or known is None or pair.now is None:
         return
     now, was = known
+    allowance = allowance_of(pair)
+    if allowance is not None and not allowance.traps_hold and (changes.counted or changes.new):
+        # No pass, and no proof: the coarser side may have lost a trap that both had, or made one.
+        yield NotJudged(pair.now.id, f"{_count(was)} in the base, {_count(now)} here, but {allowance.words}")
+        return
     if changes.counted:
         yield _counted(pair.now, now, was)
     for trap in changes.new:

@@ -9,6 +9,7 @@ from pydantic import Field
 from llmtrap.gate.document import Chance
 from llmtrap.gate.matching import Matched, Pair
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, missing_update, of_pairs
+from llmtrap.gate.storage import allowance_of
 from llmtrap.report.wording import number
 
 
@@ -28,7 +29,7 @@ class LargeUpdate(RuleSettings):
 
 
 def check_norms(pair: Pair, settings: NormChanged, chance: Chance) -> Iterator[Violation | NotJudged]:
-    """Spectral norm and stable rank, each against the base's."""
+    """Spectral norm and stable rank (‖W‖_F² / ‖W‖₂², so that it moves by the square), each against the base's."""
     del chance
     if pair.now is None or pair.base is None or pair.now.non_finite is not None or pair.base.non_finite is not None:
         return
@@ -38,16 +39,18 @@ def check_norms(pair: Pair, settings: NormChanged, chance: Chance) -> Iterator[V
     if sorted(pair.now.shape) != sorted(pair.base.shape):
         return
     now, was = pair.now.spectrum, pair.base.spectrum
+    allowance = allowance_of(pair)
+    rounded, why = (1.0, "") if allowance is None else (allowance.factor, f"; {allowance.words}")
     for name, after, before, allowed in (
-        ("spectral norm", now.spectral_norm, was.spectral_norm, settings.max_norm_ratio),
-        ("stable rank", now.stable_rank, was.stable_rank, settings.max_rank_ratio),
+        ("spectral norm", now.spectral_norm, was.spectral_norm, max(settings.max_norm_ratio, rounded)),
+        ("stable rank", now.stable_rank, was.stable_rank, max(settings.max_rank_ratio, rounded**2)),
     ):
         factor = max(after, before) / min(after, before) if min(after, before) > 0 else (1e9 if after != before else 1)
         if factor > allowed:
             yield Violation(
                 id=pair.now.id,
                 tensor=pair.now.tensor,
-                message=f"{name} {number(after)}, in the base {number(before)}: a factor of {number(factor)}",
+                message=f"{name} {number(after)}, in the base {number(before)}: a factor of {number(factor)}{why}",
                 cause=name,
                 now=after,
                 base=before,

@@ -9,6 +9,7 @@ from pydantic import Field
 from llmtrap.gate.document import Chance, Level
 from llmtrap.gate.matching import Described, Matched, Pair
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation, of_pairs
+from llmtrap.gate.storage import plain_format
 from llmtrap.report.wording import plural, printable
 
 
@@ -60,11 +61,6 @@ def check_storage(pair: Pair, settings: Storage, chance: Chance) -> Iterator[Vio
     if now and was and plain_format(now) != plain_format(was):
         message = f"stored as {printable(now, 60)}, in the base as {printable(was, 60)}"
         yield Violation(pair.it.id, pair.it.tensor, message, cause="encoding")
-
-
-def plain_format(encoding: str) -> str:
-    """The storage format without what an adapter adds to it."""
-    return encoding.partition(" + ")[0]
 
 
 def _shape(it: Described) -> str:

@@ -10,6 +10,7 @@ from llmtrap.gate.document import Chance
 from llmtrap.gate.matching import Pair
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation, of_pairs
 from llmtrap.gate.rules.causes import cause_name, cause_words
+from llmtrap.gate.storage import allowance_of
 from llmtrap.report.trap_changes import Tolerances
 from llmtrap.report.wording import number
 
@@ -24,7 +25,10 @@ class WorseTrap(RuleSettings):
 def check(pair: Pair, settings: WorseTrap, chance: Chance) -> Iterator[Violation]:
     """A matched trap whose strength grew by more than the tolerance, and by more than shuffles differ."""
     del chance
-    changes = pair.trap_changes(Tolerances(stronger_by=settings.tolerance, least_rise=settings.least_rise))
+    allowance = allowance_of(pair)
+    rounded, why = (0.0, "") if allowance is None else (allowance.factor - 1, f"; {allowance.words}")
+    stronger_by = max(settings.tolerance, rounded)
+    changes = pair.trap_changes(Tolerances(stronger_by=stronger_by, least_rise=settings.least_rise))
     if changes is None or pair.now is None:
         return
     for now, was in changes.stronger:
@@ -32,7 +36,7 @@ def check(pair: Pair, settings: WorseTrap, chance: Chance) -> Iterator[Violation
             id=pair.now.id,
             tensor=pair.now.tensor,
             message=f"a trap of the base grew from {number(was.strength)} to {number(now.strength)} times the "
-            f"random edge: {cause_words(now.cause)}",
+            f"random edge: {cause_words(now.cause)}{why}",
             cause=cause_name(now.cause),
             now=now.strength,
             base=was.strength,
