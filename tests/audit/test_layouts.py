@@ -216,3 +216,27 @@ def test_nan_has_its_place_in_the_stored_tensor_too(tmp_path: Path) -> None:
     report = report_of(tmp_path, tensors, AuditSettings(split_fused=True))
     (bad,) = [m.non_finite for m in report.matrices if m.non_finite is not None]
     assert (bad.row, bad.column) == (101, 300)
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("model.embed_positions.weight", "position"),
+        ("model.query_tokens", "query_tokens"),
+        ("model.layers.0.mixer.A_log", "ssm.A_log"),
+    ],
+)
+def test_a_table_counts_as_measured_and_no_alpha_is_claimed_of_it(tmp_path: Path, name: str, role: str) -> None:
+    table = drawn(320, D)
+    table[7, 5] = 5.0
+    report = report_of(tmp_path, {**decoder(), name: table}, AuditSettings(traps="certify"))
+
+    (row,) = [matrix for matrix in report.matrices if matrix.role == role]
+    assert row.alpha is not None
+    assert (row.alpha.reliable, row.alpha.band) == (False, None)
+    assert row.alpha.reason is not None
+    assert row.alpha.reason.startswith("a table")
+    assert row.traps is not None
+    assert row.traps.count == 1
+    assert report.coverage.counts is not None
+    assert report.coverage.counts.measured.parameters == sum(m.shape[0] * m.shape[1] for m in report.matrices)

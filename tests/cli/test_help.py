@@ -21,7 +21,7 @@ OPTIONS = {
                 "--json", "--verbose"},
     "merge": FACES | TALK,
     "report": {"--html", "--markdown", "--against", "--ablation", "--index", "--verbose"},
-    "verify": {"--matrices", "--seed", "--revision", "--subfolder", "--verbose"},
+    "verify": {"--matrices", "--part", "--family", "--seed", "--revision", "--subfolder", "--verbose"},
     "schema": set(),
     "doctor": set(),
 }  # fmt: skip

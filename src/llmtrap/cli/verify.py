@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from llmtrap.checkpoint import open_checkpoint
+from llmtrap.checkpoint.families import read_family
+from llmtrap.checkpoint.selection import PART, check_parts, selects
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_IN_PART, guarded, messages, output
 from llmtrap.errors import TargetError
@@ -20,6 +22,8 @@ from llmtrap.verify import Comparison, reference_seconds, sample, verify
 def verify_command(
     target: o.Target,
     matrices: Annotated[int, typer.Option(min=1, metavar="N", help="How many matrices, spread evenly.")] = 8,
+    part: o.ModelPart = None,
+    family: o.FamilyFile = None,
     seed: o.Seed = 0,
     revision: o.Revision = None,
     subfolder: o.Subfolder = None,
@@ -31,8 +35,12 @@ def verify_command(
     5760 × 2880.
     """
     with guarded(verbose=verbose):
-        checkpoint = open_checkpoint(target, revision=revision, subfolder=subfolder)
-        chosen = sample(checkpoint.matrices, matrices)
+        own = read_family(family) if family is not None else None
+        checkpoint = open_checkpoint(target, revision=revision, subfolder=subfolder, family=own)
+        parts = [PART + name for name in part or ()]
+        check_parts(checkpoint.matrices, parts)
+        wanted = [m for m in checkpoint.matrices if not parts or any(selects(name, (), m.part) for name in parts)]
+        chosen = sample(wanted, matrices)
         if not chosen:
             raise TargetError(
                 "no matrix with a smaller side of 50 or more", file=target, remedy="There is nothing to compare"

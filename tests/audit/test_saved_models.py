@@ -1,0 +1,55 @@
+"""Small models of transformers with random weights, as `save_pretrained` writes them: all but vectors is measured.
+
+Experts in stacks, gates of block-diagonal matrices, convolutions: what an audit is most likely to pass over.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+import llmtrap
+from llmtrap.audit import AuditSettings
+from llmtrap.cli.audit import is_whole
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+SIZES = {
+    "hidden_size": 64, "intermediate_size": 96, "moe_intermediate_size": 48, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 300,
+    "max_position_embeddings": 128, "num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+OWN = {
+    "recurrent_gemma": {"lru_width": 64, "attention_window_size": 32},
+    "granitemoe": {},
+    "jetmoe": {"kv_channels": 16},
+    "qwen3_moe": {},
+    "mixtral": {},
+    "mamba": {"state_size": 8},
+    "lfm2": {"layer_types": ["conv", "conv", "full_attention"]},
+    "gpt2": {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 128},
+}
+
+
+@pytest.mark.parametrize("model_type", OWN)
+def test_all_but_vectors_of_a_saved_model_is_measured(tmp_path: Path, model_type: str) -> None:
+    config = transformers.CONFIG_MAPPING[model_type](**(SIZES | OWN[model_type]))
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(tmp_path)
+
+    report = llmtrap.audit(str(tmp_path), AuditSettings(alpha=False, traps="certify"))
+
+    counts = report.coverage.counts
+    assert counts is not None
+    sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}  # tied ones come once
+    vectors = {n for n, shape in sizes.items() if n.endswith("bias") or sum(side > 1 for side in shape) < 2}
+    assert counts.measured.parameters == sum(math.prod(shape) for n, shape in sizes.items() if n not in vectors)
+    assert counts.one_dimensional.parameters == sum(math.prod(sizes[name]) for name in vectors)
+    assert (counts.unmeasured.count, counts.unreadable.count) == (0, 0)
+    assert is_whole(report)
+    assert report.summary.level != "partly_measured"
