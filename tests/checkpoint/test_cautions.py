@@ -27,7 +27,7 @@ def matrix(*shape: int) -> torch.Tensor:
 
 def rotated(*locations: str) -> dict[str, Any]:
     places = [{"targets": ["Linear"], "location": location} for location in locations]
-    transforms = {"config_groups": {"R1": {"type": "hadamard", "apply": places}}}
+    transforms = {"config_groups": {"R1": {"type": "random-hadamard", "apply": places}}}
     return {"quantization_config": {"quant_method": "compressed-tensors", "transform_config": transforms}}
 
 

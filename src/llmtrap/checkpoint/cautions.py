@@ -10,6 +10,7 @@ from typing import Literal
 from llmtrap.checkpoint.config import section
 from llmtrap.checkpoint.containers.gguf.model import is_permuted
 from llmtrap.checkpoint.encodings.column_scaled import UNDONE
+from llmtrap.checkpoint.encodings.rotated import UNDONE as ROTATION_UNDONE
 from llmtrap.checkpoint.matrices import WeightMatrix
 from llmtrap.checkpoint.tensors import Catalogue
 
@@ -32,7 +33,9 @@ def cautions(catalogue: Catalogue, matrices: Iterable[WeightMatrix]) -> tuple[Ca
     """What is to be said of a whole checkpoint, from its configuration, its names and its encodings."""
     matrices = tuple(matrices)
     found = []
-    where = _rotation(catalogue)
+    encodings = {matrix.encoding for matrix in matrices}
+    unrotated = any(ROTATION_UNDONE in encoding for encoding in encodings)
+    where = _rotation(catalogue, undone=unrotated)
     if where is not None:
         found.append(
             Caution(
@@ -41,7 +44,14 @@ def cautions(catalogue: Catalogue, matrices: Iterable[WeightMatrix]) -> tuple[Ca
                 "none is found here says nothing. Audit the checkpoint before it was rotated.",
             )
         )
-    encodings = {matrix.encoding for matrix in matrices}
+    if unrotated:
+        found.append(
+            Caution(
+                "column_scaled",
+                "Weights were rotated before rounding (transform_config); that is undone here. The scales of norms, "
+                "which are multiplied into the matrices after them first, cannot be told from those and stay in them.",
+            )
+        )
     if any(encoding.startswith("AWQ") for encoding in encodings):
         found.append(
             Caution(
@@ -70,12 +80,12 @@ def cautions(catalogue: Catalogue, matrices: Iterable[WeightMatrix]) -> tuple[Ca
     return tuple(found)
 
 
-def _rotation(catalogue: Catalogue) -> str | None:
-    """Where it is said that the weights were rotated, or None."""
+def _rotation(catalogue: Catalogue, *, undone: bool) -> str | None:
+    """Where it is said that the weights were rotated, or None. Where `undone`, transform_config says nothing more."""
     settings = section(catalogue.config, "quantization_config")
     transforms = settings.get("transform_config")
     groups = transforms.get("config_groups") if isinstance(transforms, dict) else None
-    if isinstance(groups, dict) and any(_on_weights(scheme) for scheme in groups.values()):
+    if not undone and isinstance(groups, dict) and any(_on_weights(scheme) for scheme in groups.values()):
         return "transform_config"
     for key, value in settings.items():
         if value and (key.lower() in _NAMED or (isinstance(value, str) and value.lower() in _NAMED)):

@@ -19,6 +19,7 @@ from llmtrap.checkpoint.encodings.mlx import Mlx
 from llmtrap.checkpoint.encodings.mxfp4 import Mxfp4
 from llmtrap.checkpoint.encodings.plain import Plain
 from llmtrap.checkpoint.encodings.quanto import Quanto
+from llmtrap.checkpoint.encodings.rotated import undo_rotation
 from llmtrap.checkpoint.encodings.torchao import TorchAo
 from llmtrap.checkpoint.encodings.weight_norm import WeightNorm
 from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
@@ -56,7 +57,7 @@ def claim_all(catalogue: Catalogue) -> tuple[list[StoredTensor], dict[str, Tenso
     taken = _CHUNKED.claim(catalogue, free)
     in_chunks = {name: free.pop(name) for name, entry in catalogue.tensors.items() if entry.chunks and name in free}
     taken += [stored for encoding in ENCODINGS for stored in encoding.claim(catalogue, free)]
-    taken = undo_column_scaling(taken)
+    taken = undo_rotation(catalogue, undo_column_scaling(taken))
     free |= in_chunks
     order = {name: position for position, name in enumerate(catalogue.tensors)}
     taken.sort(key=lambda stored: order[stored.name])
