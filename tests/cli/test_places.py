@@ -9,6 +9,7 @@ import pytest
 from tests.support import documents
 from tests.support.small_checkpoint import write_small
 
+from llmtrap.cli.report_folder import default_report_folder
 from llmtrap.errors import OutputError
 from llmtrap.gate.template import write_template
 from llmtrap.report.html import write_index
@@ -32,7 +33,7 @@ def unharmed(victim: Path) -> bool:
 def test_an_audit_s_own_place_is_not_led_astray(invoke: Any, tmp_path: Path, victim: Path) -> None:
     small = write_small(tmp_path / "small", layers=1)
     audit = ("audit", small, "--workers", "1", "--traps", "certify", "--no-alpha", "--journal", tmp_path / "j")
-    folder = Path("llmtrap-reports") / "small"
+    folder = default_report_folder(str(small), "folder")
     folder.mkdir(parents=True)
     for face in ("report.json", "report.html", "report.md"):
         (folder / face).symlink_to(victim)

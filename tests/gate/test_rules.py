@@ -250,6 +250,19 @@ def test_lt006_another_architecture_is_no_violation_but_no_verdict(judged) -> No
     assert judged(broken, there).exit_code == 3
 
 
+@pytest.mark.parametrize(("alike", "exit_code"), [(1, 3), (2, 1)])
+def test_lt006_half_of_the_smaller_side_must_be_in_the_other(judged, alike: int, exit_code: int) -> None:
+    """A quarter is another architecture, and no verdict; half is one that was changed, and a violation."""
+    here = [matrix(f"layers.{k}.mlp.up", layer=k, role="up") for k in range(4)]
+    there = [
+        *here[:alike],
+        *(matrix(f"layers.{k}.mlp.up", layer=k, role="up", shape=(768, 300)) for k in range(alike, 4)),
+    ]
+    judgement = judged(here, there)
+    assert judgement.exit_code == exit_code
+    assert ("another architecture" in judgement.headline) == (exit_code == 3)
+
+
 def test_lt006_nothing_audited_and_an_adapter_alone(judged) -> None:
     assert judged([]).exit_code == 3
     assert judged([CLEAN], adapter_alone=True).exit_code == 3

@@ -7,6 +7,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import typer
+
 from llmtrap.audit import AuditRun, AuditSettings, Finished, Journal, Part, RunOptions, default_folder, journal_for
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.checkpoint.families import read_family
@@ -16,15 +18,18 @@ from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, messages, outp
 from llmtrap.cli.demo import demo_target
 from llmtrap.cli.introduction import introduction, warnings
 from llmtrap.cli.progress import AuditProgress
+from llmtrap.cli.report_folder import default_report_folder
 from llmtrap.errors import UsageError
 from llmtrap.printable import printable
 from llmtrap.report.coverage import is_incomplete
 from llmtrap.report.document import Report
 from llmtrap.report.html import write_html
-from llmtrap.report.json import write_json
+from llmtrap.report.json import to_json, write_json
 from llmtrap.report.markdown import write_markdown
 from llmtrap.report.text import show
 from llmtrap.report.verdict import is_rotated
+
+STANDARD_OUTPUT = Path("-")
 
 
 def audit_command(
@@ -146,7 +151,10 @@ def _part_done(share: Part, kept: Journal) -> None:
 
 
 def write_faces(report: Report, json: Path | None, html: Path | None, markdown: Path | None, *, quiet: bool) -> None:
-    """Write the faces asked for, all three to the default folder where none was, and show the closing table."""
+    """Write the faces asked for, all three to the default folder where none was, and show the closing table.
+
+    `-` for the JSON face is standard output, as is the custom; the table is not shown then.
+    """
     written: list[Path] = []
     within: Path | None = None
     if json is None and html is None and markdown is None:
@@ -154,7 +162,8 @@ def write_faces(report: Report, json: Path | None, html: Path | None, markdown: 
         json, html, markdown = folder / "report.json", folder / "report.html", folder / "report.md"
         # Nobody typed this place, and the current folder may be a stranger's repository.
         within = Path()
-    if json is not None:
+    piped = json == STANDARD_OUTPUT
+    if json is not None and not piped:
         write_json(report, json, within=within)
         written.append(json)
     if html is not None:
@@ -163,22 +172,18 @@ def write_faces(report: Report, json: Path | None, html: Path | None, markdown: 
     if markdown is not None:
         write_markdown(report, markdown, within=within)
         written.append(markdown)
-    if not quiet:
+    if piped:
+        # Nothing but the document goes there, so that a program can read it.
+        typer.echo(to_json(report), nl=False)
+    elif not quiet:
         show(report, output())
+    if written and not quiet:
         messages().print("written: " + ", ".join(printable(str(path)) for path in written), soft_wrap=True)
 
 
 def is_whole(report: Report) -> bool:
     """Whether the audit did what was asked: it measured something, and left no weights out but by request."""
     return bool(report.matrices) and not is_incomplete(report.coverage) and not is_rotated(report.target.cautions)
-
-
-def default_report_folder(name: str, kind: str) -> Path:
-    """Where reports go when no place is named: llmtrap-reports/NAME/, for a hub repository ORG--NAME."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    last = "--".join(parts) if kind == "hub" else "".join(parts[-1:])
-    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in last).strip(".") or "report"
-    return Path("llmtrap-reports") / safe.encode()[:200].decode(errors="ignore")
 
 
 def _carry_on() -> str:

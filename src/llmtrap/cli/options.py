@@ -58,7 +58,9 @@ OptionalTarget = Annotated[str | None, typer.Argument(help=TARGET_HELP, show_def
 
 Demo = Annotated[bool, _option("demo", "Audit a small checkpoint with known traps; TARGET may be grokking.")]
 
-JsonFile = Annotated[Path | None, _option("json", "Write the report as JSON.", "FILE", plain=False)]
+JsonFile = Annotated[
+    Path | None, _option("json", "Write the report as JSON; - for standard output.", "FILE", plain=False)
+]
 HtmlFile = Annotated[Path | None, _option("html", "Write the report as one HTML page.", "FILE", plain=False)]
 MarkdownFile = Annotated[Path | None, _option("markdown", "Write the report as Markdown.", "FILE", plain=False)]
 Quiet = Annotated[bool, _option("quiet", "No progress, no closing table.", None, "-q")]
