@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -13,8 +15,17 @@ from safetensors.numpy import save_file
 from tests.support import edits
 
 from llmtrap.checkpoint import Checkpoint, open_checkpoint
-from llmtrap.checkpoint.sources import ByteRange
-from llmtrap.gate.unchanged import CHUNK_BYTES, FIRST_BYTES, equal_bytes, unchanged_by_digest, unchanged_matrices
+from llmtrap.checkpoint.matrices import Stripes
+from llmtrap.checkpoint.sources import ByteRange, FileEntry
+from llmtrap.gate.unchanged import (
+    CHUNK_BYTES,
+    FIRST_BYTES,
+    equal_bytes,
+    same_files,
+    stored_alike,
+    unchanged_by_digest,
+    unchanged_matrices,
+)
 from llmtrap.report.document import File, Target
 
 Opened = Callable[[dict[str, np.ndarray], str], Checkpoint]
@@ -126,3 +137,36 @@ def test_digests_of_a_report_stand_for_its_files(opened: Opened, tmp_path: Path)
         target = Target(name="x", kind="hub", revision=None, family="generic", files=(file,), encodings=())
         found = unchanged_by_digest(checkpoint.matrices, checkpoint.catalogue, checkpoint.source, target)
         assert found == expected
+
+
+def test_a_digest_that_matches_stands_for_its_own_file_alone(tmp_path: Path) -> None:
+    shards = {f"model-0000{k}-of-00002.safetensors": f"{name}.weight" for k, name in ((1, "a"), (2, "b"))}
+    files = []
+    for shard, name in shards.items():
+        save_file({name: drawn()[name]}, tmp_path / shard)
+        content = (tmp_path / shard).read_bytes() if name == "a.weight" else b"another content"
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        files.append(File(path=shard, bytes=(tmp_path / shard).stat().st_size, digest=digest))
+    index = {"metadata": {}, "weight_map": {name: shard for shard, name in shards.items()}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    target = Target(name="x", kind="hub", revision=None, family="generic", files=tuple(files), encodings=())
+    checkpoint = open_checkpoint(str(tmp_path))
+    found = unchanged_by_digest(checkpoint.matrices, checkpoint.catalogue, checkpoint.source, target)
+    assert {matrix.id for matrix in checkpoint.matrices} == {"a", "b"}
+    assert found == {"a"}
+
+
+def test_files_are_the_same_by_size_and_sha256_and_whatever_their_names() -> None:
+    one, other = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+    mine = [FileEntry("a", 8, one), FileEntry("b", 8, other), FileEntry("c", 8, "etag"), FileEntry("d", 8)]
+    theirs = [FileEntry("x", 8, one), FileEntry("b", 9, other), FileEntry("c", 8, "etag"), FileEntry("d", 8)]
+    assert same_files(mine, theirs) == {("a", "x")}
+
+
+@pytest.mark.parametrize("side", ["rows", "columns"])
+def test_parts_of_a_fused_tensor_are_alike_where_they_take_the_same_rows_and_columns(opened: Opened, side: str) -> None:
+    (whole,) = (matrix for matrix in opened(drawn(), "one").matrices if matrix.id == "b")
+    even, odd = (replace(whole, **{side: Stripes(offset, stride=2, block=1, count=32)}) for offset in (0, 1))
+    assert stored_alike(even, even)
+    assert not stored_alike(even, odd)
+    assert not stored_alike(even, whole)
