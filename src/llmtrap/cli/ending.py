@@ -64,12 +64,21 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         with interrupts.deferred():
+            _stop_forgotten_workers()
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.set_wakeup_fd(wakes)
             os.close(writing)
             sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _stop_forgotten_workers() -> None:
+    """A signal between the start of a worker and the moment that its owner knows of it leaves one behind."""
+    if "llmtrap.processes.worker" in sys.modules:
+        from llmtrap.processes.worker import running, stop_all  # noqa: PLC0415
+
+        stop_all(running())
 
 
 def _watch(reading: int) -> None:

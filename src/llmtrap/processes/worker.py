@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 from llmtrap.processes.interrupts import SIGNALS, deferred
 from llmtrap.processes.serving import Answer, Raised
@@ -26,7 +25,7 @@ _STOP_SECONDS = 2.0
 """How long to wait for the end of a process that was killed. One in the kernel's hands, at a file system that does not
 answer, ends later by itself."""
 
-_running: WeakSet[WorkerProcess] = WeakSet()
+_running: set[WorkerProcess] = set()
 
 
 class WorkerDiedError(Exception):
@@ -51,12 +50,16 @@ class WorkerProcess:
     """
 
     def __init__(self) -> None:
-        with deferred():
-            ours, theirs = socket.socketpair()
-            with ours, theirs:
-                self._process = _start(theirs)
-                self._connection: Connection = Connection(ours.detach())
-            _running.add(self)
+        try:
+            with deferred():
+                ours, theirs = socket.socketpair()
+                with ours, theirs:
+                    self._process = _start(theirs)
+                    self._connection: Connection = Connection(ours.detach())
+                _running.add(self)
+        except KeyboardInterrupt:  # it came meanwhile, and nobody else will know of this process
+            stop_all(worker for worker in running() if worker is self)
+            raise
         with contextlib.suppress(OSError):  # it is seen to have died when an answer is awaited
             self._connection.send(sys.path)
 
@@ -148,9 +151,14 @@ def stop_all(workers: Iterable[WorkerProcess]) -> None:
             worker.reap()
 
 
+def running() -> list[WorkerProcess]:
+    """The workers of this process that were not stopped."""
+    return list(_running)
+
+
 def kill_running() -> None:
     """Kill every worker of this process and wait for none: the last act of a process that must end now."""
-    for worker in list(_running):
+    for worker in running():
         worker.kill()
 
 

@@ -40,6 +40,8 @@ def write_whole(path: Path, content: bytes, *, within: Path | None = None) -> No
                 path.write_bytes(content)
                 return
             place = path.resolve()
+            if place.is_symlink():  # from Python 3.13 on nothing is raised for links that go in a circle
+                raise OSError(errno.ELOOP, "links that go in a circle")
             place.parent.mkdir(parents=True, exist_ok=True)
             folder = os.open(place.parent, _IN_FOLDER)
             name = place.name

@@ -163,7 +163,7 @@ def _connect(ray: Any, workers: int) -> bool:
             _knock(address)
         with _quietly():
             ray.init(**place, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises whatever it likes, a bare Exception where its servers do not start
         raise LlmtrapError(
             f"the Ray cluster {address or 'on this machine'} cannot be reached ({error})",
             remedy="Check RAY_ADDRESS and 'ray status'; the cluster's Ray and Python must have the versions used here",
