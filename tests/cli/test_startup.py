@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.processes import run
+import pytest
+from tests.support.processes import LLMTRAP, environment, run
 from tests.support.small_checkpoint import write_small
 
 # What shows things, judges them, reads a hub or trains is no part of measuring a matrix.
@@ -52,3 +53,45 @@ def test_nothing_is_imported_from_the_folder_that_is_audited(tmp_path: Path) -> 
 
     assert done.returncode == 0, done.stderr
     assert not owned.exists(), owned.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep to this limit")
+@pytest.mark.parametrize("kilobytes", [389_000, 300_000, 250_000, 150_000, 100_000])
+@pytest.mark.parametrize("command", [("gate", "none.json"), ("inspect", "none")])
+def test_too_little_memory_to_start_is_the_machine_s_fault(kilobytes: int, command: tuple[str, str]) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'ulimit -v {kilobytes}; exec "$@"', "x", str(LLMTRAP), *command],
+        env=environment(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"llmtrap: {kilobytes:,} kB of address space are too few to load the libraries. "
+        "Raise the limit (ulimit -v 390000 or more)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("ImportError('x.so: failed to map segment from shared object')", "no memory is left to load a library. Use"),
+        ("MemoryError()", "no memory is left. Use"),
+        ("OSError(24, 'Too many open files', 'x.so')", "x.so: too many files are open. Raise"),
+        ("ImportError('no such module: x')", "ImportError: no such module: x. Install llmtrap anew"),
+    ],
+)
+def test_a_library_that_does_not_load_is_no_verdict(error: str, words: str) -> None:
+    code = (
+        "import importlib.abc, sys\n"
+        "class Failing(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if name == 'llmtrap.cli.gate': raise {error}\n"
+        "sys.meta_path.insert(0, Failing())\n"
+        "from llmtrap.cli import main; sys.argv = ['llmtrap', 'gate', 'x.json']\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"llmtrap: {words}")
+    assert done.stderr.count("\n") == 1

@@ -5,6 +5,9 @@ Nothing is imported here before it is settled how signals end the process: the r
 
 from __future__ import annotations
 
+import contextlib
+import resource
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,13 +24,37 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(name)
 
 
+LEAST_ADDRESS_SPACE = 390_000 << 10
+"""Bytes: with less (`ulimit -v`) the libraries do not load, or OpenBLAS waits for ever for threads it cannot start."""
+
+
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. What fails before a command begins ends with 2: 1 is a gate's verdict alone."""
     from llmtrap.cli.ending import end_at_once  # noqa: PLC0415
 
     end_at_once()
-    from llmtrap.cli.commands import app  # noqa: PLC0415
-    from llmtrap.cli.streams import install  # noqa: PLC0415
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
+        _end(
+            f"{limit >> 10:,} kB of address space are too few to load the libraries. "
+            f"Raise the limit (ulimit -v {LEAST_ADDRESS_SPACE >> 10} or more)"
+        )
+    try:
+        from llmtrap.cli.commands import app  # noqa: PLC0415
+        from llmtrap.cli.streams import install  # noqa: PLC0415
 
-    install()
-    app()
+        install()
+        app()
+    except Exception as error:  # of an import: a command says by itself what went wrong in it
+        from llmtrap.cli.machine import machine_fault  # noqa: PLC0415
+
+        _end(machine_fault(error) or f"{type(error).__name__}: {error}. Install llmtrap anew, or report this")
+
+
+def _end(message: str) -> None:
+    from llmtrap.printable import printable  # noqa: PLC0415
+
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"llmtrap: {printable(message)}\n")
+    sys.exit(2)
