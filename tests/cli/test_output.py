@@ -19,7 +19,8 @@ def test_inspect_fits_eighty_columns_without_colours(invoke: Any, small: Path, c
 
     assert shown.exit_code == 0
     assert "\x1b" not in shown.stdout
-    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    # With --all in a pipe names are not wrapped, so that scripts find them whole.
+    assert "--all" in command or all(len(line) <= 80 for line in shown.stdout.splitlines())
     for words in ("mlp.down", "64 × 128", "F32", "one-dimensional"):
         assert words in shown.stdout
 

@@ -102,8 +102,9 @@ def test_a_shard_that_changes_between_its_matrices_is_noticed_or_still_the_old_o
 ) -> None:
     expected, _ = audited(small, lambda _: None)
     found, failed = audited(small, change)
-    # What gets another's name stays what it was for who has it open.
-    assert len(failed) == (3 if change in IN_PLACE else 0)
+    # What gets another's name stays what it was for who has it open; losing its own name changes its ctime, and that
+    # may be noticed.
+    assert len(failed) == 3 if change in IN_PLACE else len(failed) in (0, 3)
     assert found.keys() | failed == ids()
     for id_, matrix in found.items():
         assert matrix.model_copy(update={"seconds": 0.0}) == expected[id_].model_copy(update={"seconds": 0.0})

@@ -240,7 +240,8 @@ def touched(place: Path) -> dict[str, tuple[int, int]]:
 @pytest.mark.parametrize("craft", REFUSED, ids=lambda craft: craft.__name__)
 def test_it_is_refused_within_the_limits(audited: Callable[..., Audited], craft: Callable[[Path], None]) -> None:
     done = audited(craft)
-    assert done.code == 2, done.shown
+    # 3: nothing could be measured, which is said
+    assert done.code in (2, 3), done.shown
     assert len(done.shown) < 3000
 
 
@@ -248,4 +249,4 @@ def test_it_is_refused_within_the_limits(audited: Callable[..., Audited], craft:
 def test_a_large_header_without_tensors_is_read_within_the_limits(
     audited: Callable[..., Audited], craft: Callable[[Path], None]
 ) -> None:
-    assert audited(craft).code in (0, 2)
+    assert audited(craft).code in (2, 3)  # 3: nothing measured
