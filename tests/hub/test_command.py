@@ -96,7 +96,7 @@ def test_download_keeps_the_files_and_the_next_audit_reads_them(
 
 def test_what_is_no_model_or_not_open_ends_in_one_message(hub: LoopbackHub, commit: str, llmtrap: Command) -> None:
     hub.add("org/data", {"data.csv": b"1"}, kind="datasets")
-    hub.add("org/gated", {"config.json": b"{}", "model.safetensors": b""})
+    hub.add("org/gated", {"config.json": b"{}", "model.safetensors": bytes(100)})
     hub.repositories["org/gated"].gated = True
     for target, words in (
         ("datasets/org/demo", "named as a dataset, and llmtrap audits models"),
