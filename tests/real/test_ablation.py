@@ -35,7 +35,7 @@ def test_the_needed_entry_is_no_trap_and_the_traps_are_inert(with_tokenizer: Pat
     report = audits.audit(with_tokenizer, alpha=False, include=("layers.11.mlp.down", "layers.27.mlp.gate"))
     text = tmp_path / "text.txt"
     text.write_text(bundled_passage()[:2400])
-    settings = AblationSettings(matrices=("layers.11.mlp.down", "layers.27.mlp.gate"), top=5, text=text)
+    settings = AblationSettings(matrices=("layers.11.mlp.down", "layers.27.mlp.gate"), top=16, text=text)
     found = {
         (c.matrix, c.row, c.column): c
         for c in ablate(open_checkpoint(str(with_tokenizer)), report, settings).candidates
