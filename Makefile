@@ -61,7 +61,7 @@ format: $(VENV)/.dev  ## Format the code.
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.dev  ## Write the reference of the Python API to build/api/.
-	$(BIN)/python -W error -m pdoc --docformat google --output-directory build/api llmtrap llmtrap.errors llmtrap.report.document
+	$(BIN)/python .ci/reference.py build/api
 
 audit: $(VENV)/.audit  ## Hold the locked dependencies against the published advisories.
 	$(PYTHON) .ci/audit.py $(VENV)/audit/bin/pip-audit requirements/dev.txt

@@ -22,9 +22,14 @@ def unique_ids(kinds: Sequence[Kind], grammar: Grammar, modules: Sequence[Module
             ids[k] = id_
             if (other := owner.setdefault(id_, number)) != number:
                 clashes.append((other, number))
-    for number, word in _telling(kinds, dict.fromkeys(clashes), grammar).items():
-        kinds[number].role = _qualified(kinds[number].role, word)
-        ids.update(_ids(kinds[number]))
+    if any(kind.reading.layers for kind in kinds):
+        for number, word in _telling(kinds, dict.fromkeys(clashes), grammar).items():
+            kinds[number].role = _qualified(kinds[number].role, word)
+            ids.update(_ids(kinds[number]))
+    else:
+        # Without layers it is no model of many, but small networks side by side: each keeps its own names.
+        for number in set(chain.from_iterable(clashes)):
+            ids.update((k, _without_wrappers(modules[k].name, grammar)) for k in kinds[number].members)
     taken: set[str] = set()
     for k in sorted(ids, key=lambda k: len(modules[k].name)):
         if ids[k] in taken:
@@ -94,6 +99,14 @@ def _joined(clashes: Iterable[tuple[int, int]]) -> list[set[int]]:
     for member in list(leader):
         joined[leading(member)].add(member)
     return list(joined.values())
+
+
+def _without_wrappers(name: str, grammar: Grammar) -> str:
+    """A module's own name, printable."""
+    words = name.split(".")
+    while len(words) > 1 and words[0] in grammar.wrappers:
+        del words[0]
+    return printable(".".join(words))
 
 
 def with_expert(role: str, expert: int) -> str:
