@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.support import hub_faults as faults
 from tests.support.hub import LoopbackHub
 
+from llmtrap.checkpoint import sources
 from llmtrap.checkpoint.sources import ByteRange, LocalSource, SourceIdentity, open_source
 from llmtrap.checkpoint.sources.hub import HubSource
-from llmtrap.errors import TargetError, UsageError
+from llmtrap.errors import AccessError, TargetError, UsageError
 
 FORMS = ["{repo}", "{repo}@main", "models/{repo}", "hf://{repo}", "{endpoint}/{repo}/tree/main"]
 
@@ -114,3 +116,15 @@ def test_what_is_no_model_is_refused_by_name(target: str, hub: LoopbackHub) -> N
     with pytest.raises(TargetError, match=r"named as a (dataset|space), and llmtrap audits models"):
         open_source(target)
     assert hub.served == []
+
+
+def test_a_bare_name_may_be_a_mistyped_path_and_is_given_up_soon(
+    hub: LoopbackHub, repo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_FIRST_CONTACT", 1.0)
+    monkeypatch.setenv("LLMTRAP_HUB_PATIENCE", "2.5")
+    hub.rule = lambda _: faults.Drop(None)
+    with pytest.raises(AccessError, match="no such file or folder here; and of a hub .* failed for 1 seconds: the hub"):
+        open_source("no/such/place")
+    with pytest.raises(AccessError, match="failed for 2.5 seconds: the hub"):
+        open_source("hf://no/such")

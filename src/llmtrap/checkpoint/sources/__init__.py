@@ -34,7 +34,8 @@ _HUB_NAME = re.compile(
 )
 _WEB_NAME = re.compile(r"(hf|https?)://.+|(www\.)?(huggingface\.co|hf\.co)/.+")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://")
-_MISTYPED_PATIENCE = 20.0
+_FIRST_CONTACT = 20.0
+"""Seconds that the hub may be away for a bare name, which may be a mistyped path; nothing is measured yet then."""
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
 
 
@@ -62,9 +63,9 @@ def open_source(
         return LocalSource(Path(target) / folder if folder else target)
     if _WEB_NAME.fullmatch(target):
         return open_hub_source(target, revision=revision, download=download, subfolder=folder)
-    patience = _MISTYPED_PATIENCE if _may_be_mistyped(target) else None
+    _refuse_nearly_a_path(target)
     try:
-        return open_hub_source(target, revision=revision, download=download, subfolder=folder, patience=patience)
+        return open_hub_source(target, revision=revision, download=download, subfolder=folder, patience=_FIRST_CONTACT)
     except TargetError as error:
         if error.problem.startswith(("no such file", "the repository", "there is no folder")):
             raise
@@ -142,16 +143,16 @@ def _checked(subfolder: str | None) -> str:
     return "" if folder == "." else folder
 
 
-def _may_be_mistyped(target: str) -> bool:
-    """Whether the first part of the name is a folder here, so that a path may have been meant.
+def _refuse_nearly_a_path(target: str) -> None:
+    """Refuse a name that is nearly a path here: no hub need be asked.
 
     Raises:
-        TargetError: the rest is nearly the name of something in it: no hub need be asked.
+        TargetError: the first part is a folder, and the rest nearly the name of something in it.
     """
     first, *rest = Path(target).parts or ("",)
     known = Path(first)
     if not _HUB_NAME.fullmatch(target) or not _exists(known) or not known.is_dir():
-        return False
+        return
     for part in rest:
         if not _exists(known / part):
             break
@@ -165,7 +166,6 @@ def _may_be_mistyped(target: str) -> bool:
         meant = known / near[0] if known.is_dir() else known
         remedy = f"Did you mean {meant}? For the hub's repository of that name give hf://{target}"
         raise TargetError("no such file or folder", file=target, remedy=remedy)
-    return True
 
 
 def _exists(path: Path) -> bool:
