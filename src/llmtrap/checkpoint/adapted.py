@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.checkpoint.adapted_matrices import AdaptedMatrices
+from llmtrap.checkpoint.adapter_tensors import MERGE
 from llmtrap.checkpoint.adapters import Adapter, LoraPair, read_factor, stored_whole
 from llmtrap.checkpoint.checkpoint import Checkpoint
 from llmtrap.checkpoint.dora import DoraTensor
 from llmtrap.checkpoint.encodings.base import Floats, StoredTensor
 from llmtrap.checkpoint.encodings.plain import DTYPES
 from llmtrap.checkpoint.find import find_matrices
-from llmtrap.checkpoint.matrices import WeightMatrix
+from llmtrap.checkpoint.matrices import Stripes, WeightMatrix
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, Source, SourceIdentity
 from llmtrap.checkpoint.tensors import Catalogue, TensorEntry
@@ -85,13 +86,18 @@ class JoinedSource:
 
 @dataclass(frozen=True)
 class AdaptedTensor(StoredTensor):
-    """A tensor of the base plus the update of one LoRA pair. `parts` are the base's and the two factors'."""
+    """A tensor of the base plus the update of one LoRA pair. `parts` are the base's and the two factors'.
+
+    `fused_rows` or `fused_columns` are those of a module that the base stores fused with others: the rest stays as it is.
+    """
 
     base: StoredTensor
     a: TensorEntry
     b: TensorEntry
     scale: float
     transposed: bool
+    fused_rows: Stripes | None = None
+    fused_columns: Stripes | None = None
 
     @property
     def dtype(self) -> np.dtype[np.float32] | np.dtype[np.float64]:
@@ -123,7 +129,19 @@ class AdaptedTensor(StoredTensor):
     def factors(self, source: Source) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """ΔW = left · right, in the orientation of the base."""
         a, b = read_factor(self.a, source), self.scale * read_factor(self.b, source)
-        return (a.T, b.T) if self.transposed else (b, a)
+        left, right = (a.T, b.T) if self.transposed else (b, a)
+        if self.fused_rows is not None:
+            left = _spread(left, self.fused_rows, self.rows)
+        if self.fused_columns is not None:
+            right = _spread(right.T, self.fused_columns, self.columns).T
+        return left, right
+
+
+def _spread(factor: NDArray[np.float64], places: Stripes, size: int) -> NDArray[np.float64]:
+    """The rows of a factor at these places of a taller one, whose other rows are 0."""
+    whole = np.zeros((size, factor.shape[1]))
+    whole[places.indices()] = factor
+    return whole
 
 
 def adapt(base: Checkpoint, adapter: Adapter, source: Source) -> Checkpoint:
@@ -160,11 +178,13 @@ def adapt(base: Checkpoint, adapter: Adapter, source: Source) -> Checkpoint:
     matrices.add(new.matrices)
     skipped += new.skipped
     for pair in adapter.pairs:
-        matrix = matrices.find(pair.module)
+        matrix, part = matrices.find(pair.module), None
+        if matrix is None:
+            matrix, part = matrices.find_fused(pair.module) or (None, None)
         if matrix is None:
             problem = "the base model has no such module"
             raise CheckpointError(problem, file=adapter.file.name, tensor=printable(pair.module), remedy=_OTHER_BASE)
-        matrices.replace_one(_with_update(matrix, pair))
+        matrices.replace_one(_with_update(matrix, part or matrix, pair))
     placed = tuple(replace(file, name=PLACE + file.name) for file in adapter.files)
     catalogue = replace(
         base.catalogue, identity=source.identity, base=base.catalogue.identity,
@@ -177,23 +197,29 @@ def adapt(base: Checkpoint, adapter: Adapter, source: Source) -> Checkpoint:
     return Checkpoint(joined, catalogue, matrices.all(), tuple(skipped), base.family, further, base.unknown, base.notes)
 
 
-def _with_update(matrix: WeightMatrix, pair: LoraPair) -> WeightMatrix:
-    stored = matrix.stored
-    if matrix.index is not None or matrix.rows is not None or matrix.columns is not None or len(stored.shape) != 2:
-        problem = "the base stores this module together with others"
-        raise UnsupportedError(problem, tensor=printable(pair.module), remedy="Merge the adapter, and give the result")
-    if pair.shape == stored.shape:
+def _with_update(matrix: WeightMatrix, part: WeightMatrix, pair: LoraPair) -> WeightMatrix:
+    """The matrix with the update of `part`, which is the matrix itself or one of several that are fused in it."""
+    stored, shown = matrix.stored, printable(pair.module)
+    # An expert that the adapter names by itself may be a slice of the base's stack, which is stored either way round.
+    if matrix.index is not None and part.shape[0] == part.shape[1]:
+        problem = "the base stores this square expert in a stack, and either way round is possible"
+        raise UnsupportedError(problem, tensor=shown, remedy=MERGE)
+    if pair.shape == part.shape:
         transposed = pair.transposed
-    elif pair.shape[::-1] == stored.shape:
+    elif pair.shape == part.shape[::-1]:
         transposed = not pair.transposed
     else:
-        problem = f"an update of {list(pair.shape)} for a matrix of {list(stored.shape)}"
-        raise CheckpointError(problem, tensor=printable(pair.module), remedy=_OTHER_BASE)
+        problem = f"an update of {list(pair.shape)} for a matrix of {list(part.shape)}"
+        raise CheckpointError(problem, tensor=shown, remedy=_OTHER_BASE)
+    if pair.magnitude is not None and part.shape != (stored.rows, stored.columns):
+        problem = "DoRA on a module that the base stores together with others is not read"
+        raise UnsupportedError(problem, tensor=shown, remedy=MERGE)
     encoding = f"{stored.encoding} + LoRA (rank {pair.rank}, scale {pair.scale:.9g})"
     a, b = _placed(pair.a), _placed(pair.b)
     adapted = AdaptedTensor(
-        stored.name, stored.module, encoding, stored.shape, (*stored.parts, a, b), stored, a, b, pair.scale, transposed
-    )
+        stored.name, stored.module, encoding, stored.shape, (*stored.parts, a, b), stored, a, b, pair.scale, transposed,
+        part.rows, part.columns,
+    )  # fmt: skip
     if pair.magnitude is None:
         return replace(matrix, stored=adapted)
     magnitude = _placed(pair.magnitude)

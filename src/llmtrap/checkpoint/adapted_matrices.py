@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cached_property
 
 from llmtrap.checkpoint.adapter_tensors import unwrapped
 from llmtrap.checkpoint.checkpoint import Checkpoint
@@ -59,6 +60,29 @@ class AdaptedMatrices:
             return self._matrices[near.pop()]
         return self._by_id(module)
 
+    def find_fused(self, module: str) -> tuple[WeightMatrix, WeightMatrix] | None:
+        """The matrix in which the base stores a module fused with others (gate and up), and the module's part of it.
+
+        None where it is in none, or where it is not known how they lie.
+        """
+        part = next((self._parts[named.id] for named in self._named(module) if named.id in self._parts), None)
+        if part is None:
+            return None
+        whole = next(
+            matrix
+            for matrix in self._base.matrices
+            if matrix.stored.name == part.stored.name and matrix.index == part.index
+        )
+        return self._matrices[whole.id], part
+
+    @cached_property
+    def _parts(self) -> dict[str, WeightMatrix]:
+        """The parts of all matrices that the base stores fused, by id."""
+        split = find_matrices(self._base.catalogue, split_fused=True)
+        return {
+            matrix.id: matrix for matrix in split.matrices if matrix.rows is not None or matrix.columns is not None
+        }
+
     def replace_one(self, matrix: WeightMatrix) -> None:
         """Put a matrix in the place of the one with its id."""
         self._separate(matrix.id)
@@ -78,16 +102,20 @@ class AdaptedMatrices:
 
     def _by_id(self, module: str) -> WeightMatrix | None:
         """The matrix of the id that the adapter's name gives, whatever the base calls it; a tied head as one apart."""
+        for named in self._named(module):
+            if named.id in self._matrices:
+                return self._matrices[named.id]
+            if named.id in self._aliases:
+                tied = self._matrices[self._aliases[named.id]]
+                return replace(tied, id=named.id, role=named.role, aliases=())
+        return None
+
+    def _named(self, module: str) -> tuple[WeightMatrix, ...]:
+        """A matrix of this module's name, for its id and role."""
         name = f"{module}.weight"
         entry = TensorEntry(name, "F32", (2, 2), ByteRange("", 0, 16))
-        named = find_matrices(Catalogue(self._base.catalogue.identity, {name: entry}, (), self._base.catalogue.config))
-        for matrix in named.matrices:
-            if matrix.id in self._matrices:
-                return self._matrices[matrix.id]
-            if matrix.id in self._aliases:
-                tied = self._matrices[self._aliases[matrix.id]]
-                return replace(tied, id=matrix.id, role=matrix.role, aliases=())
-        return None
+        catalogue = Catalogue(self._base.catalogue.identity, {name: entry}, (), self._base.catalogue.config)
+        return find_matrices(catalogue).matrices
 
     def _separate(self, id_: str) -> None:
         """Take a name from the matrix that stood for it."""
