@@ -20,7 +20,6 @@ from llmtrap.checkpoint.sources import ByteRange, FileEntry
 from llmtrap.gate.unchanged import (
     CHUNK_BYTES,
     FIRST_BYTES,
-    equal_bytes,
     same_files,
     stored_alike,
     unchanged_by_digest,
@@ -117,8 +116,32 @@ def test_parts_of_one_comparison_stop_at_the_first_difference(opened: Opened) ->
 
     (mine,) = [m for m in one.matrices if m.id == "a"]
     (theirs,) = [m for m in two.matrices if m.id == "a"]
-    assert not equal_bytes(mine, Counting(one.source), theirs, two.source)
+    assert not unchanged_matrices([(mine, theirs)], Counting(one.source), two.source)
     assert read == [FIRST_BYTES]
+
+
+def test_small_matrices_side_by_side_are_compared_at_once_and_a_changed_one_alone_stands_out(opened: Opened) -> None:
+    tensors = {f"{k:03}.weight": np.full((8, 8), k, np.float32) for k in range(300)}
+    changed = tensors | {"170.weight": np.full((8, 8), 0.5, np.float32)}
+    read: list[int] = []
+
+    class Counting:
+        def __init__(self, source) -> None:
+            self.source = source
+
+        def open(self, span: ByteRange):
+            read.append(span.size)
+            return self.source.open(span)
+
+    for other, expected in ((tensors, 300), (changed, 299)):
+        read.clear()
+        one, two = opened(tensors, f"one-{expected}"), opened(other, f"two-{expected}")
+        pairs = list(zip(one.matrices, two.matrices, strict=True))
+        told: list[str] = []
+        same = unchanged_matrices(pairs, Counting(one.source), two.source, 2, lambda matrix: told.append(matrix.id))
+        assert len(same) == expected
+        assert sorted(told) == sorted(matrix.id for matrix in one.matrices)
+        assert (len(read) < 10) is (expected == 300)
 
 
 def test_digests_of_a_report_stand_for_its_files(opened: Opened, tmp_path: Path) -> None:

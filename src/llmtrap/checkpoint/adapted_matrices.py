@@ -79,9 +79,7 @@ class AdaptedMatrices:
     def _parts(self) -> dict[str, WeightMatrix]:
         """The parts of all matrices that the base stores fused, by id."""
         split = find_matrices(self._base.catalogue, split_fused=True)
-        return {
-            matrix.id: matrix for matrix in split.matrices if matrix.rows is not None or matrix.columns is not None
-        }
+        return {matrix.id: matrix for matrix in split.matrices if matrix.rows is not None or matrix.columns is not None}
 
     def replace_one(self, matrix: WeightMatrix) -> None:
         """Put a matrix in the place of the one with its id."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import zip_longest
 
 import numpy as np
@@ -92,31 +93,73 @@ def unchanged_matrices(
             candidates.append(pair)
     candidates.sort(key=lambda pair: _place(pair[0]))
 
-    def equal(pair: Pair) -> tuple[WeightMatrix, bool]:
-        try:
-            return pair[0], equal_bytes(pair[0], source, pair[1], base)
-        except LlmtrapError:
-            return pair[0], False
+    def equal(batch: Sequence[_Placed]) -> list[bool]:
+        """Whether each is equal: asked of all at once where they lie side by side, else of one after the other."""
+        if len(batch) > 1:
+            mine, theirs = (_joined(side) for side in zip(*((one.spans, one.base_spans) for one in batch), strict=True))
+            if _equal(mine, source, theirs, base):
+                return [True] * len(batch)
+        return [_equal(one.spans, source, one.base_spans, base) for one in batch]
 
+    batches = list(_batches(_Placed(pair[0], tuple(_spans(pair[0])), tuple(_spans(pair[1]))) for pair in candidates))
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for matrix, is_equal in pool.map(equal, candidates):
-            if is_equal:
-                found.add(matrix.id)
-            advance(matrix)
+        for batch, equals in zip(batches, pool.map(equal, batches), strict=True):
+            for one, is_equal in zip(batch, equals, strict=True):
+                if is_equal:
+                    found.add(one.matrix.id)
+                advance(one.matrix)
     return frozenset(found)
 
 
-def equal_bytes(one: WeightMatrix, source: Source, other: WeightMatrix, base: Source) -> bool:
-    """Compare the stored bytes of two matrices that are stored alike; stops at the first chunk that differs.
+@dataclass(frozen=True)
+class _Placed:
+    """A matrix of the target, the bytes of it, and those of its pair in the base."""
 
-    A part of a fused matrix is compared with what lies between its rows or columns: equal means equal, while a
-    difference may be its neighbour's, and then the matrix is measured for nothing.
-    """
-    return _equal_spans(_spans(one), source, _spans(other), base)
+    matrix: WeightMatrix
+    spans: tuple[ByteRange, ...]
+    base_spans: tuple[ByteRange, ...]
+
+
+def _batches(pairs: Iterable[_Placed]) -> Iterator[list[_Placed]]:
+    """Runs of small matrices that follow one another on both sides, as long as one chunk; others alone."""
+    batch: list[_Placed] = []
+    size = 0
+    for one in pairs:
+        more = sum(span.size for span in one.spans)
+        if batch and not (
+            size + more <= CHUNK_BYTES
+            and _follow(batch[-1].spans, one.spans)
+            and _follow(batch[-1].base_spans, one.base_spans)
+        ):
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += more
+    if batch:
+        yield batch
+
+
+def _follow(before: tuple[ByteRange, ...], after: tuple[ByteRange, ...]) -> bool:
+    """Whether the second's bytes begin where the first's end, each in one range."""
+    return len(before) == len(after) == 1 and before[0].file == after[0].file and before[0].stop == after[0].start
+
+
+def _joined(spans: Sequence[tuple[ByteRange, ...]]) -> tuple[ByteRange, ...]:
+    """The range from the first to the last of ranges that follow one another."""
+    first, last = spans[0][0], spans[-1][0]
+    return (ByteRange(first.file, first.start, last.stop),)
+
+
+def _equal(mine: Iterable[ByteRange], source: Source, theirs: Iterable[ByteRange], base: Source) -> bool:
+    """Whether the bytes are equal; what cannot be read is not."""
+    try:
+        return _equal_spans(mine, source, theirs, base)
+    except LlmtrapError:
+        return False
 
 
 def equal_tensors(one: TensorEntry, source: Source, other: TensorEntry, base: Source) -> bool:
-    """The same of two tensors of one type and shape."""
+    """Whether two tensors of one type and shape hold the same bytes; stops at the first chunk that differs."""
     return _equal_spans(one.spans, source, other.spans, base)
 
 
@@ -131,6 +174,10 @@ def _equal_spans(mine: Iterable[ByteRange], source: Source, theirs: Iterable[Byt
 
 
 def _spans(matrix: WeightMatrix) -> Iterator[ByteRange]:
+    """The bytes of a matrix; of a part of a fused one also what lies between its rows or columns.
+
+    Equal means equal; a difference may be the neighbour's, and then the matrix is measured for nothing.
+    """
     rows = matrix.rows
     first, last = (0, matrix.stored.rows) if rows is None else (rows.offset, rows.end)
     return iter(matrix.stored.spans(matrix.index, first, last))
