@@ -124,7 +124,7 @@ def test_a_bare_name_may_be_a_mistyped_path_and_is_given_up_soon(
     monkeypatch.setattr(sources, "_FIRST_CONTACT", 1.0)
     monkeypatch.setenv("LLMTRAP_HUB_PATIENCE", "2.5")
     hub.rule = lambda _: faults.Drop(None)
-    with pytest.raises(AccessError, match="no such file or folder here; and of a hub .* failed for 1 seconds: the hub"):
+    with pytest.raises(AccessError, match=r"no such file or folder here; and of a hub .* for 1 seconds: the hub"):
         open_source("no/such/place")
-    with pytest.raises(AccessError, match="failed for 2.5 seconds: the hub"):
+    with pytest.raises(AccessError, match=r"failed for 2\.5 seconds: the hub"):
         open_source("hf://no/such")

@@ -88,7 +88,7 @@ class JoinedSource:
 class AdaptedTensor(StoredTensor):
     """A tensor of the base plus the update of one LoRA pair. `parts` are the base's and the two factors'.
 
-    `fused_rows` or `fused_columns` are those of a module that the base stores fused with others: the rest stays as it is.
+    `fused_rows` or `fused_columns` are those of a module that the base stores fused with others, which stay.
     """
 
     base: StoredTensor
