@@ -51,17 +51,18 @@ test-flaky: $(VENV)/.dev  ## Interrupt commands at 40 moments each, and run what
 	$(BIN)/python tests/support/beside_busy.py 2 $(BIN)/python -m pytest -q tests/cli/test_moments.py --stress
 	$(BIN)/python tests/support/beside_busy.py 2 $(BIN)/python -m pytest -q $(FLAKY) --repeat 20
 
-check: $(VENV)/.dev  ## Lint and type-check.
+check: $(VENV)/.dev  ## Lint, type-check, and hold the packages to what they may import.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(VENV)/.dev  ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev  ## Write the reference of the Python API to build/api/.
-	$(BIN)/python .ci/reference.py build/api
+docs: $(VENV)/.dev  ## Build the documentation into build/site/; a broken link or a name that does not resolve is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 audit: $(VENV)/.audit  ## Hold the locked dependencies against the published advisories.
 	$(PYTHON) .ci/audit.py $(VENV)/audit/bin/pip-audit requirements/dev.txt
