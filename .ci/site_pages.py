@@ -100,7 +100,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
 
     def address(match: re.Match[str]) -> str:
         path = normpath(match["path"])
-        kind = "tree" if (root / path).is_dir() else "blob"
-        return f"{config.repo_url.rstrip('/')}/{kind}/main/{path}" if (root / path).exists() and config.repo_url else match[0]
+        if not (root / path).exists():
+            return match[0]  # MkDocs then says that the link is broken
+        return f"{str(config.repo_url).rstrip('/')}/{'tree' if (root / path).is_dir() else 'blob'}/main/{path}"
 
     return _OUTSIDE.sub(address, markdown)
