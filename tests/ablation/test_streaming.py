@@ -11,8 +11,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tests.ablation.conftest import MODELS, save_model
 
+from llmtrap.ablation.layer_gate import Variant
 from llmtrap.ablation.parameters import Place
-from llmtrap.ablation.streaming import StreamedModel, Variant
+from llmtrap.ablation.streaming import StreamedModel
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.demo import mxfp4
 from llmtrap.demo.checkpoint import write_demo_checkpoint
@@ -114,7 +115,7 @@ def load_file_of_shards(folder: Path) -> dict[str, Any]:
 
 
 def test_large_embeddings_are_read_as_they_are_needed(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmtrap.ablation.streaming.HELD_PARAMETERS", 100)
+    monkeypatch.setattr("llmtrap.ablation.stand_ins.HELD_PARAMETERS", 100)
     model = StreamedModel(open_checkpoint(str(llama)))
     with model.run(TOKENS) as outcome:
         torch.testing.assert_close(outcome.logits(None), reference(llama), rtol=1e-5, atol=1e-5)
@@ -123,7 +124,7 @@ def test_large_embeddings_are_read_as_they_are_needed(llama: Path, monkeypatch: 
 
 
 def test_a_tied_head_reads_the_streamed_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmtrap.ablation.streaming.HELD_PARAMETERS", 100)
+    monkeypatch.setattr("llmtrap.ablation.stand_ins.HELD_PARAMETERS", 100)
     folder = tmp_path / "qwen2"
     save_model("qwen2", folder)
     model = StreamedModel(open_checkpoint(str(folder)))

@@ -48,8 +48,8 @@ class Shuffle:
 
 def first_shuffle(identity: str, shape: tuple[int, int], seed: int) -> Shuffle:
     """The first shuffle that the audit's own code draws of a matrix: the same generator on the entries' places."""
-    places = np.arange(shape[0] * shape[1])
-    order = shuffled(places, generator_for(seed, identity, 0))  # type: ignore[arg-type]
+    places = np.arange(shape[0] * shape[1], dtype=np.float64)  # exact up to 2^53
+    order = shuffled(places, generator_for(seed, identity, 0))
     return Shuffle(order.astype(np.int64), (max(shape), min(shape)), shape)
 
 

@@ -27,10 +27,11 @@ from llmtrap.ablation.document import (
     Value,
 )
 from llmtrap.ablation.labels import label_of
+from llmtrap.ablation.layer_gate import Variant
 from llmtrap.ablation.measures import Estimate
 from llmtrap.ablation.probes import first_token, random_tokens, resampled, text_probe
-from llmtrap.ablation.streaming import Outcome, StreamedModel, Variant
-from llmtrap.ablation.variants import Control, ablation, controls
+from llmtrap.ablation.streaming import Outcome, StreamedModel
+from llmtrap.ablation.variants import Control, ControlKind, ablation, controls
 from llmtrap.ablation.wording import verdict
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.errors import UnsupportedError
@@ -257,10 +258,10 @@ class _Ablation:
         candidate: Candidate,
         probe: _Measured,
         text: _Measured | None,
-        beside: Sequence[tuple[str, _Measured]],
+        beside: Sequence[tuple[ControlKind, _Measured]],
         paper: dict[str, PaperResult],
     ) -> CandidateResult:
-        kinds: dict[str, list[float]] = {}
+        kinds: dict[ControlKind, list[float]] = {}
         for kind, measured in beside:
             kinds.setdefault(kind, []).append(sum(values := measured.j or measured.cosine) / len(values))
         floor = max((value for values in kinds.values() for value in values), default=None)
@@ -278,7 +279,7 @@ class _Ablation:
             j=_estimate(probe.j), kl=_estimate(text.kl if text else []), nll_change=_estimate(text.nll if text else []),
             embedding_change=_estimate(probe.cosine), tokens=tokens,
             controls=tuple(
-                ControlResult(kind=kind, draws=len(values), effect=sum(values) / len(values))  # type: ignore[arg-type]
+                ControlResult(kind=kind, draws=len(values), effect=sum(values) / len(values))
                 for kind, values in kinds.items()
             ),
             control_floor=floor, label=label, reason=reason, paper=paper.get(candidate.name),

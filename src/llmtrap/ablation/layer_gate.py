@@ -1,0 +1,109 @@
+"""One layer of a model in a pass: read, run for the model as it is and for every variant, and let go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from llmtrap.ablation.observing import Observer, observed
+from llmtrap.ablation.parameters import Change, Place
+
+if TYPE_CHECKING:
+    from llmtrap.ablation.streaming import StreamedModel
+
+_TOKENS_AT_ONCE = 4096  # of variants that run through a layer together
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The model with some stored matrices changed. `layer` is the first decoder layer that sees a changed weight.
+
+    None as the layer stands for weights outside the layers: such a variant takes a pass of its own.
+    """
+
+    name: str
+    changes: Mapping[Place, Change]
+    layer: int | None
+
+
+@dataclass
+class PassState:
+    """What one forward pass carries through the layers."""
+
+    variants: Sequence[Variant] = ()
+    hidden: dict[str, Tensor] = field(default_factory=dict)
+    base: Tensor | None = None
+    observer: Observer | None = None
+    replayed: Tensor | None = None
+
+
+class LayerGate(nn.Module):
+    """Stands in a decoder layer's place: loads it, runs it for the model and each variant, and lets it go."""
+
+    def __init__(self, owner: StreamedModel, number: int, layer: nn.Module):
+        super().__init__()
+        self._owner = [owner]  # in a list, so that the model does not become a module of its own layer
+        self.layer = layer
+        self.number = number
+
+    def __getattr__(self, name: str) -> Any:
+        """Attributes that a model's forward pass asks its layers for (`attention_type`, …) are the layer's own."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The layer's output for the model as it is; variants are carried beside it."""
+        owner = self._owner[0]
+        state = owner.state
+        if state.replayed is not None:
+            return self._answer(state.replayed if self.number == len(owner.gates) - 1 else hidden_states)
+        owner.load_layer(self.number)
+        try:
+            running = list(state.hidden)
+            # Variants that begin in this layer have changed weights in it: each runs alone.
+            begun = {}
+            for variant in state.variants:
+                if variant.layer == self.number:
+                    with owner.changed(self.number, variant.changes):
+                        begun[variant.name] = first_output(self.layer(hidden_states, *args, **kwargs))
+            # All others share the weights of the model as it is: they run in few calls, and experts are read once.
+            with observed(self.layer, f"{owner.layer_prefix}.{self.number}.", state.observer):
+                output = self.layer(hidden_states, *args, **kwargs)
+            size = max(1, _TOKENS_AT_ONCE // max(1, hidden_states.shape[0] * hidden_states.shape[1]))
+            for first in range(0, len(running), size):
+                names = running[first : first + size]
+                together = torch.cat([state.hidden[name] for name in names])
+                more = [_repeated(item, hidden_states.shape[0], len(names)) for item in args]
+                named = {key: _repeated(item, hidden_states.shape[0], len(names)) for key, item in kwargs.items()}
+                made = first_output(self.layer(together, *more, **named))
+                state.hidden.update(zip(names, torch.split(made, hidden_states.shape[0]), strict=True))
+            state.hidden.update(begun)
+        finally:
+            owner.free_layer(self.number)
+        if self.number == len(owner.gates) - 1:
+            state.base = first_output(output)
+        return output
+
+    def _answer(self, hidden: Tensor) -> Any:
+        return (hidden,) if self._owner[0].tuples else hidden
+
+
+def _repeated(item: Any, sequences: int, times: int) -> Any:
+    """An argument of a layer for `times` batches in one: what has one row a sequence is repeated."""
+    if isinstance(item, tuple):
+        return tuple(_repeated(part, sequences, times) for part in item)
+    if isinstance(item, Tensor) and item.dim() > 0 and item.shape[0] == sequences and sequences > 1:
+        return item.repeat(times, *([1] * (item.dim() - 1)))
+    return item
+
+
+def first_output(output: Any) -> Tensor:
+    """The hidden states that a layer gives, alone or first of several."""
+    tensor: Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor
