@@ -20,6 +20,7 @@ from llmtrap.spectra import AnalysisSettings, Esd, LogHistogram, MatrixAnalysis,
 from llmtrap.spectra.analysis import analyse_in_steps
 from llmtrap.spectra.backends import Backend
 from llmtrap.spectra.together import Steps, together
+from llmtrap.spectra.tracy_widom import survival
 from llmtrap.spectra.traps import edge_z
 
 Floats = NDArray[np.floating]
@@ -186,7 +187,7 @@ def _spectrum(esd: Esd) -> document.Spectrum:
 
 def _traps(traps: TrapAnalysis, shape: tuple[int, int]) -> document.Traps:
     certificate, bulk = traps.certificate, traps.bulk
-    counts = [c.count for c in traps.counts]
+    counts, centred = [c.count for c in traps.counts], [c.centred for c in traps.counts]
     tops = sorted(c.top_z for c in traps.counts) if traps.shuffles else []
     histogram = _histogram(traps.shuffled_histogram)
     shuffled = None
@@ -198,6 +199,8 @@ def _traps(traps: TrapAnalysis, shape: tuple[int, int]) -> document.Traps:
         mean_shift=traps.mean_shift,
         low=min(counts, default=0),
         high=max(counts, default=0),
+        centred_low=min(centred, default=0),
+        centred_high=max(centred, default=0),
         reliable=traps.reliable,
         kurtosis=certificate.kurtosis,
         max_sigmas=certificate.max_sigmas,
@@ -225,6 +228,7 @@ def _traps(traps: TrapAnalysis, shape: tuple[int, int]) -> document.Traps:
                     value=trap.cause.value,
                     sigmas=trap.cause.sigmas,
                 ),
+                p_value=survival(trap.z),
             )
             for trap in traps.found
         ),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 SCHEMA: Final = "llmtrap.report/2"
 MOST_SHUFFLES: Final = 10_000
 
-Band = Literal["over", "well", "under"]
+Band = Literal["over", "well", "under", "random"]
 Method = Literal["certified", "predicted", "measured", "undecided"]
 UTC_TIME: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"
 
@@ -48,17 +48,49 @@ class Histogram(Model):
         return self
 
 
+class NoiseRange(Model):
+    """What random matrices of this shape give: the median, and the quantiles at 1 and 99 %."""
+
+    low: float
+    median: float
+    high: float
+
+
 class Alpha(Model):
-    """The power-law fit of the ESD's tail. `value` is None where there is nothing to fit."""
+    """The power-law fit of the ESD's tail. `value` is None where there is nothing to fit.
+
+    `low` and `high` enclose the exponents that the spectrum cannot tell apart: over every x_min whose distance is
+    within its own noise of the least, and with and without the traps' eigenvalues.
+    """
 
     value: float | None
     sigma: float | None
     xmin: float | None
     ks: float | None
     tail: Count
-    band: Band | None = Field(description="over: below 2; well: 2 to 6; under: above 6; null where not claimed")
+    band: Band | None = Field(
+        description="random: noise explains it; over: below 2; well: 2 to 6; under: above 6; null where not claimed"
+    )
     reliable: bool
     reason: str | None = Field(default=None, description="why a fit is unreliable")
+    low: float | None = Field(default=None, description="least exponent that the spectrum allows; null where no fit")
+    high: float | None = Field(default=None, description="greatest exponent that the spectrum allows")
+    noise: NoiseRange | None = Field(default=None, description="the exponent of random matrices of this shape")
+
+
+class SpectrumNoise(Model):
+    """What random matrices of this shape and Frobenius norm give, and how far this one lies from them.
+
+    `distance` is the Kolmogorov–Smirnov distance of the ESD from the Marchenko–Pastur law of the bulk's variance,
+    `limit` the distance up to which it is noise's, and `spikes` the eigenvalues beyond the edge of that law.
+    """
+
+    spectral_norm: NoiseRange
+    stable_rank: NoiseRange
+    entropy: NoiseRange
+    distance: float
+    limit: float
+    spikes: Count
 
 
 class Spectrum(Model):
@@ -74,6 +106,23 @@ class Spectrum(Model):
     rank_deficient: bool
     precision: str = Field(description="float width of the Gram matrix and of the eigensolver, e.g. float32/float64")
     histogram: Histogram | None
+    noise: SpectrumNoise | None = None
+
+
+class WeightWatcherColumns(Model):
+    """Further numbers of the same spectrum under the names that WeightWatcher gives them; logarithms are to base 10."""
+
+    log_norm: float | None = Field(default=None, description="log Σλ")
+    log_alpha_norm: float | None = Field(default=None, description="log Σλ^α")
+    mp_softrank: float | None = Field(default=None, description="Marchenko–Pastur edge of the bulk over λ₁")
+    rand_distance: float | None = Field(
+        default=None, description="Jensen–Shannon distance from the shuffled ESD; null where no spectrum was shuffled"
+    )
+    num_pl_spikes: Count | None = Field(default=None, description="eigenvalues in the fitted tail")
+    detX_num: Count | None = Field(default=None, description="eigenvalues in the tail of unit determinant (SETOL)")  # noqa: N815
+    ERG_gap: Annotated[int, Field(gt=-(2**63), lt=2**63)] | None = Field(
+        default=None, description="detX_num - num_pl_spikes: 0 where SETOL's condition holds"
+    )
 
 
 class Cause(Model):
@@ -94,6 +143,9 @@ class Trap(Model):
     z: float
     strength: float
     cause: Cause
+    p_value: float | None = Field(
+        default=None, description="chance of an eigenvalue this large in one shuffle, if entries were light-tailed"
+    )
 
 
 class Shuffled(Model):
@@ -107,6 +159,8 @@ class Shuffled(Model):
 class Traps(Model):
     """Correlation Traps of one matrix: counts are medians over `shuffles`, `low` and `high` the extremes.
 
+    A matrix counts as trapped where every shuffle shows a centred trap (`centred_low` > 0); where only some do
+    (`centred_low` = 0 < `centred_high`) the shuffles leave it undecided.
     A predicted matrix has the traps that every shuffle would show; none was made.
     """
 
@@ -115,6 +169,8 @@ class Traps(Model):
     mean_shift: Count
     low: Count
     high: Count
+    centred_low: Count | None = Field(default=None, description="null in reports of older versions")
+    centred_high: Count | None = None
     reliable: bool
     kurtosis: float | None
     max_sigmas: float | None
@@ -161,6 +217,7 @@ class Matrix(Model):
     aliases: Items[str] = ()
     alpha: Alpha | None
     spectrum: Spectrum | None
+    weightwatcher: WeightWatcherColumns | None = None
     traps: Traps | None
     non_finite: NonFinite | None
     all_zero: bool = Field(default=False, description="every entry is zero: the layer adds nothing")
@@ -298,6 +355,7 @@ class AlphaSummary(Model):
     over: Count
     well: Count
     under: Count
+    random: Count = 0
     unreliable: Count
 
 
@@ -307,7 +365,8 @@ class Summary(Model):
     verdict: str
     level: ReportLevel
     matrices: Count
-    with_traps: Count = Field(description="matrices with at least one centred trap and a reliable count")
+    with_traps: Count = Field(description="matrices in which every shuffle shows a centred trap, counts reliable")
+    uncertain: Count = Field(default=0, description="matrices in which some shuffles show a centred trap and some none")
     traps: Count = Field(description="centred traps over those matrices")
     mean_shifts: Count
     certified: Count

@@ -23,8 +23,8 @@ State = Literal["non_finite", "trapped", "unreliable", "edge", "mean_shift", "fr
 def state(matrix: Matrix) -> State:
     """What a matrix is, in one word, as far as its traps go.
 
-    trapped: centred traps and a reliable count; unreliable: centred traps in a matrix too small to trust the count;
-    edge: it depends on the shuffle whether a trap shows; mean_shift: only traps that vanish with the mean;
+    trapped: centred traps in every shuffle and a reliable count; unreliable: the same in a matrix too small to trust
+    the count; edge: it depends on the shuffle whether a trap shows; mean_shift: only traps that vanish with the mean;
     free: none; undecided: the entries alone did not decide and no shuffle was made; none: traps were not looked for.
     """
     if matrix.non_finite is not None:
@@ -34,11 +34,27 @@ def state(matrix: Matrix) -> State:
         return "none"
     if traps.method == "undecided":
         return "undecided"
-    if traps.centred > 0:
+    if is_certain(matrix):
         return "trapped" if traps.reliable else "unreliable"
     if is_at_edge(matrix):
         return "edge"
     return "mean_shift" if traps.mean_shift > 0 else "free"
+
+
+def is_certain(matrix: Matrix) -> bool:
+    """Whether every shuffle shows a centred trap; of an older report, whether every one shows a trap and most this."""
+    traps = matrix.traps
+    if traps is None or traps.method == "undecided":
+        return False
+    return traps.centred > 0 and (traps.low if traps.centred_low is None else traps.centred_low) > 0
+
+
+def is_uncertain(matrix: Matrix) -> bool:
+    """Whether some shuffles show a centred trap and some none."""
+    traps = matrix.traps
+    if traps is None or traps.method != "measured" or is_certain(matrix):
+        return False
+    return traps.centred > 0 or bool(traps.centred_high)
 
 
 def is_at_edge(matrix: Matrix) -> bool:
@@ -46,7 +62,7 @@ def is_at_edge(matrix: Matrix) -> bool:
     traps = matrix.traps
     if traps is None or traps.method != "measured":
         return False
-    if traps.low == 0 < traps.high:
+    if traps.low == 0 < traps.high or is_uncertain(matrix):
         return True
     if traps.edge_z is None or traps.top_z_low is None or traps.top_z_high is None:
         return False
@@ -132,6 +148,7 @@ class Tally:
     mean_shifts: int
     with_mean_shift: int
     at_edge: int
+    uncertain: int
     all_zero: int
     decided: int
     certified: int
@@ -140,11 +157,12 @@ class Tally:
     over: int
     well: int
     under: int
+    random: int
     unreliable_alpha: int
 
     @property
     def trapped(self) -> int:
-        """Matrices with centred traps and a reliable count."""
+        """Matrices with a centred trap in every shuffle and a reliable count."""
         return self.states["trapped"]
 
     @property
@@ -159,11 +177,12 @@ def tally(matrices: Iterable[Matrix]) -> Tally:
     causes: Counter[CauseKind | None] = Counter()
     methods: Counter[str] = Counter()
     bands: Counter[str] = Counter()
-    traps = shifts = with_shift = edge = zero = 0
+    traps = shifts = with_shift = edge = uncertain = zero = 0
     for matrix in matrices:
         what = state(matrix)
         states[what] += 1
         edge += is_at_edge(matrix)
+        uncertain += is_uncertain(matrix) and matrix.traps is not None and matrix.traps.reliable
         zero += matrix.all_zero
         if matrix.traps is not None:
             methods[matrix.traps.method] += 1
@@ -184,6 +203,7 @@ def tally(matrices: Iterable[Matrix]) -> Tally:
         mean_shifts=shifts,
         with_mean_shift=with_shift,
         at_edge=edge,
+        uncertain=uncertain,
         all_zero=zero,
         decided=methods["certified"] + methods["predicted"] + methods["measured"],
         certified=methods["certified"],
@@ -192,5 +212,6 @@ def tally(matrices: Iterable[Matrix]) -> Tally:
         over=bands["over"],
         well=bands["well"],
         under=bands["under"],
+        random=bands["random"],
         unreliable_alpha=bands["unreliable"],
     )
