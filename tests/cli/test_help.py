@@ -22,11 +22,16 @@ OPTIONS = {
     "merge": FACES | TALK,
     "report": {"--html", "--markdown", "--against", "--ablation", "--index", "--verbose"},
     "verify": {"--matrices", "--part", "--family", "--seed", "--revision", "--subfolder", "--verbose"},
+    "trajectory": COMMON_MEASURE - {"--split-fused", "--revision"} | TALK | {"--json", "--html", "--journal"}
+    | {"--revisions", "--points"},
+    "watch": COMMON_MEASURE - {"--split-fused", "--revision"} | TALK | {"--json", "--html", "--journal", "--fresh"}
+    | {"--policy", "--keep-going", "--every", "--settle", "--idle", "--once"},
     "schema": set(),
     "doctor": set(),
 }  # fmt: skip
 COMMANDS = {
     "audit", "inspect", "gate", "calibrate", "report", "merge", "verify", "schema", "doctor", "ablate", "repair",
+    "trajectory", "watch",
 }  # fmt: skip
 CHOICES = {
     "--traps": ["auto", "measure", "certify"],

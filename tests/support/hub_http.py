@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         if repository is None or repository.kind != kind:
             return None, "", None
         rest = parts[2:]
-        if rest and rest[0] in ("resolve", "revision", "tree"):
+        if rest and rest[0] in ("resolve", "revision", "tree", "refs"):
             rest = rest[1:]
         revision = rest[0] if rest else "main"
         return repository, repository.refs.get(revision, revision), "/".join(rest[1:]) or None
@@ -97,6 +97,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_listing(self, repository: Repository, commit: str, path: str, query: str) -> None:
         files = repository.commits[commit]
+        if path.endswith(f"{repository.repo_id}/refs"):
+            refs = [{"name": name, "targetCommit": at} for name, at in repository.refs.items()]
+            branches = [{**ref, "ref": f"refs/heads/{ref['name']}"} for ref in refs if ref["name"] == "main"]
+            tags = [{**ref, "ref": f"refs/tags/{ref['name']}"} for ref in refs if ref["name"] != "main"]
+            self._send_json({"branches": branches, "tags": tags, "converts": []})
+            return
         if "/tree/" in path:
             self._send_json([_tree_entry(name, file) for name, file in files.items()])
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +23,14 @@ from llmtrap.spectra.backends import select_backend
 
 @dataclass(frozen=True)
 class Started:
-    """The plan is made; `remembered` of its matrices are in the journal already."""
+    """The plan is made; `remembered` of its matrices are in the journal already, `known` were given with the run."""
 
     plan: Plan
     todo: int
     remembered: int
     remaining_bytes: int
     remaining_core_seconds: float
+    known: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class AuditRun:
         settings: what to measure.
         options: how to run.
         journal: where progress is kept; None keeps none.
+        known: matrices, by id, of which the caller knows that they would be measured as these: they are not read.
     """
 
     def __init__(
@@ -90,11 +92,13 @@ class AuditRun:
         settings: AuditSettings | None = None,
         options: RunOptions | None = None,
         journal: Journal | None = None,
+        known: Mapping[str, document.Matrix] | None = None,
     ):
         self.checkpoint = checkpoint
         self.settings = settings or AuditSettings()
         self.options = options or RunOptions()
         self.journal = journal
+        self.known = known or {}
         self.plan = make_plan(checkpoint, self.settings, self.options.part)
 
     def events(self) -> Generator[Event]:
@@ -113,12 +117,12 @@ class AuditRun:
         mine = [tasks[k] for k in self.plan.order]
         settings = self.settings.document(backend.name)
         record = record_of(self.checkpoint, settings, self.plan)
-        known = self._remembered(mine, record)
-        results = {key: result.matrix for key, result in known.items()}
+        results = {task.key: self.known[task.matrix.id] for task in mine if task.matrix.id in self.known}
+        recorded = self._remembered([task for task in mine if task.key not in results], record)
+        given = len(results)
+        results |= {key: result.matrix for key, result in recorded.items()}
         todo = [task for task in mine if task.key not in results]
-        yield Started(
-            self.plan, len(todo), len(mine) - len(todo), sum(t.bytes for t in todo), sum(t.cost for t in todo)
-        )
+        yield Started(self.plan, len(todo), len(recorded), sum(t.bytes for t in todo), sum(t.cost for t in todo), given)
         errors: dict[str, str] = {}
         memory: dict[str, int] = {}
         for event in self._work(todo, memory):
@@ -141,7 +145,7 @@ class AuditRun:
                 errors=errors,
                 seconds=seconds,
                 peak_rss_bytes=sum(memory.values()),
-                remembered=remembered(known.values()),
+                remembered=remembered(recorded.values()),
             )
         yield Finished(report, seconds)
 

@@ -11,7 +11,10 @@ from typer.core import TyperGroup
 
 from llmtrap.version import __version__
 
-NAMES = ("audit", "inspect", "gate", "calibrate", "report", "merge", "ablate", "repair", "verify", "schema", "doctor")
+NAMES = (
+    "audit", "inspect", "gate", "trajectory", "watch", "calibrate", "report", "merge", "ablate", "repair", "verify",
+    "schema", "doctor",
+)  # fmt: skip
 """In the order of `--help`. The function of `name` is `name_command` in the module `name`."""
 
 _SETTINGS: dict[str, Any] = {

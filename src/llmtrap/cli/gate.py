@@ -23,7 +23,9 @@ from llmtrap.gate.policy_file import load_policy
 from llmtrap.gate.run import Gated, gate
 from llmtrap.gate.targets import is_report
 from llmtrap.gate.template import write_template
+from llmtrap.report.document import Report
 from llmtrap.report.write import write_whole
+from llmtrap.trajectory.judging import past_of
 
 TARGET_HELP = "A checkpoint, a LoRA adapter, a hub repository, or a report (.json)."
 Targets = Annotated[list[str] | None, typer.Argument(metavar="[TARGET]", help=TARGET_HELP, show_default=False)]
@@ -45,6 +47,11 @@ Output = Annotated[
 ]  # fmt: skip
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 even where the policy is violated.")]
 Init = Annotated[bool, typer.Option("--init", help="Write llmtrap.toml, a policy with every key explained, and stop.")]
+TrajectoryFile = Annotated[
+    str | None,
+    typer.Option("--trajectory", metavar="FILE[@STEP]", help="Judge against a run's past: its last point.",
+                 show_default=False),
+]  # fmt: skip
 BaseRevision = Annotated[
     str | None, typer.Option("--baseline-revision", metavar="R", help="Hub revision of the base.", show_default=False)
 ]
@@ -53,6 +60,7 @@ BaseRevision = Annotated[
 def gate_command(
     targets: Targets = None,
     baseline: Baseline = None,
+    trajectory: TrajectoryFile = None,
     policy: PolicyFile = None,
     output: Output = None,
     exit_zero: ExitZero = False,
@@ -87,10 +95,17 @@ def gate_command(
                 revision=revision, base_revision=baseline_revision, subfolder=subfolder, observe=watcher.observe,
             )  # fmt: skip
             for target in chosen:
-                judged.append(gate(target, baseline, load_policy(policy, target=target), options))
+                base = baseline if trajectory is None else _past(trajectory, target, baseline)
+                judged.append(gate(target, base, load_policy(policy, target=target), options))
                 outcome.code = _worst(outcome.code, judged[-1].judgement.exit_code, exit_zero=exit_zero)
         for gated in judged:
             _write(gated, wanted, quiet=quiet)
+
+
+def _past(trajectory: str, target: str, baseline: str | None) -> Report:
+    if baseline is not None:
+        raise UsageError("--baseline and --trajectory are two bases", remedy="Give one of them")
+    return past_of(trajectory, target)
 
 
 def _targets(given: list[str], *, reports: bool, outputs: bool) -> list[str]:

@@ -18,12 +18,13 @@ class DocumentName(StrEnum):
     GATE = "gate"
     ABLATION = "ablation"
     CALIBRATION = "calibration"
+    TRAJECTORY = "trajectory"
 
 
 def schema_command(
     document: Annotated[DocumentName, typer.Argument(help="Which document.")] = DocumentName.REPORT,
 ) -> None:
-    """Print the JSON Schema of what `audit`, `gate`, `ablate` or `calibrate` write with --json."""
+    """Print the JSON Schema of what a command writes with --json."""
     typer.echo(json.dumps(schema_of(document), indent=2))
 
 
@@ -42,6 +43,10 @@ def schema_of(document: DocumentName) -> dict[str, Any]:
         from llmtrap.ablation import document as ablation  # noqa: PLC0415
 
         return published_schema(ablation.AblationReport, ablation.SCHEMA)
+    if document is DocumentName.TRAJECTORY:
+        from llmtrap.trajectory import document as trajectory  # noqa: PLC0415
+
+        return published_schema(trajectory.Trajectory, trajectory.SCHEMA)
     from llmtrap.calibrate.document import CalibrationReport  # noqa: PLC0415
 
     return published_schema(CalibrationReport, "llmtrap.calibration/1")

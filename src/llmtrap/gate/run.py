@@ -43,7 +43,7 @@ class Gated:
 
 def gate(
     target: str,
-    base: str | None = None,
+    base: str | Report | None = None,
     policy: LoadedPolicy | None = None,
     options: GateOptions | None = None,
 ) -> Gated:
@@ -54,8 +54,8 @@ def gate(
 
     Args:
         target: a checkpoint, a LoRA adapter, or a report (`.json`).
-        base: the checkpoint or report it was tuned from; None takes the one that an adapter names, and judges anything
-            else by the absolute rules alone.
+        base: the checkpoint it was tuned from, or its report or the name of that; None takes the one that an adapter
+            names, and judges anything else by the absolute rules alone.
         policy: the rules; None looks for `llmtrap.toml` or `pyproject.toml` in the current folder.
         options: how to run.
 
@@ -65,14 +65,14 @@ def gate(
     loaded = policy or load_policy(target=target)
     chosen = options or GateOptions()
     against = base if base is not None else _baseline(loaded)
-    was = None if against is None else open_target(against, revision=chosen.base_revision)
+    was = open_target(against, revision=chosen.base_revision) if isinstance(against, str) else against
     if isinstance(was, OpenAdapter):
-        raise UsageError("the baseline is an adapter", file=against, remedy="Give the base model as the baseline")
+        raise UsageError("the baseline is an adapter", file=str(against), remedy="Give the base model as the baseline")
     settings = settings_like(was.settings if isinstance(was, Report) else None, chosen)
     now = open_target(target, split_fused=settings.split_fused, revision=chosen.revision, subfolder=chosen.subfolder)
     if isinstance(now, Report):
         settings = settings_like(now.settings, chosen)
-        if settings.split_fused and isinstance(was, Checkpoint) and against is not None:
+        if settings.split_fused and isinstance(was, Checkpoint) and isinstance(against, str):
             was = open_target(against, split_fused=True, revision=chosen.base_revision)
     why = None if chosen.journal is None else distrusted(chosen.journal, sources_of(now, was))
     if why is not None:

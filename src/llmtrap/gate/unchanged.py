@@ -163,6 +163,23 @@ def equal_tensors(one: TensorEntry, source: Source, other: TensorEntry, base: So
     return _equal_spans(one.spans, source, other.spans, base)
 
 
+def content_digest(matrix: WeightMatrix, source: Source) -> str:
+    """A digest of a matrix's stored bytes and of how they are stored: where two are equal, so are the matrices.
+
+    For a comparison with a checkpoint that is gone by then. As with `equal_bytes`, a part of a fused matrix is taken
+    with what lies between its rows or columns.
+
+    Raises:
+        CheckpointError: the bytes cannot be read.
+    """
+    total = hashlib.blake2b(digest_size=20)
+    total.update(ascii((type(matrix.stored).__name__, matrix.encoding, matrix.shape, _layouts(matrix))).encode())
+    for chunk in _chunks(_spans(matrix)):
+        with source.open(chunk) as data:
+            total.update(data.data)
+    return f"blake2b:{total.hexdigest()}"
+
+
 def _equal_spans(mine: Iterable[ByteRange], source: Source, theirs: Iterable[ByteRange], base: Source) -> bool:
     for here, there in zip_longest(_chunks(mine), _chunks(theirs)):
         if here is None or there is None or here.size != there.size:

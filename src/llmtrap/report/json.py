@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from llmtrap.printable import break_commands_in_json
 from llmtrap.report.document import Report
@@ -15,9 +16,13 @@ def to_json(report: Report) -> str:
 
     ASCII, so that no name in a checkpoint can steer the terminal that shows the file, nor a CI runner.
     """
-    document = report.to_json_dict()
-    matrices = document.pop("matrices")
-    head = json.dumps(document, indent=2, allow_nan=False)
+    return matrix_a_line(report.to_json_dict())
+
+
+def matrix_a_line(document: dict[str, Any]) -> str:
+    """A document with `matrices` as such text."""
+    head = json.dumps({key: value for key, value in document.items() if key != "matrices"}, indent=2, allow_nan=False)
+    matrices = document["matrices"]
     lines = ",\n".join("    " + json.dumps(matrix, allow_nan=False, separators=(", ", ": ")) for matrix in matrices)
     body = f"[\n{lines}\n  ]" if matrices else "[]"
     return break_commands_in_json(f'{head[: -len(chr(10) + "}")]},\n  "matrices": {body}\n}}\n')

@@ -33,22 +33,22 @@ def style() -> Markup:
 
 def theme_script() -> Script:
     """The script that sets the colour scheme before the first paint."""
-    return _script(_read("js/theme.js"))
+    return inline_script(_read("js/theme.js"))
 
 
 def page_script() -> Script:
     """All scripts of the page, as one."""
     body = "\n".join(_read(f"js/{name}.js") for name in _SCRIPTS)
-    return _script(f'"use strict";\n(() => {{\n{body}\n}})();\n')
+    return inline_script(f'"use strict";\n(() => {{\n{body}\n}})();\n')
 
 
 @cache
 def plotly_script() -> Script:
     """Plotly, whole: the Python package ships no smaller bundle."""
-    return _script(get_plotlyjs())
+    return inline_script(get_plotlyjs())
 
 
-def _script(text: str) -> Script:
+def inline_script(text: str) -> Script:
     """Ready for a `<script>`; the hash is of what a browser sees, which knows one kind of line end."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "</script" in text.lower() or "<!--" in text:

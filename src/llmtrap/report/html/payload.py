@@ -44,7 +44,7 @@ def payload(report: Report, comparison: Comparison | None = None) -> dict[str, A
         ),
         "traps": {
             index: [
-                [_short(t.eigenvalue), _short(t.z), _short(t.strength), t.cause.kind, cause_words(t, m)]
+                [short(t.eigenvalue), short(t.z), short(t.strength), t.cause.kind, cause_words(t, m)]
                 for t in m.traps.found
             ]
             for index, m in enumerate(matrices)
@@ -82,7 +82,7 @@ def _names(matrices: Sequence[Matrix]) -> dict[str, Any]:
 
 def _alpha(matrices: Sequence[Matrix]) -> dict[str, Any]:
     def of(get: Callable[[Any], Any]) -> list[Any]:
-        return [_short(get(m.alpha)) if m.alpha is not None else None for m in matrices]
+        return [short(get(m.alpha)) if m.alpha is not None else None for m in matrices]
 
     return {
         "alpha": of(lambda a: a.value),
@@ -98,7 +98,7 @@ def _alpha(matrices: Sequence[Matrix]) -> dict[str, Any]:
 
 def _spectrum(matrices: Sequence[Matrix]) -> dict[str, Any]:
     def of(get: Callable[[Any], Any]) -> list[Any]:
-        return [_short(get(m.spectrum)) if m.spectrum is not None else None for m in matrices]
+        return [short(get(m.spectrum)) if m.spectrum is not None else None for m in matrices]
 
     return {
         "spectralNorm": of(lambda s: s.spectral_norm),
@@ -113,7 +113,7 @@ def _spectrum(matrices: Sequence[Matrix]) -> dict[str, Any]:
 
 def _traps(matrices: Sequence[Matrix]) -> dict[str, Any]:
     def of(get: Callable[[Any], Any]) -> list[Any]:
-        return [_short(get(m.traps)) if m.traps is not None else None for m in matrices]
+        return [short(get(m.traps)) if m.traps is not None else None for m in matrices]
 
     top = [strongest(m) for m in matrices]
     return {
@@ -124,8 +124,8 @@ def _traps(matrices: Sequence[Matrix]) -> dict[str, Any]:
         "high": of(lambda t: t.high),
         "atEdge": [int(is_at_edge(m)) for m in matrices],
         "trusted": of(lambda t: int(t.reliable)),
-        "strength": [None if trap is None else _short(trap.strength) for trap in top],
-        "z": [None if trap is None else _short(trap.z) for trap in top],
+        "strength": [None if trap is None else short(trap.strength) for trap in top],
+        "z": [None if trap is None else short(trap.z) for trap in top],
         "kurtosis": of(lambda t: t.kurtosis),
         "maxSigmas": of(lambda t: t.max_sigmas),
         "entryRatio": of(lambda t: t.entry_ratio),
@@ -148,22 +148,22 @@ def _against(matrices: Sequence[Matrix], comparison: Comparison) -> dict[str, An
         "change": _coded("added" if s is None else s.traps for s in shifts),
         "words": _coded(shift_words(s) for s in shifts),
         "why": _coded("" if s is None else s.why for s in shifts),
-        "alphaShift": [None if s is None else _short(s.alpha) for s in shifts],
+        "alphaShift": [None if s is None else short(s.alpha) for s in shifts],
         "alphaWords": _coded("" if s is None or s.alpha is None else alpha_shift_words(s) for s in shifts),
         "moved": [0 if s is None else int(s.moved) for s in shifts],
-        "strengthShift": [None if s is None else _short(s.strength) for s in shifts],
-        "stableRankShift": [None if s is None else _short(s.stable_rank) for s in shifts],
+        "strengthShift": [None if s is None else short(s.strength) for s in shifts],
+        "stableRankShift": [None if s is None else short(s.stable_rank) for s in shifts],
     }
 
 
 def _histograms(histograms: Sequence[Histogram | None]) -> dict[str, Any]:
     """First and last edge and the counts of each; the edges themselves only where they are not evenly spaced in log."""
     return {
-        "first": [None if h is None else _short(h.edges[0], 7) for h in histograms],
-        "last": [None if h is None else _short(h.edges[-1], 7) for h in histograms],
+        "first": [None if h is None else short(h.edges[0], 7) for h in histograms],
+        "last": [None if h is None else short(h.edges[-1], 7) for h in histograms],
         "counts": [None if h is None else list(h.counts) for h in histograms],
         "edges": {
-            index: [_short(edge, 7) for edge in h.edges]
+            index: [short(edge, 7) for edge in h.edges]
             for index, h in enumerate(histograms)
             if h is not None and not _is_geometric(h.edges)
         },
@@ -187,7 +187,8 @@ def _name(name: str) -> str:
     return printable(name, LONGEST_NAME)
 
 
-def _short(value: float | None, digits: int = _DIGITS) -> float | None:
+def short(value: float | None, digits: int = _DIGITS) -> float | None:
+    """A number to few digits, whole where it is."""
     if value is None or isinstance(value, int):
         return value
     rounded = float(f"{value:.{digits}g}")

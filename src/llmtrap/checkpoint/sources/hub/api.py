@@ -68,6 +68,25 @@ class HubApi:
         except CheckpointError as error:
             raise not_a_hub(repository) from error
 
+    def refs(self, repository: Repository) -> list[str]:
+        """The names of a model's branches and tags.
+
+        Raises:
+            NoRepositoryError: there is no such model.
+            TransientError: worth another try.
+            LlmtrapError: not worth one.
+        """
+        body, _ = self._body(f"{self._address('models', repository)}/refs", repository, MAX_BODY)
+        try:
+            kinds = strict_json.read_object(np.frombuffer(body, np.uint8), file=repository.repo_id, what="list of refs")
+        except CheckpointError as error:
+            raise not_a_hub(repository) from error
+        refs = [ref for kind in ("branches", "tags") for ref in kinds.get(kind) or ()]
+        names = [ref.get("name") for ref in refs if isinstance(ref, dict)]
+        if len(names) != len(refs) or not all(isinstance(name, str) for name in names):
+            raise not_a_hub(repository)
+        return [str(name) for name in names]
+
     def tree(self, repository: Repository) -> Iterator[dict[str, Any]]:
         """Every entry of a model's commit, page by page.
 

@@ -1,0 +1,233 @@
+"""Follow a run: audit one checkpoint after another, and measure of each only what changed since the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llmtrap.audit import AuditRun, AuditSettings, Event, Finished, Measured, RunOptions, journal_for
+from llmtrap.audit.report import TOOL
+from llmtrap.checkpoint import Checkpoint, WeightMatrix
+from llmtrap.errors import LlmtrapError, UsageError
+from llmtrap.gate.measuring import ALONE_SECONDS
+from llmtrap.gate.unchanged import content_digest, same_files, unchanged_matrices
+from llmtrap.report import document
+from llmtrap.report.trap_changes import compare_traps
+from llmtrap.trajectory.document import MeasuredMatrix, Point, Trajectory, matrices_at, report_at
+from llmtrap.trajectory.histories import trap_histories
+from llmtrap.trajectory.steps import step_of
+
+
+@dataclass(frozen=True)
+class FollowOptions:
+    """How a run is followed; nothing here changes a number.
+
+    Attributes:
+        run: how each audit runs.
+        journal: the folder where measurements are kept, so that a run that was stopped carries on; None keeps none.
+        digests: compare by digests of the stored bytes that the trajectory keeps, so that the checkpoint before may be
+            gone. Without them the two are compared byte by byte, and files that a hub gives one SHA-256 not at all.
+    """
+
+    run: RunOptions
+    journal: Path | None = None
+    digests: bool = False
+
+
+class Follower:
+    """Audits the checkpoints of one run in order.
+
+        follower = Follower("my run", AuditSettings(), FollowOptions(RunOptions(workers=2)))
+        for path in ("out/checkpoint-500", "out/checkpoint-1000"):
+            for event in follower.events(open_checkpoint(path), path):
+                ...
+        follower.trajectory
+
+    Args:
+        name: what to call the run.
+        settings: what to measure.
+        options: how.
+        past: the trajectory to carry on.
+
+    Raises:
+        UsageError: the past was measured with other settings.
+    """
+
+    def __init__(
+        self, name: str, settings: AuditSettings, options: FollowOptions, past: Trajectory | None = None
+    ) -> None:
+        self.name, self._settings, self._options = name, settings, options
+        self._documented: document.Settings | None = None if past is None else past.settings
+        self._points: list[Point] = [] if past is None else list(past.points)
+        self._measured: list[MeasuredMatrix] = [] if past is None else list(past.matrices)
+        self._now: dict[str, MeasuredMatrix] = {}
+        self._last: Checkpoint | None = None
+        self._reports: tuple[document.Report | None, document.Report | None] = (None, None)
+        if past is not None and past.points:
+            there = matrices_at(past, len(past.points) - 1)
+            self._reports = (report_at(past, len(past.points) - 1), None)
+            self._now = {it.matrix.id: it for it in past.matrices if there.get(it.matrix.id) is it.matrix}
+            self._check_settings(past.settings)
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The checkpoints so far."""
+        return tuple(self._points)
+
+    @property
+    def matrices(self) -> dict[str, document.Matrix]:
+        """The matrices of the last checkpoint, by id."""
+        return {name: it.matrix for name, it in self._now.items()}
+
+    @property
+    def reports(self) -> tuple[document.Report | None, document.Report | None]:
+        """The reports of the last checkpoint and of the one before it; None where there is none."""
+        return self._reports
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """The run so far.
+
+        Raises:
+            UsageError: no checkpoint was audited.
+        """
+        if self._documented is None:
+            raise UsageError("no checkpoint was audited", remedy="Name at least one")
+        return Trajectory(
+            tool=TOOL, name=self.name, settings=self._documented, points=tuple(self._points),
+            matrices=tuple(self._measured), traps=trap_histories(self._points, self._measured),
+        )  # fmt: skip
+
+    def events(self, checkpoint: Checkpoint, name: str, still: Callable[[], bool] = lambda: True) -> Generator[Event]:
+        """Audit the next checkpoint. At its `Finished` it is a point of the trajectory.
+
+        The checkpoint's source is closed when it is no longer compared with.
+
+        Args:
+            checkpoint: the checkpoint.
+            name: its path or revision.
+            still: asked at the end whether it is still what it was; if not there is no `Finished`, and no point.
+        """
+        digests = self._digests(checkpoint) if self._options.digests else {}
+        known = self._unchanged(checkpoint, digests)
+        journal = None if self._options.journal is None else journal_for(checkpoint, self._options.journal)
+        run = AuditRun(checkpoint, self._settings, self._options.run, journal, known)
+        if sum(task.cost for task in run.plan.tasks if task.matrix.id not in known) < ALONE_SECONDS:
+            run.options = replace(self._options.run, workers=1, isolated=False)
+        size = 0
+        for event in run.events():
+            if isinstance(event, Measured):
+                size += event.task.bytes
+            if isinstance(event, Finished) and event.report is not None:
+                if not still():
+                    checkpoint.source.close()
+                    return
+                self._add(event.report, name, known, digests, size)
+                self._keep(checkpoint)
+            yield event
+
+    def close(self) -> None:
+        """Close the last checkpoint."""
+        self._keep(None)
+
+    def _keep(self, checkpoint: Checkpoint | None) -> None:
+        """Keep a checkpoint to compare the next with, and close the one before."""
+        if self._last is not None:
+            self._last.source.close()
+        if checkpoint is not None and self._options.digests:
+            checkpoint.source.close()
+            checkpoint = None
+        self._last = checkpoint
+
+    def _digests(self, checkpoint: Checkpoint) -> dict[str, str]:
+        """Digests by id. What cannot be read has none: measuring it will say what is wrong with it."""
+        found = {}
+        for matrix in checkpoint.matrices:
+            try:
+                found[matrix.id] = content_digest(matrix, checkpoint.source)
+            except LlmtrapError:
+                continue
+        return found
+
+    def _unchanged(self, checkpoint: Checkpoint, digests: Mapping[str, str]) -> dict[str, document.Matrix]:
+        """What was measured of the matrices that are the same as at the point before."""
+        held = {m.id: self._now[m.id] for m in checkpoint.matrices if m.id in self._now}
+        alike = [m for m in checkpoint.matrices if m.id in held and _is_called_so(held[m.id].matrix, m)]
+        if self._options.digests:
+            same = {m.id for m in alike if m.id in digests and digests[m.id] == held[m.id].digest}
+        elif self._last is not None:
+            before = {matrix.id: matrix for matrix in self._last.matrices}
+            pairs = [(m, before[m.id]) for m in alike if m.id in before]
+            files = same_files(checkpoint.catalogue.files, self._last.catalogue.files)
+            threads = min(2, self._options.run.workers)
+            same = set(unchanged_matrices(pairs, checkpoint.source, self._last.source, threads, same=files))
+        else:
+            same = set()
+        return {name: held[name].matrix for name in held if name in same}
+
+    def _add(
+        self,
+        report: document.Report,
+        name: str,
+        known: Mapping[str, document.Matrix],
+        digests: Mapping[str, str],
+        size: int,
+    ) -> None:
+        self._documented = self._documented or report.settings
+        place = len(self._points)
+        fresh = [
+            MeasuredMatrix(point=place, digest=digests.get(m.id), matrix=without_histograms(m))
+            for m in report.matrices
+            if m.id not in known
+        ]
+        planned = {m.id for m in report.matrices} | {failed.id for failed in report.coverage.failed}
+        step = step_of(name)
+        new = [it.matrix.id for it in fresh if self._has_new_trap(it.matrix)]
+        self._points.append(
+            Point(
+                name=name, step=None if step is None else step.step, label=name if step is None else step.label,
+                target=report.target, coverage=report.coverage, summary=report.summary, tensors=report.tensors,
+                measured=len(fresh), unchanged=len(report.matrices) - len(fresh), measured_bytes=size,
+                missing=tuple(it for it in self._now if it not in planned), new_traps=tuple(new) if place else None,
+            )
+        )  # fmt: skip
+        self._measured += fresh
+        now = {**self._now, **{it.matrix.id: it for it in fresh}}
+        self._now = {m.id: now[m.id] for m in report.matrices}
+        self._reports = (report, self._reports[0])
+
+    def _has_new_trap(self, matrix: document.Matrix) -> bool:
+        """Whether it has a trap that the point before does not have; a matrix that was not there had none."""
+        before = self._now.get(matrix.id)
+        if before is None:
+            return matrix.traps is not None and matrix.traps.centred > 0 and matrix.traps.reliable
+        changes = compare_traps(matrix, before.matrix)
+        return changes is not None and changes.state == "new"
+
+    def _check_settings(self, past: document.Settings) -> None:
+        mine = self._settings.document(past.backend)
+        if mine != past:
+            names = [key for key, value in mine if value != getattr(past, key)]
+            raise UsageError(
+                f"the trajectory so far was measured with another {', '.join(names)}",
+                remedy="Give the same settings, or write to another file",
+            )
+
+
+def without_histograms(matrix: document.Matrix) -> document.Matrix:
+    """The same in less room: a trajectory shows numbers, not spectra."""
+    spectrum, traps = matrix.spectrum, matrix.traps
+    return matrix.model_copy(
+        update={
+            "spectrum": None if spectrum is None else spectrum.model_copy(update={"histogram": None}),
+            "traps": None if traps is None else traps.model_copy(update={"shuffled": None}),
+        }
+    )
+
+
+def _is_called_so(known: document.Matrix, matrix: WeightMatrix) -> bool:
+    """Whether a report of this matrix would name it as the known one is named."""
+    return (known.tensor, known.part, known.layer, known.role, known.expert, known.shape, known.aliases) == (
+        matrix.tensor, matrix.part, matrix.layer, matrix.role, matrix.expert, matrix.shape, matrix.aliases,
+    )  # fmt: skip
