@@ -77,8 +77,19 @@ fuzz: $(VENV)/.fuzz  ## Fuzz the readers of headers, indexes and configurations 
 study: $(VENV)/.dev  ## Repeat the validity study and rewrite docs/validity.md; takes hours.
 	$(BIN)/python -m studies.validity
 
+$(VENV)/.release: requirements/release.txt
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/pip install --quiet -r requirements/release.txt
+	@touch $@
+
+release-check: $(VENV)/.release  ## Build the archives of a release into dist/ and hold them against what is allowed.
+	rm -rf dist
+	$(VENV)/release/bin/python -m build --quiet
+	$(VENV)/release/bin/python -m twine check --strict dist/*
+	$(VENV)/release/bin/python .ci/release_check.py dist
+
 lock:  ## Write requirements/dev.txt anew, from the newest releases within pyproject's ranges.
 	PYTHON=$(PYTHON) .ci/lock.sh "$(TORCH)"
 
 clean:  ## Remove what was made here.
-	rm -rf $(VENV) build llmtrap-reports llmtrap-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .coverage llmtrap-reports llmtrap-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -60,7 +60,7 @@ _INTEGERS = {"U8": torch.uint8, "I8": torch.int8, "I32": torch.int32, "U32": tor
 
 
 def samples() -> Iterator[Sample | GgufSample]:
-    """Every format, in the order of the README's table."""
+    """Every format, in the order of the table in docs/targets.md."""
     n, group = SIDE, 128
     for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn):
         label = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}.get(str(dtype)[6:], "F8_E4M3")

@@ -1,9 +1,9 @@
-"""How fast each storage format is read and decoded on one core, and the README's table of formats.
+"""How fast each storage format is read and decoded on one core, and the table of formats in docs/targets.md.
 
     python -m benchmarks.formats [--rounds 5] [--write]
 
 Every format's sample of 4 million weights is read from the page cache and decoded, all of them in turn each round; the
-median of the rounds counts, in seconds of the processor. `--write` puts the table into README.md and the figures of
+median of the rounds counts, in seconds of the processor. `--write` puts the table into docs/targets.md and figures of
 every format into docs/formats.md.
 """
 
@@ -78,7 +78,7 @@ def formats_document(speeds: Sequence[FormatSpeed]) -> list[dict[str, Any]]:
 
 
 def formats_table(speeds: Sequence[FormatSpeed] | None = None) -> Iterator[str]:
-    """The README's table, a row an encoding, the plain ones first; without rates where nothing was measured."""
+    """The table of docs/targets.md, a row an encoding, plain ones first; without rates where nothing was measured."""
     yield "| format | what is read | bytes/s | weights/s |"
     yield "| --- | --- | --- | --- |"
     for encoding in reversed(ENCODINGS):
@@ -139,14 +139,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and write where that is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.formats", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="turns of each format; medians are taken of them")
-    parser.add_argument("--write", action="store_true", help="put the tables into README.md and docs/formats.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/targets.md and docs/formats.md")
     options = parser.parse_args(arguments)
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     with threadpool_limits(1):
         speeds = measure_formats(options.rounds)
     print("\n".join(details_table(speeds)))
     if options.write:
-        for name, lines in (("README.md", formats_table(speeds)), ("docs/formats.md", details_table(speeds))):
+        for name, lines in (("docs/targets.md", formats_table(speeds)), ("docs/formats.md", details_table(speeds))):
             path = ROOT / name
             path.write_text(put_table(path.read_text(encoding="utf-8"), lines), encoding="utf-8")
     return 0

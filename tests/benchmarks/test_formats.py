@@ -1,4 +1,4 @@
-"""The table of formats: in the README as the encodings have it, and every format in it has a sample that is read."""
+"""The table of formats: on its page as the encodings have it, and every format in it has a sample that is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtrap.checkpoint.encodings import ENCODINGS, Encoding
 from llmtrap.checkpoint.encodings.gguf_blocks import BY_LIBRARY
 from llmtrap.checkpoint.tensors import Catalogue
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "targets.md"
 
 
 def claimed_by(catalogue: Catalogue) -> Encoding:
@@ -24,7 +24,7 @@ def claimed_by(catalogue: Catalogue) -> Encoding:
 
 
 def test_the_readme_has_a_row_of_every_encoding_as_the_encoding_says() -> None:
-    shown = README.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip().splitlines()
+    shown = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip().splitlines()
     assert [row.split("|")[1:3] for row in shown] == [row.split("|")[1:3] for row in formats_table()]
     assert all(cell.strip() for row in shown[2:] for cell in row.split("|")[3:5]), "an encoding was never measured"
 

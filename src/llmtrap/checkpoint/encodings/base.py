@@ -100,7 +100,7 @@ class StoredTensor(ABC):
 class Encoding(ABC):
     """Finds the tensors stored in one format. One subclass a file; `encodings/__init__` holds the table.
 
-    `name` and `reads` are what the README's table of formats says of it.
+    `name` and `reads` are what the table of formats in docs/targets.md says of it.
     """
 
     name: str
