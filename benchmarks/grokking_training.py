@@ -77,7 +77,7 @@ class OwnLoop:
         """Train on."""
         with flushed_denormals():
             for _ in range(steps):
-                self._stepper.step(*self._batches.next(self._stepper), self._recipe.learning_rate(self._steps))
+                self._stepper.step(*self._batches.next(self._stepper), self._steps)
                 self._steps += 1
 
     def weights(self) -> dict[str, torch.Tensor]:

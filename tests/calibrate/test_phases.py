@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+from llmtrap.calibrate.data import task_data
+from llmtrap.calibrate.following import follow, read_history
+from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.phases import label
+from llmtrap.calibrate.presets import preset
+from llmtrap.calibrate.rundir import RunFolder
+from llmtrap.calibrate.settings import PlannedRun
 
 
 def test_the_three_phases_of_a_run_that_collapses() -> None:
@@ -40,3 +49,32 @@ def test_a_decline_with_lost_training_data_is_no_anti_grokking() -> None:
 
 def test_a_run_that_starts_generalising_has_no_pre_grokking() -> None:
     assert label([0.5, 0.9, 1.0], [0.4, 0.8, 0.9]).members("pre-grok") == ()
+
+
+#             train, test
+_FALLING = ((0.1, 0.1), (1.0, 0.3), (1.0, 1.0), (1.0, 0.95), *((1.0, 0.80),) * 10)
+
+
+def _made(path: Path, points: int) -> PlannedRun:
+    """A followed run whose measures are made up, as they are on disk after a kill."""
+    recipe = replace(preset("modular-addition", "quick").arms[0], modulus=7, steps=5_000, checkpoint_every=100)
+    run = PlannedRun(recipe, 0, path / "run", None, "cpu")
+    folder = RunFolder(run.folder)
+    folder.claim(recipe, 0, task_data(recipe, 0))
+    for number, (train, test) in enumerate(_FALLING[:points]):
+        measured = Measurement(
+            step=100 * number, seconds=0.0, train_accuracy=train, test_accuracy=test, train_loss=0.0, test_loss=0.0,
+            l2=1.0, circuit_complexity=0.0, sparsity=(0.0,), dead=(0,), class_share=(0.1,), layers=(),
+        )  # fmt: skip
+        folder.append_measure(measured.model_dump(mode="json"))
+    return run
+
+
+def test_a_run_stops_after_ten_checkpoints_of_its_collapse(tmp_path: Path) -> None:
+    collapsed = _made(tmp_path / "ten", 14)
+    follow(collapsed, lambda _: None)
+    assert RunFolder(collapsed.folder).saved_steps() == ()  # nothing was trained
+    history = read_history(collapsed)
+    assert history is not None
+    assert history.complete
+    assert not replace(history, measurements=history.measurements[:-1]).complete

@@ -281,10 +281,10 @@ def test_the_document_survives_json_and_the_profile_reads_its_runs(made_up: Cali
     profile = profile_of([again])
     assert profile.runs[0].checkpoints == {"pre-grok": 4, "grok": 2, "anti-grok": 4}
     assert profile.sentence == (
-        "In 4 training runs of small networks on MNIST, at least one centred trap was found in 100 % of the "
-        "checkpoints that had lost 10 points of test accuracy while still fitting their training data and in 0 % of "
-        "the well-generalising ones, without weight decay; with weight decay 100 % of the well-generalising ones had "
-        "one too; these rates are of those networks and are not known for language models."
+        "In 4 training runs of small networks, centred traps told checkpoints that had lost 10 points of test "
+        "accuracy, while still fitting their training data, from well-generalising ones with an AUC of 0.67 (0.57 to "
+        "1.00) on MNIST; the l2 norm alone had 0.67 there; these rates are of those networks and are not "
+        "known for language models."
     )
 
 

@@ -23,12 +23,14 @@ def test_the_shipped_profile_says_one_honest_sentence() -> None:
     assert profile.sentence.endswith("are not known for language models.")
     assert profile.sentence.count(". ") == 0
     assert sum(len(run.seeds) for run in profile.runs) >= 6
-    rates = {(rate.measure, rate.arms): rate for rate in profile.rates}
-    assert {"centred", "mean_shift", "alpha_reliable"} == {measure for measure, _ in rates}
-    sound = rates["centred", "without weight decay"]
+    rates = {(rate.task, rate.measure, rate.arms): rate for rate in profile.rates}
+    assert {"centred", "mean_shift", "alpha_reliable"} == {measure for _, measure, _ in rates}
+    sound = rates["mnist", "centred", "without weight decay"]
     assert sound.anti is not None
     assert sound.grok is not None
-    assert f"{100 * sound.anti.value:.0f} % of the checkpoints" in profile.sentence
+    areas = {(area.task, area.measure): area.area for area in profile.areas}
+    for task, _ in areas:
+        assert f"{areas[task, 'centred'].value:.2f}" in profile.sentence
 
 
 def test_the_demo_shows_traps_in_the_collapsed_network_alone() -> None:

@@ -43,8 +43,8 @@ class Laboratory:
 
     def __init__(self, recipe: Recipe, weights: Mapping[str, Tensor], data: TaskData, seed: int):
         self.recipe, self.weights, self.data, self.seed = recipe, weights, data, seed
-        if recipe.task == "modular-addition":
-            self._probes = {"all sums": gaussian_probes(recipe, data, seed, 1.0)}
+        if not recipe.images:
+            self._probes = {"test examples": gaussian_probes(recipe, data, seed, 1.0)}
         else:
             self._probes = {
                 f"Gaussian × {scale:g}": gaussian_probes(recipe, data, seed, scale) for scale in PROBE_SCALES
@@ -62,7 +62,7 @@ class Laboratory:
         train = self._logits(weights, data.train_inputs).argmax(1) == data.train_labels
         right = (self._logits(weights, data.test_inputs).argmax(1) == data.test_labels).numpy()
         labels = data.test_labels.numpy()
-        classes = int(labels.max()) + 1 if self.recipe.task != "modular-addition" else 0
+        classes = int(labels.max()) + 1 if self.recipe.images else 0
         by_class = np.array([right[labels == k].mean() for k in range(classes)])
         jsd = {
             name: float(jensen_shannon(answer.double(), self._logits(weights, self._probes[name]).double()).mean())

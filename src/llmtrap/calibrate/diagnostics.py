@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from llmtrap.calibrate.data import TaskData
-from llmtrap.calibrate.networks import Weights, forward, loss, matrix_names
+from llmtrap.calibrate.networks import forward, loss, matrix_names
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.seeds import torch_stream
+from llmtrap.calibrate.transformers import Weights
 
 # Share of the weights set to 0 for the local circuit complexity (Golechha, arXiv 2405.12755, section 4.3).
 _MASKED = 0.1
@@ -30,6 +31,7 @@ class Diagnostics:
         test_accuracy: the same of test examples.
         train_loss: mean over training examples.
         test_loss: mean over test examples.
+        far_accuracy: share of examples outside the training distribution; None for a task without them.
         l2: √Σ‖W‖²_F over the weight matrices.
         circuit_complexity: Σ over training examples of KL(softmax z ‖ softmax z'), z' with 10 % of the weights 0.
         sparsity: share of activations at 0 on the training set, for each hidden layer.
@@ -42,6 +44,7 @@ class Diagnostics:
     test_accuracy: float
     train_loss: float
     test_loss: float
+    far_accuracy: float | None
     l2: float
     circuit_complexity: float
     sparsity: tuple[float, ...]
@@ -81,10 +84,10 @@ def circuit_complexity(logits: Tensor, masked_logits: Tensor) -> float:
 def gaussian_probes(recipe: Recipe, data: TaskData, seed: int, scale: float) -> Tensor:
     """Inputs without content: Gaussian, of the training pixels' mean and `scale` times their deviation.
 
-    For sums, where an input is a pair of tokens, every pair is its own probe and the scale has no meaning.
+    Tokens have no mean: there every example that is not trained on is a probe, and the scale has no meaning.
     """
-    if recipe.task == "modular-addition":
-        return torch.cartesian_prod(torch.arange(recipe.modulus), torch.arange(recipe.modulus))
+    if not recipe.images:
+        return data.test_inputs
     generator = torch_stream(seed, "probes")
     pixels = data.train_inputs
     noise = torch.randn((_PROBES, pixels.shape[1]), generator=generator, dtype=torch.float64)
@@ -96,6 +99,13 @@ def largest_share(logits: Tensor) -> float:
     return float(torch.bincount(logits.argmax(dim=1)).max()) / len(logits)
 
 
+def _far_accuracy(recipe: Recipe, weights: Weights, data: TaskData) -> float | None:
+    if data.far_inputs is None or data.far_labels is None or not len(data.far_inputs):
+        return None
+    answers, _ = forward(recipe, weights, data.far_inputs)
+    return float((answers.argmax(1) == data.far_labels).double().mean())
+
+
 @torch.no_grad()
 def diagnose(recipe: Recipe, weights: Mapping[str, Tensor], data: TaskData, seed: int) -> Diagnostics:
     """Every diagnostic of one checkpoint."""
@@ -104,7 +114,7 @@ def diagnose(recipe: Recipe, weights: Mapping[str, Tensor], data: TaskData, seed
     test_logits, _ = forward(recipe, weights, data.test_inputs)
     masked_logits, _ = forward(recipe, masked(weights, names, seed), data.train_inputs)
     shares = []
-    for scale in PROBE_SCALES if recipe.task != "modular-addition" else (1.0,):
+    for scale in PROBE_SCALES if recipe.images else (1.0,):
         answers, _ = forward(recipe, weights, gaussian_probes(recipe, data, seed, scale))
         shares.append(largest_share(answers))
     return Diagnostics(
@@ -112,6 +122,7 @@ def diagnose(recipe: Recipe, weights: Mapping[str, Tensor], data: TaskData, seed
         test_accuracy=float((test_logits.argmax(1) == data.test_labels).double().mean()),
         train_loss=float(loss(recipe, logits, data.train_labels)),
         test_loss=float(loss(recipe, test_logits, data.test_labels)),
+        far_accuracy=_far_accuracy(recipe, weights, data),
         l2=l2_norm([weights[name] for name in names]),
         circuit_complexity=circuit_complexity(logits, masked_logits),
         sparsity=tuple(float((layer <= 0).double().mean()) for layer in hidden),

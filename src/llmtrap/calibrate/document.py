@@ -118,6 +118,7 @@ class Onset(Model):
     arm: str
     seed: int
     peak_step: int
+    traps_at_peak: int = Field(default=0, description="centred traps at the peak already, where nothing is lost")
     trap_step: int | None = Field(description="first checkpoint after the peak with a centred trap")
     lost: float | None = Field(description="test accuracy lost by then, from the peak")
 

@@ -231,20 +231,25 @@ def _exception(history: History) -> Literal["traps without collapse", "collapse 
 
 
 def onsets(histories: Sequence[History]) -> tuple[Onset, ...]:
-    """For each run that collapses, the first centred trap after its peak, and what was lost by then."""
+    """For each run that collapses, the first centred trap after its peak, and what was lost by then.
+
+    A run with centred traps at its peak has no such onset.
+    """
     found: list[Onset] = []
     for history in histories:
         if not history.labelled.members("anti-grok"):
             continue
         peak = history.peak
         after = history.measurements[history.labelled.peak + 1 :]
-        first = next((m for m in after if history.centred(m)), None)
+        early = history.centred(peak)
+        first = None if early else next((m for m in after if history.centred(m)), None)
         found.append(
             Onset(
                 task=history.recipe.task,
                 arm=history.recipe.arm,
                 seed=history.seed,
                 peak_step=peak.step,
+                traps_at_peak=early,
                 trap_step=None if first is None else first.step,
                 lost=None if first is None else peak.test_accuracy - first.test_accuracy,
             )

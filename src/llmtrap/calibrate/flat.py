@@ -27,7 +27,6 @@ class FlatAdamW:
         moments: first and second moments by name to carry on with, and the number of updates made.
         betas: decay rates of the moments.
         eps: added to the root of the second moment.
-        weight_decay: decoupled decay of every parameter.
     """
 
     def __init__(
@@ -37,11 +36,10 @@ class FlatAdamW:
         device: torch.device,
         betas: tuple[float, float],
         eps: float,
-        weight_decay: float,
         moments: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None = None,
         updates: int = 0,
     ):
-        self._betas, self._eps, self._weight_decay = betas, eps, weight_decay
+        self._betas, self._eps = betas, eps
         dtype = next(iter(weights.values())).dtype
         length = sum(aligned(weight.numel()) for weight in weights.values())
         self._buffers = [torch.zeros(length, dtype=dtype, device=device) for _ in range(4)]
@@ -72,8 +70,13 @@ class FlatAdamW:
         """Set every gradient to 0."""
         self._buffers[1].zero_()
 
-    def update(self, rate: float) -> None:
-        """One AdamW update (Loshchilov & Hutter 2019) of every parameter at learning rate `rate`."""
+    def update(self, rate: float, weight_decay: float) -> None:
+        """One AdamW update (Loshchilov & Hutter 2019) of every parameter.
+
+        Args:
+            rate: learning rate.
+            weight_decay: decoupled decay.
+        """
         parameters, gradients, first, second = self._buffers
         self._updates.add_(1)
         fused = cast("object", torch._fused_adamw_)
@@ -87,7 +90,7 @@ class FlatAdamW:
             lr=rate,
             beta1=self._betas[0],
             beta2=self._betas[1],
-            weight_decay=self._weight_decay,
+            weight_decay=weight_decay,
             eps=self._eps,
             amsgrad=False,
             maximize=False,

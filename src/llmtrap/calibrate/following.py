@@ -39,26 +39,31 @@ def follow(run: PlannedRun, tell: Listener) -> None:
     data = task_data(recipe, run.seed, run.data)
     folder = RunFolder(run.folder)
     folder.claim(recipe, run.seed, data)
-    measured = {int(line["step"]) for line in folder.measures()}
+    found = {line["step"]: Measurement.model_validate(line) for line in folder.measures()}
 
     def look(step: int) -> None:
-        if step in measured:
-            return
-        found = measure(recipe, folder.load_weights(step), data, run.seed, step, folder.seconds_at(step))
-        folder.append_measure(found.model_dump(mode="json"))
-        measured.add(step)
-        tell(RunEvent(run.name, step, recipe.steps, found.train_accuracy, found.test_accuracy))
+        if step not in found:
+            seconds = folder.seconds_at(step)
+            found[step] = measure(recipe, folder.load_weights(step), data, run.seed, step, seconds)
+            folder.append_measure(found[step].model_dump(mode="json"))
+            tell(RunEvent(run.name, step, recipe.steps, found[step].train_accuracy, found[step].test_accuracy))
+
+    def stopped() -> bool:
+        points = tuple(found[step] for step in sorted(found))
+        return bool(points) and History(recipe, run.seed, data.source, (), points).stopped
 
     for step in folder.saved_steps():
         look(step)
-    if not run.train:
+    if not run.train or stopped():
         return
     for reached in train(recipe, run.seed, data, folder, _device(run.device)):
         if reached.checkpoint:
             look(reached.step)
+            if stopped():
+                break
         else:
             tell(RunEvent(run.name, reached.step, recipe.steps, None, None))
-    tell(RunEvent(run.name, recipe.steps, recipe.steps, None, None, finished=True))
+    tell(RunEvent(run.name, max(found), max(found), None, None, finished=True))
 
 
 def _device(wanted: str) -> torch.device:

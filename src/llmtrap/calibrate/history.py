@@ -35,8 +35,8 @@ class History:
 
     @property
     def decayed(self) -> bool:
-        """Whether the run has weight decay."""
-        return self.recipe.weight_decay > 0
+        """Whether the run has weight decay to its end."""
+        return self.recipe.weight_decay > 0 and self.recipe.weight_decay_until is None
 
     @cached_property
     def labelled(self) -> Labelled:
@@ -58,8 +58,13 @@ class History:
 
     @property
     def complete(self) -> bool:
-        """Whether the run has reached the step it was to reach."""
-        return self.last.step >= self.recipe.steps
+        """Whether the run has reached the step it was to reach, or the collapse at which it was to stop."""
+        return self.last.step >= self.recipe.steps or self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """Whether enough checkpoints were anti-grokking for a run that stops there."""
+        return 0 < self.recipe.stop_after <= len(self.labelled.members("anti-grok"))
 
     def phase(self, phase: Phase) -> tuple[Measurement, ...]:
         """The checkpoints in a phase."""

@@ -48,6 +48,7 @@ class Measurement(Model):
     test_accuracy: float
     train_loss: float
     test_loss: float
+    far_accuracy: float | None = Field(default=None, description="on examples outside the training distribution")
     l2: float
     circuit_complexity: float
     sparsity: tuple[float, ...]

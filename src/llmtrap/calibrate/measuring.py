@@ -124,6 +124,7 @@ def measure(
         test_accuracy=seen.test_accuracy,
         train_loss=seen.train_loss,
         test_loss=seen.test_loss,
+        far_accuracy=seen.far_accuracy,
         l2=seen.l2,
         circuit_complexity=seen.circuit_complexity,
         sparsity=seen.sparsity,

@@ -98,7 +98,6 @@ class MlpStepper:
             device=self._device,
             betas=recipe.betas,
             eps=recipe.eps,
-            weight_decay=recipe.weight_decay,
             moments=(first, second),
             updates=self._updates,
         )
@@ -144,7 +143,7 @@ class MlpStepper:
             self._rooms[batch] = tuple(like.new_empty((batch, size)) for size in sizes)
         return self._rooms[batch]
 
-    def step(self, first: int, last: int, rate: float) -> None:
+    def step(self, first: int, last: int, now: int) -> None:
         """See `Stepper`."""
         x, y = self._epoch[0][first:last], self._epoch[1][first:last]
         w, g = self._adamw.weights, self._adamw.gradients
@@ -160,9 +159,10 @@ class MlpStepper:
         torch.mm(e2, w["fc2.weight"], out=e1)
         e1.mul_(h1 > 0)
         _gradients(e1, x, g["fc1.weight"], g["fc1.bias"])
-        self._adamw.update(rate)
+        rate, weight_decay = self._recipe.learning_rate(now), self._recipe.weight_decay_at(now)
+        self._adamw.update(rate, weight_decay)
         self._updates += 1
-        self._shrunk *= 1.0 - rate * self._recipe.weight_decay
+        self._shrunk *= 1.0 - rate * weight_decay
         if self._updates % _LOOK_EVERY == 0:
             self._look()
 

@@ -42,20 +42,28 @@ _PAPER_IMAGES = replace(
     _FULL_IMAGES, lr=5e-4, batch=200, warmup=0, steps=10_000_000, dtype="float64", purpose="the paper's own protocol"
 )
 
-_QUICK_ADDITION = Recipe(
+# Found by trial; the papers do not say how their collapse came about. The switch of the weight decay and the float
+# width are what provokes it: without decay the margin grows, and past 17 float32 rounds softmax − 1 to 0, so that the
+# gradients of a training example no longer add up to 0 over its classes.
+_ADDITION = Recipe(
     task="modular-addition",
-    arm="wd0",
-    purpose="no weight decay: pre-grokking and grokking are expected, a collapse is not",
+    arm="float32",
+    purpose="weight decay switched off after grokking, in float32: a collapse provoked by rounding",
     modulus=59,
     d_model=64,
     heads=4,
     d_mlp=256,
     train_fraction=0.35,
-    batch=128,
-    lr=1e-2,
-    betas=(0.9, 0.99),
+    batch=256,
+    loss="cross-entropy",
+    lr=1.2e-2,
+    betas=(0.9, 0.998),
+    weight_decay=0.3,
+    weight_decay_until=4_000,
     warmup=1_000,
-    steps=6_000,
+    steps=30_000,
+    checkpoint_every=500,
+    stop_after=10,
 )
 # The paper gives neither rate, decay, fraction nor steps for this task; these are those of Nanda et al. 2023, which it
 # names as its model.
@@ -77,9 +85,59 @@ _PAPER_ADDITION = Recipe(
     steps=40_000,
 )
 
+# The data and the network of Wang et al. (arXiv 2405.15071) made small enough for minutes on a CPU.
+_COMPOSITION = Recipe(
+    task="composition",
+    arm="rate-decay",
+    purpose="the learning rate falls to 0 once the facts are known",
+    entities=50,
+    relations=20,
+    degree=20,
+    inferred_ratio=10.0,
+    d_model=64,
+    heads=4,
+    d_mlp=256,
+    layers=2,
+    test_size=500,
+    batch=256,
+    loss="cross-entropy",
+    lr=3e-3,
+    weight_decay=0.1,
+    warmup=500,
+    decay=(5_000, 8_000),
+    steps=8_000,
+    checkpoint_every=250,
+)
+
+# The sizes of Wang et al., and the optimiser that arXiv 2605.12394 gives for its own run of them.
+_PAPER_COMPOSITION = replace(
+    _COMPOSITION,
+    arm="paper",
+    purpose="the papers' sizes and optimiser: GPT-2 of eight layers on 2,000 entities and 200 relations",
+    entities=2_000,
+    relations=200,
+    d_model=768,
+    heads=12,
+    d_mlp=3_072,
+    layers=8,
+    gelu=True,
+    test_size=3_000,
+    batch=512,
+    lr=1e-4,
+    weight_decay=1e-3,
+    warmup=2_000,
+    decay=None,
+    steps=1_500_000,
+    checkpoint_every=0,
+)
+
+_STEADY = "the same with a steady learning rate"
+_UNDECAYED = "a steady learning rate and no weight decay"
 _DECAYED = "learning rate decayed to 0 after grokking: the true negative, which should neither collapse nor show traps"
 _HARD = "weight decay 0.1: the known hard case, traps without much loss of accuracy"
 _SOFT = "weight decay 0.01, the paper's control"
+_EXACT = "the same in float64: the control, in which nothing is rounded away"
+_KEPT = "the same with weight decay to the end: the control, in which the margin stays small"
 _EPSILON = "Adam's epsilon 1e-5: the known counter-example, a loss of accuracy without traps"
 
 
@@ -118,6 +176,8 @@ def preset(task: Task, name: PresetName) -> Preset:
     """
     if task == "modular-addition":
         return _addition(name)
+    if task == "composition":
+        return _composition(name)
     if name == "quick":
         arms = _quick_arms(_QUICK_IMAGES if task == "mnist" else _digits(_QUICK_IMAGES, 200_000))
         return Preset("quick", task, 1, arms)
@@ -130,9 +190,33 @@ def preset(task: Task, name: PresetName) -> Preset:
 
 def _addition(name: PresetName) -> Preset:
     if name == "quick":
-        return Preset("quick", "modular-addition", 1, (_QUICK_ADDITION,))
+        return Preset("quick", "modular-addition", 1, _addition_arms(_ADDITION))
     if name == "full":
-        base = _QUICK_ADDITION.longer(60_000)
-        return Preset("full", "modular-addition", 2, (base, replace(base, arm="wd0.1", weight_decay=0.1)))
+        larger = replace(
+            _ADDITION, modulus=113, d_model=128, d_mlp=512, train_fraction=0.22, lr=7e-3, weight_decay=0.5, steps=40_000
+        )
+        return Preset("full", "modular-addition", 3, _addition_arms(larger))
     slow = replace(_PAPER_ADDITION, arm="wd0", weight_decay=0.0, purpose="the paper's sizes without weight decay")
     return Preset("paper", "modular-addition", 1, (_PAPER_ADDITION, slow))
+
+
+def _composition(name: PresetName) -> Preset:
+    if name == "paper":
+        return Preset("paper", "composition", 1, (_PAPER_COMPOSITION,))
+    arms = (_COMPOSITION, replace(_COMPOSITION, arm="steady", purpose=_STEADY, decay=None))
+    if name == "quick":
+        return Preset("quick", "composition", 1, arms)
+    without = replace(_COMPOSITION, arm="wd0", purpose=_UNDECAYED, decay=None, weight_decay=0.0)
+    return Preset("full", "composition", 3, tuple(_longer(arm, 40_000) for arm in (*arms, without)))
+
+
+def _longer(recipe: Recipe, steps: int) -> Recipe:
+    return replace(recipe, steps=steps, checkpoint_every=1_000)
+
+
+def _addition_arms(base: Recipe) -> tuple[Recipe, ...]:
+    return (
+        base,
+        replace(base, arm="float64", purpose=_EXACT, dtype="float64"),
+        replace(base, arm="decay-kept", purpose=_KEPT, weight_decay_until=None),
+    )

@@ -25,7 +25,7 @@ from llmtrap.errors import OutputError
 from llmtrap.report.document import Tool
 from llmtrap.report.write import write_whole
 
-_STUDIED = ("wd0", "wd0.1", "nanda")
+_STUDIED = ("wd0", "wd0.1", "nanda", "float32", "rate-decay")
 
 
 def calibrate(settings: CalibrationSettings, tell: Listener = lambda _: None) -> CalibrationReport:
@@ -100,8 +100,8 @@ def report_of(
 
 
 def _by_meaning(run: PlannedRun) -> tuple[bool, str, int]:
-    """Arm wd0 first; `plan` sorts by cost, reports by meaning."""
-    return run.recipe.arm != "wd0", run.recipe.arm, run.seed
+    """The arm in which all phases are expected first; `plan` sorts by cost, reports by meaning."""
+    return run.recipe.arm not in ("wd0", "float32", "rate-decay"), run.recipe.arm, run.seed
 
 
 def _run(run: PlannedRun, history: History) -> Run:

@@ -37,8 +37,8 @@ class Stepper(Protocol):
     def begin_epoch(self, order: Tensor) -> None:
         """Put the training examples in this order for the batches to come."""
 
-    def step(self, first: int, last: int, rate: float) -> None:
-        """Update on the examples [first, last) of the order, at learning rate `rate`."""
+    def step(self, first: int, last: int, now: int) -> None:
+        """Update on the examples [first, last) of the order; the update leads from step `now` to the next."""
 
     def weights(self) -> dict[str, Tensor]:
         """Every parameter as it is now, on the CPU; copies."""
@@ -67,7 +67,6 @@ class AutogradStepper:
             device=device,
             betas=recipe.betas,
             eps=recipe.eps,
-            weight_decay=recipe.weight_decay,
             moments=(state.first, state.second),
             updates=state.updates,
         )
@@ -81,13 +80,13 @@ class AutogradStepper:
         order = order.to(self._inputs.device)
         self._epoch = (self._inputs[order], self._labels[order])
 
-    def step(self, first: int, last: int, rate: float) -> None:
+    def step(self, first: int, last: int, now: int) -> None:
         """See `Stepper`."""
         inputs, labels = self._epoch
         self._adamw.clear_gradients()
         logits, _ = forward(self._recipe, self._leaves, inputs[first:last])
         loss(self._recipe, logits, labels[first:last]).backward()  # type: ignore[no-untyped-call]
-        self._adamw.update(rate)
+        self._adamw.update(self._recipe.learning_rate(now), self._recipe.weight_decay_at(now))
 
     def weights(self) -> dict[str, Tensor]:
         """See `Stepper`."""

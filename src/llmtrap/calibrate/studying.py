@@ -7,10 +7,11 @@ from llmtrap.calibrate.data import TaskData
 from llmtrap.calibrate.document import Ablation, CaseStudy, Confusion, Picture, RowSimilarity, SpectrumPicture
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.measuring import analyse_matrix
-from llmtrap.calibrate.networks import Weights, initial_weights
+from llmtrap.calibrate.networks import initial_weights
 from llmtrap.calibrate.phases import PHASES
 from llmtrap.calibrate.prototypes import pictures, row_similarity
 from llmtrap.calibrate.rundir import RunFolder
+from llmtrap.calibrate.transformers import Weights
 from llmtrap.report.document import Histogram
 from llmtrap.spectra import LogHistogram, log_histogram
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from llmtrap.calibrate.data import TaskData
 from llmtrap.calibrate.mlp_stepper import MlpStepper
 from llmtrap.calibrate.networks import forward, initial_weights
-from llmtrap.calibrate.recipe import Recipe, checkpoint_steps
+from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.seeds import torch_stream
 from llmtrap.calibrate.steppers import AutogradStepper, OptimiserState, Stepper
@@ -122,10 +122,9 @@ def train(
     def keep() -> None:
         folder.save_state(_saved(stepper.state(), step, seconds) | batches.state())
 
-    marks = checkpoint_steps(recipe.steps)
     present = set(folder.saved_steps())
     last_save = time.monotonic()
-    for mark in marks:
+    for mark in recipe.marks:
         if mark < step or (mark == step and mark in present):
             continue
         while step < mark:
@@ -134,7 +133,7 @@ def train(
             if step < recipe.frozen_from:
                 with flushed_denormals():
                     for now in range(step, step + stretch):
-                        stepper.step(*batches.next(stepper), recipe.learning_rate(now))
+                        stepper.step(*batches.next(stepper), now)
             # Else the rate is exactly 0: the weights of every later step are those of this one.
             seconds += time.process_time() - began
             step += stretch

@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from llmtrap.calibrate import CalibrationReport, CalibrationSettings, RunEvent, calibrate
+from llmtrap.calibrate.cost import cost_in_words
+from llmtrap.calibrate.settings import plan
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, output
 from llmtrap.printable import printable
 from llmtrap.report.write import make_folder
 
-TaskName = Literal["mnist", "digits", "modular-addition"]
+TaskName = Literal["mnist", "digits", "modular-addition", "composition"]
 PresetName = Literal["quick", "full", "paper"]
 
 
@@ -72,6 +74,8 @@ def calibrate_command(
         console.print(
             f"Task {settings.resolved_task()}, preset {preset}, into {printable(str(settings.out))}", soft_wrap=True
         )
+        if preset == "paper" and settings.train:
+            console.print(f"This costs {cost_in_words(plan(settings))}.", soft_wrap=True)
         with _Board(console) as board:
             report = calibrate(settings, board.hear)
         outcome.code = EXIT_IN_PART if report.failed else EXIT_DONE

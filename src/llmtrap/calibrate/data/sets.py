@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmtrap.calibrate.data.columns import load_hub, load_npz, load_parquet
+from llmtrap.calibrate.data.examples import TaskData
 from llmtrap.calibrate.data.idx import load_idx_folder
 from llmtrap.calibrate.data.images import CLASSES, ImageSet, image_set
 from llmtrap.calibrate.data.npm import load_npm_folder, load_npm_tarball
@@ -18,39 +16,7 @@ from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.seeds import numpy_stream
 from llmtrap.errors import AccessError, MissingExtraError, TargetError, UsageError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 HUB = "hub"
-
-
-@dataclass(frozen=True)
-class TaskData:
-    """What one run trains and is tested on.
-
-    Attributes:
-        train_inputs: images [n, pixels] in [0, 1], or token pairs [n, 2].
-        train_labels: [n].
-        test_inputs: as `train_inputs`.
-        test_labels: [m].
-        source: where they came from.
-        side: of an image in pixels; 0 for sums.
-    """
-
-    train_inputs: Tensor
-    train_labels: Tensor
-    test_inputs: Tensor
-    test_labels: Tensor
-    source: str
-    side: int
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of the training examples and their labels, by which a run knows its data again."""
-        digest = hashlib.sha256()
-        for tensor in (self.train_inputs, self.train_labels):
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
 
 
 def cache_folder() -> Path:
@@ -172,11 +138,11 @@ def task_data(recipe: Recipe, seed: int, data: str | None = None) -> TaskData:
     Raises:
         UsageError: a class has too few images for the training set the recipe asks for.
     """
-    return (
-        _sums(recipe, seed)
-        if recipe.task == "modular-addition"
-        else _split(recipe, seed, load_images(recipe.task, data))
-    )
+    if recipe.images:
+        return _split(recipe, seed, load_images(recipe.task, data))
+    from llmtrap.calibrate.data.made import facts, sums
+
+    return sums(recipe, seed) if recipe.task == "modular-addition" else facts(recipe, seed)
 
 
 def _split(recipe: Recipe, seed: int, images: ImageSet) -> TaskData:
@@ -211,16 +177,3 @@ def _split(recipe: Recipe, seed: int, images: ImageSet) -> TaskData:
         images.source,
         images.side,
     )
-
-
-def _sums(recipe: Recipe, seed: int) -> TaskData:
-    import torch
-
-    p = recipe.modulus
-    left, right = np.divmod(np.arange(p * p), p)
-    order = numpy_stream(seed, "data").permutation(p * p)
-    pairs = torch.from_numpy(np.stack((left, right), axis=1)[order])
-    labels = torch.from_numpy(((left + right) % p)[order])
-    cut = round(recipe.train_fraction * p * p)
-    source = f"all {p * p:,} sums x + y mod {p}, {cut:,} of them trained on"
-    return TaskData(pairs[:cut], labels[:cut], pairs[cut:], labels[cut:], source, 0)

@@ -1,0 +1,158 @@
+"""Does the detector work for a user's own kind of network? Its checkpoints as audited, against known test scores."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llmtrap.calibrate.phases import DROP, NEAR_PEAK
+from llmtrap.calibrate.separation import Estimate, RunScores, clustered_area
+from llmtrap.documents import DocumentError, read_document
+from llmtrap.errors import TargetError, UsageError
+from llmtrap.printable import printable
+from llmtrap.report.document import Matrix
+
+_MOST_BYTES = 16 << 20
+_REMEDY = "Give a CSV file with the columns step and test, one row a checkpoint; higher scores are better"
+
+
+@dataclass(frozen=True)
+class OwnRun:
+    """Checkpoints of one run: for each step the audit's matrices, and the score on data that it was not trained on."""
+
+    matrices: Mapping[int, Sequence[Matrix]]
+    test: Mapping[int, float]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps that were audited and scored."""
+        return tuple(sorted(self.matrices.keys() & self.test.keys()))
+
+    @property
+    def peak(self) -> int:
+        """The step of the best score, the first of several."""
+        return max(self.steps, key=lambda step: (self.test[step], -step))
+
+    def good(self) -> tuple[int, ...]:
+        """Steps within 0.05 of the peak."""
+        return tuple(step for step in self.steps if self.test[step] >= self.test[self.peak] - NEAR_PEAK)
+
+    def collapsed(self) -> tuple[int, ...]:
+        """Steps after the peak that have lost 0.10 of it."""
+        return tuple(s for s in self.steps if s > self.peak and self.test[s] <= self.test[self.peak] - DROP)
+
+
+@dataclass(frozen=True)
+class OwnRow:
+    """How well one measure tells collapsed checkpoints from good ones. `area` is None where it is never defined."""
+
+    label: str
+    bad_when: str
+    area: Estimate | None
+
+
+Measure = Callable[[Iterable[Matrix]], float]
+
+
+def _traps(field: str, combine: Callable[[list[float]], float]) -> Measure:
+    def value(matrices: Iterable[Matrix]) -> float:
+        found = [getattr(matrix.traps, field) for matrix in matrices if matrix.traps is not None]
+        known = [float(number) for number in found if number is not None]
+        return combine(known) if known else math.nan
+
+    return value
+
+
+def _alphas(combine: Callable[[list[float]], float], *, reliable: bool) -> Measure:
+    def value(matrices: Iterable[Matrix]) -> float:
+        fits = [matrix.alpha for matrix in matrices if matrix.alpha is not None]
+        known = [fit.value for fit in fits if fit.value is not None and (fit.reliable or not reliable)]
+        return combine(known) if known else math.nan
+
+    return value
+
+
+def _norm(matrices: Iterable[Matrix]) -> float:
+    spectra = [matrix.spectrum for matrix in matrices if matrix.spectrum is not None]
+    return math.sqrt(sum(spectrum.frobenius_norm**2 for spectrum in spectra)) if spectra else math.nan
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values))
+
+
+# What is measured, and whether high or low values are held to speak of overfitting.
+_MEASURES: tuple[tuple[str, Measure, int], ...] = (
+    ("centred traps", _traps("centred", sum), 1),
+    ("all traps, mean shifts too", _traps("count", sum), 1),
+    ("mean α", _alphas(_mean, reliable=False), -1),
+    ("least reliable α", _alphas(min, reliable=True), -1),
+    ("l2 norm of the matrices", _norm, 1),
+    ("largest kurtosis", _traps("kurtosis", max), 1),
+    ("largest entry in deviations of the bulk", _traps("max_sigmas", max), 1),
+)
+
+
+def separate(runs: Sequence[OwnRun]) -> tuple[OwnRow, ...]:
+    """For each measure the AUC of collapsed against good checkpoints, pooled over the runs.
+
+    Raises:
+        UsageError: no run has both kinds.
+    """
+    good = sum(len(run.good()) for run in runs if run.steps)
+    collapsed = sum(len(run.collapsed()) for run in runs if run.steps)
+    if not good or not collapsed:
+        raise UsageError(
+            f"{good} of the scored checkpoints are within {NEAR_PEAK:.2f} of their run's best score, and {collapsed} "
+            f"lost {DROP:.2f} of it afterwards: there is nothing to tell apart",
+            remedy="Both kinds are needed; steps of the scores must be steps of the trajectory",
+        )
+    rows = []
+    for label, measure, sign in _MEASURES:
+        scores = []
+        for run in runs:
+            groups = [
+                np.array([sign * measure(run.matrices[step]) for step in steps], dtype=np.float64)
+                for steps in (run.collapsed(), run.good())
+            ]
+            scores.append(RunScores(*(group[np.isfinite(group)] for group in groups)))
+        rows.append(OwnRow(label, "high" if sign > 0 else "low", clustered_area(scores)))
+    return tuple(rows)
+
+
+def read_scores(file: Path) -> dict[int, float]:
+    """Test scores by step from a CSV file with the columns `step` and `test`.
+
+    Raises:
+        TargetError: there is no such file, or it is no such table.
+    """
+    try:
+        text = read_document(file, _MOST_BYTES, "table of scores").decode("utf-8-sig")
+    except DocumentError as error:
+        raise TargetError(error.problem, file=str(file), remedy=error.remedy) from error
+    except UnicodeDecodeError:
+        raise TargetError("is not text in UTF-8", file=str(file), remedy=_REMEDY) from None
+    rows = csv.DictReader(io.StringIO(text))
+    if not {"step", "test"} <= set(rows.fieldnames or ()):
+        raise TargetError("has no columns step and test", file=str(file), remedy=_REMEDY)
+    scores: dict[int, float] = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            step, score = int(row["step"]), float(row["test"])
+        except (ValueError, TypeError):
+            words = printable(f"{row['step']}, {row['test']}", 80)
+            raise TargetError(
+                f"line {number} is no step with a score: {words}", file=str(file), remedy=_REMEDY
+            ) from None
+        if not math.isfinite(score):
+            raise TargetError(f"line {number}: the score is no finite number", file=str(file), remedy=_REMEDY)
+        if step in scores:
+            raise TargetError(f"line {number}: step {step} is there twice", file=str(file), remedy=_REMEDY)
+        scores[step] = score
+    return scores
