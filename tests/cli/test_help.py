@@ -15,12 +15,13 @@ FACES = {"--json", "--html", "--markdown"}
 TALK = {"--quiet", "--verbose"}
 OPTIONS = {
     "audit": COMMON_MEASURE | FACES | TALK
-    | {"--demo", "--engine", "--stall-timeout", "--part", "--family", "--journal", "--fresh", "--download",
-       "--subfolder"},
+    | {"--reference", "--demo", "--engine", "--stall-timeout", "--part", "--family", "--journal", "--fresh",
+       "--download", "--subfolder"},
     "inspect": {"--include", "--exclude", "--split-fused", "--part", "--family", "--revision", "--subfolder", "--all",
                 "--json", "--verbose"},
     "merge": FACES | TALK,
-    "report": {"--html", "--markdown", "--against", "--ablation", "--index", "--verbose"},
+    "report": {"--html", "--markdown", "--against", "--ablation", "--reference", "--index", "--verbose"},
+    "reference": {"--out", "--name", "--verbose"},
     "verify": {"--matrices", "--part", "--family", "--seed", "--revision", "--subfolder", "--verbose"},
     "trajectory": COMMON_MEASURE - {"--split-fused", "--revision"} | TALK | {"--json", "--html", "--journal"}
     | {"--revisions", "--points"},
@@ -30,8 +31,8 @@ OPTIONS = {
     "doctor": set(),
 }  # fmt: skip
 COMMANDS = {
-    "audit", "inspect", "gate", "calibrate", "report", "merge", "verify", "schema", "doctor", "ablate", "repair",
-    "trajectory", "watch",
+    "audit", "inspect", "gate", "calibrate", "report", "reference", "merge", "verify", "schema", "doctor", "ablate",
+    "repair", "trajectory", "watch",
 }  # fmt: skip
 CHOICES = {
     "--traps": ["auto", "measure", "certify"],

@@ -100,7 +100,7 @@ def test_every_face_says_partly_measured_with_the_share_and_the_names() -> None:
     assert report.coverage.share == pytest.approx(512 * 384 / (512 * 384 + 1_000_000))
     for text in (plain(report), to_markdown(report), to_html(report)):
         assert "Partly measured" in text
-        assert "No traps found" not in text
+        assert "Usual" not in text
         assert "16 % of 1,196,608 parameters" in text
         assert "model.vision.conv.weight" in text
 
@@ -110,11 +110,12 @@ def test_a_part_that_was_asked_for_is_not_called_clean_either() -> None:
     assert (answers.word, answers.complete, answers.unmeasured) == ("Partly measured", True, ())
 
 
-def test_traps_stay_the_headline_over_a_part() -> None:
+def test_traps_that_are_not_rare_are_told_of_a_part() -> None:
     matrix = documents.matrix("a", method="measured", causes=[("entry", 3.0)])
     report = documents.report([matrix], skipped=[left_out("unmeasured", 10**9)])
-    assert (judge(report).word, report.summary.level) == ("Traps found", "unusual")
-    assert "Too little was measured to call the rest clean." in report.summary.verdict
+    assert (judge(report).word, report.summary.level) == ("Partly measured", "partly_measured")
+    assert "1 of 1 matrix has Correlation Traps" in report.summary.verdict
+    assert "Too little was measured to call the rest usual." in report.summary.verdict
 
 
 def test_the_words_name_every_class() -> None:

@@ -35,8 +35,8 @@ def test_a_row_a_report_with_links_to_its_faces(tmp_path: Path) -> None:
         "trapped%20model/report.md",
         "trapped%20model/report.json",
     ]
-    assert "Traps found" in rows[1]
-    assert "No traps found" in rows[0]
+    assert "Unusual" in rows[1]
+    assert "Usual" in rows[0]
     assert "<code>llmtrap audit org/clean-0.5b --revision 0123456789abcdef0123456789abcdef01234567</code>" in rows[0]
     assert re.findall(r"<li>(run \(calibration\): .*?)</li>", text) == [
         'run (calibration): <a href="run.html">page</a>, <a href="run.json">JSON</a>'

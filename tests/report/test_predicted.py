@@ -66,8 +66,9 @@ CERTAINTY = (
 def test_the_verdict_says_how_the_traps_were_decided(predicted: Report) -> None:
     answers = judge(predicted)
     assert answers.certainty == CERTAINTY
-    assert answers.headline == ("2 of 8 matrices have Correlation Traps, all from single entries of unusual size.")
-    assert (answers.level, answers.complete) == ("traps", True)
+    assert answers.lead.startswith("layers.1.attention.q has an entry 87.6 standard deviations from the mean;")
+    assert answers.rest.startswith("2 of 8 matrices have Correlation Traps, all from single entries of unusual size;")
+    assert (answers.level, answers.complete) == ("unusual", True)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,8 @@ def test_proof_alone_leaves_no_false_alarm_to_expect() -> None:
 
 def test_a_predicted_mean_shift_alone_is_decided_and_no_alarm() -> None:
     report = documents.report([documents.matrix("a", method="predicted", causes=[("mean_shift", 9.0)])])
-    assert judge(report).headline == "No Correlation Traps in 1 matrix."
+    answers = judge(report)
+    assert (answers.level, answers.rest) == ("usual", "No Correlation Traps in 1 matrix.")
 
 
 @pytest.mark.parametrize("render", [plain, to_markdown])
@@ -159,10 +161,8 @@ def test_certifying_alone_predicts_too_and_leaves_the_rest_undecided(planted: Pa
         "5 matrices certified free of traps by the sizes of their entries and 2 with predicted traps, those that every "
         "shuffle must show. False alarms to expect by chance: 0.000005, that is one in 200,000 such audits."
     )
-    assert answers.headline == (
-        "1 of 8 matrices has Correlation Traps, from single entries of unusual size. 1 matrix could not be decided "
-        "without a shuffle."
-    )
+    assert "1 of 8 matrices has Correlation Traps, from single entries of unusual size;" in answers.rest
+    assert answers.rest.endswith("1 matrix could not be decided without a shuffle: audit with --traps auto.")
     assert not answers.complete
 
 
@@ -170,6 +170,6 @@ def test_where_only_the_undecided_is_left_the_remedy_decides_it(tmp_path: Path) 
     folder = write_planted(tmp_path / "planted")
     two = {"alpha": False, "include": (TWO,)}
     left = judge(audit(folder, traps="certify", **two))
-    assert left.level == "undecided"
-    assert left.meaning == "Audit again with --traps auto, which shuffles what cannot be certified."
+    assert left.level == "unusual"  # for the entry that is there is rare, whether it makes a trap or not
+    assert "1 matrix could not be decided without a shuffle: audit with --traps auto." in left.rest
     assert judge(audit(folder, traps="auto", **two)).certainty.startswith("1 matrix measured by shuffling.")

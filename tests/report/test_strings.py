@@ -34,7 +34,7 @@ EVIL = (
 )
 CONTROL = r"[\x00-\x08\x0b-\x1f\x7f\u202e]|##\w*\["
 # Texts of which only certain words are taken at all.
-FIXED = {"schema", "band", "kind", "method", "traps", "trap_rule", "level", "rule"}
+FIXED = {"schema", "band", "kind", "method", "traps", "trap_rule", "level", "rule", "weight", "axis"}
 
 
 def texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 from tests.support import documents
 
-from llmtrap.report.document import AlphaSummary, Summary
+from llmtrap.report.document import AlphaSummary, ReferenceUsed, Summary
 from llmtrap.report.facts import kind, state, worst
 from llmtrap.report.html.payload import CERTIFICATE
 from llmtrap.report.summary import FALSE_ALARM_RATE, summarise
@@ -31,11 +31,15 @@ def test_the_whole_summary() -> None:
     alphas = sorted(m.alpha.value for m in report.matrices if m.alpha and m.alpha.value and m.alpha.reliable)
     assert report.summary == Summary(
         verdict=(
+            "layers.0.mlp.down has an entry 196 standard deviations from the mean, 40 times over the 4.9 of its peers; "
+            "among published models the most is 2.7 times; none of 6 published models has as much. "
             "2 of 86 matrices have Correlation Traps: 1 from single entries of unusual size and 1 from many large "
-            "entries. 1 matrix is at the edge: whether a trap shows depends on the shuffle. α: 1 of 85 matrices "
-            "over-trained (below 2), 84 well trained, 0 under-trained (above 6); 1 fit unreliable."
+            "entries; 6 of 10 published models have as much. 1 matrix is at the edge: whether a trap shows depends on "
+            "the shuffle. α: 1 of 85 matrices over-trained (below 2), 84 well trained, 0 under-trained (above 6); "
+            "1 fit unreliable."
         ),
         level="unusual",
+        reference=ReferenceUsed(name="published models", models=13, lineages=10),
         matrices=86,
         with_traps=2,
         traps=3,
@@ -74,10 +78,10 @@ def test_nothing_measured_has_no_alpha() -> None:
 @pytest.mark.parametrize(
     ("name", "level", "word", "complete"),
     [
-        ("clean", "clear", "No traps found", True),
-        ("trapped", "traps", "Traps found", True),
+        ("clean", "usual", "Usual", True),
+        ("trapped", "unusual", "Unusual", True),
         ("partial", "partial", "Partly measured", False),
-        ("empty", "nothing", "Nothing audited", True),
+        ("empty", "nothing", "Nothing measured", True),
         ("broken", "broken", "Broken values", True),
     ],
 )
@@ -91,9 +95,9 @@ def test_only_doubtful_cases_are_not_called_traps() -> None:
     small = documents.matrix("b", method="measured", shape=(10, 300), causes=[("entry", 2.0)])
     shift = documents.matrix("c", method="measured", causes=[("mean_shift", 3.0)])
     assert [state(matrix) for matrix in (edge, small, shift)] == ["edge", "unreliable", "mean_shift"]
-    assert judge(documents.report([edge])).level == "edge"
-    assert judge(documents.report([small])).level == "edge"
-    assert judge(documents.report([shift])).level == "clear"
+    assert judge(documents.report([edge])).level == "usual"
+    assert judge(documents.report([small])).level == "usual"
+    assert judge(documents.report([shift])).level == "usual"
     assert documents.report([edge, small, shift]).summary.traps == 0
 
 

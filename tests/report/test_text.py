@@ -43,7 +43,7 @@ def test_a_pipe_gets_plain_lines_and_a_terminal_gets_colour() -> None:
     assert pipe.getvalue() == plain(report)
     assert "\x1b[" in screen.getvalue()
     keys = [line.split("\t")[0] for line in pipe.getvalue().splitlines()]
-    assert keys[:3] == ["target", "verdict", "traps"]
+    assert keys[:3] == ["target", "verdict", "found"]
     assert keys.count("matrix") == 5
 
 

@@ -30,6 +30,7 @@ from llmtrap.report.document import (
     Trap,
     Traps,
 )
+from llmtrap.report.judging import judged_as_usual
 from llmtrap.report.summary import summarise
 
 SETTINGS = Settings(
@@ -119,7 +120,7 @@ def matrix(
     tail = min(max(12, len(drawn) // 5), len(drawn) // 2)
     xmin = float(np.quantile(drawn, 0.8))
     power = xmin * (1 - rng.random(tail)) ** (-1 / (alpha - 1))
-    esd = np.sort(np.concatenate([drawn[drawn <= xmin], np.minimum(power, xmin * 4000)])) * scale
+    esd = np.sort(np.concatenate([drawn[drawn <= xmin], np.minimum(power, xmin * 40)])) * scale
     reliable = short >= 50 and tail >= 8
     band: Band = "over" if alpha < 2 else "under" if alpha > 6 else "well"
     return Matrix(
@@ -233,7 +234,7 @@ def report(
     coverage = count_coverage(
         len(matrices) + len(failed), Amount(count=len(matrices), parameters=held, bytes=2 * held), skipped, failed
     )
-    return Report(
+    made = Report(
         tool=Tool(name="llmtrap", version="0.1.0"),
         target=Target(
             name=name,
@@ -252,6 +253,7 @@ def report(
         summary=summarise(matrices, coverage, settings, seconds, 1_250_000_000),
         matrices=tuple(matrices),
     )
+    return judged_as_usual(made)
 
 
 _DENSE = (

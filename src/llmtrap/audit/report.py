@@ -10,6 +10,7 @@ from llmtrap.audit.plan import Plan
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.report import document
 from llmtrap.report.coverage import count_coverage
+from llmtrap.report.judging import judged_as_usual
 from llmtrap.report.summary import summarise
 from llmtrap.version import __version__
 
@@ -75,7 +76,7 @@ def assemble(
         count=len(measured), parameters=sum(held for held, _ in measured), bytes=sum(size for _, size in measured)
     )
     coverage = count_coverage(len(record.tasks), amount, beside.skipped, failed)
-    return document.Report(
+    report = document.Report(
         tool=TOOL,
         target=record.target,
         settings=record.settings,
@@ -93,3 +94,4 @@ def assemble(
         matrices=matrices,
         tensors=beside.findings,
     )
+    return judged_as_usual(report)

@@ -25,7 +25,9 @@ from llmtrap.report.coverage import is_incomplete
 from llmtrap.report.document import Report
 from llmtrap.report.html import write_html
 from llmtrap.report.json import to_json, write_json
+from llmtrap.report.judging import judged
 from llmtrap.report.markdown import write_markdown
+from llmtrap.report.rarity.reference import chosen_reference
 from llmtrap.report.text import show
 from llmtrap.report.verdict import is_rotated
 
@@ -38,6 +40,7 @@ def audit_command(
     json: o.JsonFile = None,
     html: o.HtmlFile = None,
     markdown: o.MarkdownFile = None,
+    reference: o.ReferenceFile = None,
     traps: o.Traps = o.TrapModeName.AUTO,
     trap_rule: o.TrapRule = o.TrapRuleName.TRACY_WIDOM,
     no_alpha: o.NoAlpha = False,
@@ -67,6 +70,7 @@ def audit_command(
     """
     with guarded(verbose=verbose, on_interrupt=_carry_on()) as outcome:
         share, of_parts = _shares_and_parts(part)
+        published = chosen_reference(reference)
         settings = AuditSettings(
             traps=traps.value,
             trap_rule=trap_rule.value,
@@ -107,7 +111,7 @@ def audit_command(
             _part_done(share, kept)
         else:
             outcome.code = EXIT_DONE if is_whole(finished.report) else EXIT_IN_PART
-            write_faces(finished.report, json, html, markdown, quiet=quiet)
+            write_faces(judged(finished.report, published), json, html, markdown, quiet=quiet)
 
 
 def _shares_and_parts(given: list[str] | None) -> tuple[Part, list[str]]:

@@ -63,6 +63,12 @@ JsonFile = Annotated[
 ]
 HtmlFile = Annotated[Path | None, _option("html", "Write the report as one HTML page.", "FILE", plain=False)]
 MarkdownFile = Annotated[Path | None, _option("markdown", "Write the report as Markdown.", "FILE", plain=False)]
+ReferenceFile = Annotated[
+    str | None,
+    _option(
+        "reference", "What published models have: a file of 'llmtrap reference build', or none.", "FILE", plain=False
+    ),
+]
 Quiet = Annotated[bool, _option("quiet", "No progress, no closing table.", None, "-q")]
 Verbose = Annotated[bool, _option("verbose", "Tracebacks, and where the time went.", None, "-v")]
 

@@ -13,7 +13,9 @@ from llmtrap.cli.console import guarded, output
 from llmtrap.errors import UsageError
 from llmtrap.report.against import compare
 from llmtrap.report.html import write_html, write_index
+from llmtrap.report.judging import judged
 from llmtrap.report.markdown import write_markdown
+from llmtrap.report.rarity.reference import chosen_reference
 from llmtrap.report.read import read_report
 from llmtrap.report.text import show
 
@@ -30,6 +32,7 @@ def report_command(
     ablation: Annotated[
         Path | None, typer.Option("--ablation", metavar="A.json", help="Say what an ablation calls each entry.")
     ] = None,
+    reference: o.ReferenceFile = None,
     index: Annotated[
         Path | None, typer.Option("--index", metavar="DIR", help="Write the index page of a folder of reports.")
     ] = None,
@@ -39,12 +42,13 @@ def report_command(
     with guarded(verbose=verbose):
         if report is None and index is None:
             raise UsageError("nothing to show", remedy="Name a report, or a folder with --index.")
-        if report is None and (html or markdown or against or ablation):
+        if report is None and (html or markdown or against or ablation or reference):
             raise UsageError(
-                "--html, --markdown, --against and --ablation need a report", remedy="Name the report first."
+                "--html, --markdown, --against, --ablation and --reference need a report",
+                remedy="Name the report first.",
             )
         if report is not None:
-            document = read_report(report)
+            document = judged(read_report(report), chosen_reference(reference))
             if ablation is not None:
                 document = with_activity(document, read_ablation(ablation))
             comparison = compare(document, read_report(against)) if against is not None else None

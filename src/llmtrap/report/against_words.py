@@ -21,7 +21,7 @@ NOT_IN_BASE = "not in the base"
 _MORE: dict[Change, str] = {"stronger": "stronger ones", "gone": "traps gone"}
 
 
-_OF_ITSELF: frozenset[Level] = frozenset({"traps", "edge", "clear"})
+_OF_ITSELF: frozenset[Level] = frozenset({"unusual", "usual"})
 """What a report says of its traps, which against a base is what changed; anything graver stays as it is."""
 
 _NEW = "Traps that the base does not have go with overfitting in experiments. They say where to look."
@@ -35,14 +35,22 @@ def judge_against(report: Report, comparison: Comparison | None) -> Verdict:
         return answers
     if comparison.unchanged and not report.coverage.planned:
         lead = f"All {plural(comparison.unchanged, 'matrix')} are byte for byte the base's."
-        return replace(answers, level="clear", word="Nothing changed", lead=lead, meaning="Nothing new can be in them.")
+        return replace(
+            answers,
+            level="usual",
+            tone="green",
+            word="Nothing changed",
+            lead=lead,
+            meaning="Nothing new can be in them.",
+        )
     if not comparison.shifts or answers.level not in _OF_ITSELF:
         return answers
     new, stronger, gone = (bool(comparison.of(change)) for change in CHANGED)
     word = "New traps" if new else "Stronger traps" if stronger else "Traps gone" if gone else "No new traps"
     return replace(
         answers,
-        level="traps" if new or stronger else "clear",
+        level="unusual" if new or stronger else "usual",
+        tone="red" if new or stronger else "green",
         word=word,
         lead=trap_change_words(comparison),
         rest=f"By itself: {answers.headline}",

@@ -18,6 +18,21 @@ Activity = Literal["inert", "weak", "active", "needed", "harmful"]
 CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
 LeftOut = Literal["unreadable", "one_dimensional", "buffer", "on_request", "file_not_read", "unmeasured"]
 ReportLevel = Literal["usual", "unusual", "broken", "partly_measured", "nothing_measured"]
+FindingKind = Literal[
+    "broken_values",
+    "zeros",
+    "like_noise",
+    "rare_entry",
+    "rare_kurtosis",
+    "rare_norm",
+    "trapped_share",
+    "outlier_channel",
+    "large_entries",
+    "heavy_tail",
+    "heavy_spectrum",
+    "stands_out",
+]
+Weight = Literal["broken", "unusual", "usual"]
 
 # Documents come from others too: a number that no machine holds and a list of millions of wrong items are refused at
 # once, with the first of them named.
@@ -347,6 +362,36 @@ class Remembered(Model):
     newest: str = Field(pattern=UTC_TIME)
 
 
+class Rarity(Model):
+    """Of so many published models, how many have as much; models that share weights count as one."""
+
+    alike: Count
+    models: Count
+
+
+class Channel(Model):
+    """One row or column, from 0, in which large entries lie in several layers."""
+
+    axis: Literal["row", "column"]
+    index: Count
+    layers: Items[Count]
+
+
+class Finding(Model):
+    """Matrices that have one thing in common, and how rare that is."""
+
+    kind: FindingKind
+    weight: Weight = Field(description="what it makes of the report's level")
+    text: str
+    count: Count = Field(description="matrices (or other tensors) it is about")
+    matrices: Items[str] = Field(description="ids of the first of them, the gravest first")
+    rarity: Rarity | None = Field(default=None, description="null where no reference has the role")
+    channel: Channel | None = None
+    share: float | None = Field(
+        default=None, description="effect size: the greatest share of ‖W‖² that one entry holds in its matrix"
+    )
+
+
 class AlphaSummary(Model):
     """α over the reliable fits, and how many matrices fall in each band."""
 
@@ -359,11 +404,20 @@ class AlphaSummary(Model):
     unreliable: Count
 
 
+class ReferenceUsed(Model):
+    """The published models that a report was held against."""
+
+    name: str
+    models: Count
+    lineages: Count = Field(description="models that share no weights with each other")
+
+
 class Summary(Model):
     """The head of the report."""
 
     verdict: str
     level: ReportLevel
+    reference: ReferenceUsed | None = Field(default=None, description="null: rarity is not known")
     matrices: Count
     with_traps: Count = Field(description="matrices in which every shuffle shows a centred trap, counts reliable")
     uncertain: Count = Field(default=0, description="matrices in which some shuffles show a centred trap and some none")
@@ -395,6 +449,7 @@ class Report(Model):
     settings: Settings
     coverage: Coverage
     summary: Summary
+    findings: Items[Finding] = Field(default=(), description="the gravest first")
     matrices: Items[Matrix]
     tensors: Items[TensorFinding] = Field(default=(), description="findings in tensors that are no matrix")
 

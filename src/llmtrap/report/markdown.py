@@ -8,9 +8,10 @@ from pathlib import Path
 from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.calibrated import calibrated
-from llmtrap.report.document import Report
+from llmtrap.report.document import Finding, Report
 from llmtrap.report.facts import is_notable
 from llmtrap.report.verdict import (
+    LONGEST_FINDING,
     MEAN_SHIFTS_ARE_USUAL,
     NO_PROOF,
     WHAT_IT_IS,
@@ -22,6 +23,7 @@ from llmtrap.report.wording import duration, number, plural, printable, size
 from llmtrap.report.worst_rows import notable_rows
 from llmtrap.report.write import write_whole
 
+_KEPT = frozenset(" .,;:()/%=+-−–×²‖καλσ₁'")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:-]+")
 
 
@@ -31,6 +33,11 @@ def code(name: str, limit: int = 160) -> str:
     if _PLAIN.fullmatch(shown):
         return f"`{shown}`"
     return "<code>" + "".join(c if _PLAIN.fullmatch(c) else f"&#{ord(c)};" for c in shown) + "</code>"
+
+
+def plain_text(text: str) -> str:
+    """Words with names from a file in them, so that no character of them is markup: letters and the like are kept."""
+    return "".join(c if c.isalnum() or c in _KEPT else f"&#{ord(c)};" for c in printable(text, LONGEST_FINDING))
 
 
 def to_markdown(report: Report, comparison: Comparison | None = None, limit: int = 20) -> str:
@@ -45,11 +52,15 @@ def to_markdown(report: Report, comparison: Comparison | None = None, limit: int
     revision = f" at {code(report.target.revision)}" if report.target.revision else ""
     parts = [
         f"# {answers.word}: {code(report.target.name)}",
-        f"{answers.headline} {answers.meaning}",
+        f"{plain_text(answers.headline)} {answers.meaning}",
         _facts(report, comparison),
     ]
     if comparison is not None:
         parts += _against(comparison, limit)
+    if report.findings:
+        lines = [_bullet(item) for item in report.findings[:limit]]
+        more = [f"- and {len(report.findings) - limit:,} more"] if len(report.findings) > limit else []
+        parts += ["## What was found", "\n".join(lines + more)]
     rows = notable_rows(report.matrices, limit)
     if rows:
         rest = sum(is_notable(matrix) for matrix in report.matrices) - len(rows)
@@ -118,6 +129,12 @@ def _against(comparison: Comparison, limit: int) -> list[str]:
     if lines:
         parts.append("\n".join(["| matrix | change | |", "|---|---|---|", *lines]))
     return parts
+
+
+def _bullet(finding: Finding) -> str:
+    """A finding in one line; its words hold names from files, so nothing in it is markup."""
+    said = plain_text(finding.text)
+    return f"- {said}" if finding.weight == "usual" else f"- **{finding.weight.capitalize()}**: {said}"
 
 
 def _cell(text: str) -> str:

@@ -16,7 +16,7 @@ from llmtrap.report.document import (
     TensorFinding,
 )
 from llmtrap.report.facts import tally
-from llmtrap.report.verdict import report_level, verdict
+from llmtrap.report.verdict import report_level
 
 # The tracy-widom rule calls an eigenvalue a trap at p <= 1e-6: the false alarms to expect of one matrix without traps.
 FALSE_ALARM_RATE = 1e-6
@@ -32,7 +32,9 @@ def summarise(
     remembered: Remembered | None = None,
     cautions: Sequence[Caution] = (),
 ) -> Summary:
-    """Count traps, bands and methods, and put the verdict into words.
+    """Count traps, bands and methods.
+
+    The verdict is put into words by `judging.judged`, which also sets the level by what is rare.
 
     Args:
         matrices: every matrix measured.
@@ -50,8 +52,8 @@ def summarise(
     counts = tally(matrices)
     alphas = [m.alpha.value for m in matrices if m.alpha and m.alpha.reliable and m.alpha.value is not None]
     return Summary(
-        verdict=verdict(counts, coverage, tensors, cautions),
-        level=report_level(counts, coverage, tensors, cautions),
+        verdict="",
+        level=report_level(counts, coverage, (), cautions),
         matrices=counts.matrices,
         with_traps=counts.trapped,
         uncertain=counts.uncertain,

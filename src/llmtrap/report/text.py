@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -10,22 +11,19 @@ from rich.text import Text
 
 from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
-from llmtrap.report.document import Report
+from llmtrap.report.document import Finding, Report, Weight
 from llmtrap.report.facts import is_notable
-from llmtrap.report.verdict import NO_PROOF, Level, Verdict, remembered_words, tensor_finding
+from llmtrap.report.verdict import LONGEST_FINDING, NO_PROOF, Tone, Verdict, remembered_words, tensor_finding
 from llmtrap.report.wording import duration, name_some, number, plural, printable, size
 from llmtrap.report.worst_rows import Row, notable_rows
 
-_STYLES: dict[Level, str] = {
-    "broken": "bold red",
-    "zero": "bold red",
-    "traps": "bold red",
-    "edge": "bold yellow",
-    "partial": "bold yellow",
-    "clear": "bold green",
-    "undecided": "bold yellow",
-    "nothing": "bold yellow",
+_STYLES: dict[Tone, str] = {
+    "red": "bold red",
+    "amber": "bold yellow",
+    "green": "bold green",
+    "grey": "bold",
 }
+_MARKS: dict[Weight, str] = {"broken": "!", "unusual": "▲", "usual": "·"}
 
 
 def show(report: Report, console: Console, comparison: Comparison | None = None, limit: int = 10) -> None:
@@ -54,9 +52,11 @@ def renderable(
     grid.add_column(overflow="fold")
     for label, words in _facts(report, answers, comparison, limit):
         grid.add_row(label, Text(words))
-    title = Text(answers.word, style=_STYLES[answers.level])
+    title = Text(answers.word, style=_STYLES[answers.tone])
     title.append("  " + printable(report.target.name, 60), style="bold")
     parts: list[RenderableType] = [title, grid]
+    if report.findings:
+        parts += [Text(), Text("What was found", style="bold"), _found(report.findings, limit)]
     rows = notable_rows(report.matrices, limit)
     if rows:
         parts += [Text(), _table(rows, longest), Text(_more(report, len(rows)), style="dim")]
@@ -74,6 +74,18 @@ def _table(rows: list[Row], longest: int) -> Table:
     table.add_column("why", overflow="fold")
     for row in rows:
         table.add_row(Text(printable(row.name, longest)), row.alpha, row.traps, row.strength, row.why)
+    return table
+
+
+def _found(findings: Sequence[Finding], limit: int) -> Table:
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for item in findings[:limit]:
+        style = "" if item.weight == "usual" else "bold"
+        table.add_row(Text(_MARKS[item.weight], style=style), Text(printable(item.text, LONGEST_FINDING), style=style))
+    if len(findings) > limit:
+        table.add_row("", Text(f"and {plural(len(findings) - limit, 'finding')} more, in the report", style="dim"))
     return table
 
 
@@ -96,7 +108,7 @@ def _more(report: Report, shown: int) -> str:
 def _facts(report: Report, answers: Verdict, comparison: Comparison | None, limit: int) -> list[tuple[str, str]]:
     target, summary = report.target, report.summary
     held = sum(file.bytes for file in target.files)
-    facts = [("traps", answers.headline)]
+    facts = [("found", answers.headline)]
     if summary.mean_shifts:
         facts.append(("mean shifts", f"{summary.mean_shifts:,}, counted apart: healthy networks have them too"))
     if answers.alpha:
@@ -125,6 +137,8 @@ def plain(report: Report, comparison: Comparison | None = None, limit: int = 10)
     lines = [("target", printable(report.target.name)), ("verdict", answers.word)]
     lines += [(label or "base", words) for label, words in _facts(report, answers, comparison, limit)]
     text = "".join(f"{label}\t{words}\n" for label, words in lines)
+    for item in report.findings[:limit]:
+        text += f"{item.weight}\t{printable(item.text, LONGEST_FINDING)}\n"
     for row in notable_rows(report.matrices, limit):
         name = printable(row.name, 400)
         text += f"matrix\t{name}\tα {row.alpha}\ttraps {row.traps}\t× edge {row.strength}\t{row.why}\n"

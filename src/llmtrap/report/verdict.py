@@ -7,11 +7,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmtrap.report.coverage import coverage_words, is_incomplete, is_partial, unmeasured_names
-from llmtrap.report.document import CauseKind, Caution, Coverage, Matrix, Report, ReportLevel, TensorFinding, Trap
+from llmtrap.report.document import (
+    CauseKind,
+    Caution,
+    Coverage,
+    Finding,
+    Matrix,
+    Report,
+    ReportLevel,
+    TensorFinding,
+    Trap,
+)
 from llmtrap.report.facts import Tally, is_at_edge, is_notable, strongest, tally, worst
-from llmtrap.report.wording import fixed, join, number, plural
+from llmtrap.report.wording import fixed, join, number, plural, printable
 
-Level = Literal["broken", "zero", "traps", "edge", "partial", "clear", "undecided", "nothing"]
+Level = Literal["broken", "unusual", "usual", "partial", "undecided", "nothing"]
+Tone = Literal["red", "amber", "green", "grey"]
 
 WHAT_IT_IS = (
     "A Correlation Trap is what stays when all entries of a weight matrix are shuffled: an eigenvalue beyond the edge "
@@ -21,13 +32,12 @@ WHAT_IT_IS = (
 NO_PROOF = "A trap alone proves no harm: it says where to look."
 MEAN_SHIFTS_ARE_USUAL = "Healthy networks have mean shifts too, so they are counted apart."
 
-_MEANINGS: dict[Level | Literal["rotated"], str] = {
+_MEANINGS: dict[Level | Literal["rotated", "not_known"], str] = {
     "broken": "Such a matrix cannot work, and nothing else can be measured in it.",
-    "zero": "Such a layer adds nothing: it was never trained, or lost its values when it was saved.",
-    "traps": "Traps go with overfitting in experiments. They say where to look; alone they prove no harm.",
-    "edge": "Whether there is a trap is not certain here: read the doubtful cases one by one.",
-    "partial": "What was measured shows no trap. Of the rest nothing is known, so nothing is called clean.",
-    "clear": "This sign of overfitting is absent. That is no proof that the model does not overfit.",
+    "unusual": "It says where to look: what is rare need not be wrong, and weights alone prove no harm.",
+    "not_known": "There is no reference to tell how usual that is: compare with the model it was tuned from.",
+    "usual": "What there is, healthy published models have too. That is no proof that the model does not overfit.",
+    "partial": "Of the rest nothing is known, so nothing is called usual.",
     "undecided": "Audit again with --traps auto, which shuffles what cannot be certified.",
     "rotated": "A rotation hides every trap: audit the checkpoint before it was rotated.",
     "nothing": "See below which tensors were skipped or failed, and why.",
@@ -57,9 +67,11 @@ class Verdict:
     """The answers of a report: is there a problem, where, why, and how sure is that.
 
     Attributes:
-        level: what leads: broken values, layers of zeros, traps, doubtful cases only, too little measured to call the
-            rest clean, none, nothing decided, nothing audited.
-        word: the level in two or three words.
+        level: what leads: broken values, something rare, nothing rare, too little measured to call the rest usual,
+            nothing decided, nothing measured.
+        word: the level in a word or two.
+        tone: its colour: red for what is broken or rare, amber where nothing says how rare it is or too little is
+            known, green for usual.
         lead: what was found, as one sentence.
         rest: what must be said beside it; may be empty.
         worst: the matrix to look at first; None where none is notable.
@@ -73,6 +85,7 @@ class Verdict:
 
     level: Level
     word: str
+    tone: Tone
     lead: str
     rest: str
     worst: Matrix | None
@@ -91,49 +104,46 @@ class Verdict:
 
 _WORDS: dict[Level, str] = {
     "broken": "Broken values",
-    "zero": "Layers of zeros",
-    "traps": "Traps found",
-    "edge": "At the edge",
+    "unusual": "Unusual",
+    "usual": "Usual",
     "partial": "Partly measured",
-    "clear": "No traps found",
     "undecided": "Not decided",
-    "nothing": "Nothing audited",
+    "nothing": "Nothing measured",
 }
-
-
-_REPORT_LEVELS: dict[Level, ReportLevel] = {
-    "broken": "broken",
-    "zero": "unusual",
-    "traps": "unusual",
-    "edge": "unusual",
-    "partial": "partly_measured",
-    "clear": "usual",
-    "undecided": "partly_measured",
-    "nothing": "nothing_measured",
+_TONES: dict[Level, Tone] = {
+    "broken": "red",
+    "unusual": "red",
+    "usual": "green",
+    "partial": "amber",
+    "undecided": "amber",
+    "nothing": "grey",
 }
+LONGEST_FINDING = 1000  # characters: it names matrices, whose names may have any length
+_MOST_TOLD = 3  # findings that the verdict tells; the list has all
 
 
-def verdict(
-    counts: Tally,
-    coverage: Coverage,
-    tensors: Sequence[TensorFinding] = (),
-    cautions: Sequence[Caution] = (),
-) -> str:
-    """The verdict as one short paragraph: traps by cause, doubtful cases, α and what is missing."""
-    parts = [*findings(counts, coverage, tensors, cautions), alpha_words(counts)]
-    if coverage.failed:
-        parts.append(f"{plural(len(coverage.failed), 'matrix')} could not be measured.")
+def verdict(report: Report) -> str:
+    """The verdict as one short paragraph: what is rare, traps by cause, doubtful cases, α and what is missing."""
+    parts = [*sentences(report), alpha_words(tally(report.matrices))]
+    if report.coverage.failed:
+        parts.append(f"{plural(len(report.coverage.failed), 'matrix')} could not be measured.")
     return " ".join(part for part in parts if part)
 
 
 def report_level(
-    counts: Tally,
-    coverage: Coverage,
-    tensors: Sequence[TensorFinding] = (),
-    cautions: Sequence[Caution] = (),
+    counts: Tally, coverage: Coverage, findings: Sequence[Finding], cautions: Sequence[Caution] = ()
 ) -> ReportLevel:
-    """The verdict in one word for programs."""
-    return _REPORT_LEVELS[_level(counts, coverage, tensors, cautions)]
+    """The verdict in one word for programs, from what was found and what was not measured."""
+    weights = {finding.weight for finding in findings}
+    if "broken" in weights:
+        return "broken"
+    if counts.matrices == 0:
+        return "nothing_measured"
+    if "unusual" in weights:
+        return "unusual"
+    if is_rotated(cautions) or counts.decided == 0 or is_partial(coverage):
+        return "partly_measured"
+    return "usual"
 
 
 def is_rotated(cautions: Sequence[Caution]) -> bool:
@@ -145,16 +155,22 @@ def judge(report: Report) -> Verdict:
     """The whole verdict of a report."""
     counts = tally(report.matrices)
     cautions = report.target.cautions
-    level = _level(counts, report.coverage, report.tensors, cautions)
-    lead, *rest = findings(counts, report.coverage, report.tensors, cautions)
+    level = _level(report, counts)
+    lead, *rest = sentences(report)
     first = next((m for m in worst(report.matrices, 1) if is_notable(m)), None)
+    meaning: Level | Literal["rotated", "not_known"] = level
+    if level == "undecided" and is_rotated(cautions):
+        meaning = "rotated"
+    if level == "unusual" and report.summary.reference is None:
+        meaning = "not_known"
     return Verdict(
         level=level,
         word=_WORDS[level],
+        tone="amber" if meaning == "not_known" else _TONES[level],
         lead=lead,
         rest=" ".join(rest),
         worst=first,
-        meaning=_MEANINGS["rotated" if level == "undecided" and is_rotated(cautions) else level],
+        meaning=_MEANINGS[meaning],
         certainty=certainty(counts, report),
         alpha=alpha_words(counts),
         coverage=coverage_words(report.coverage),
@@ -166,76 +182,64 @@ def judge(report: Report) -> Verdict:
     )
 
 
-def _level(counts: Tally, coverage: Coverage, tensors: Sequence[TensorFinding], cautions: Sequence[Caution]) -> Level:
-    if counts.states["non_finite"] or any(not item.all_zero for item in tensors):
-        return "broken"
-    if counts.matrices == 0:
-        return "nothing"
-    if counts.all_zero or tensors:
-        return "zero"
-    if counts.trapped:
-        return "traps"
-    if is_rotated(cautions):
-        return "undecided"
-    if counts.states["edge"] or counts.states["unreliable"]:
-        return "edge"
-    if counts.decided == 0:
-        return "undecided"
-    return "partial" if is_partial(coverage) else "clear"
+def _level(report: Report, counts: Tally) -> Level:
+    """The report's own level; what is only partly measured may be so because nothing was decided."""
+    stated = report.summary.level
+    if stated == "partly_measured":
+        return "undecided" if is_rotated(report.target.cautions) or counts.decided == 0 else "partial"
+    return "nothing" if stated == "nothing_measured" else stated
 
 
-def findings(
-    counts: Tally,
-    coverage: Coverage,
-    tensors: Sequence[TensorFinding] = (),
-    cautions: Sequence[Caution] = (),
-) -> list[str]:
-    """What was found, in a few sentences, the gravest first."""
-    parts = _broken(counts, tensors)
+def sentences(report: Report) -> list[str]:
+    """What was found, in a few sentences, the gravest first; never none."""
+    counts = tally(report.matrices)
+    grave = [finding for finding in report.findings if finding.weight != "usual"]
+    parts = [printable(finding.text, LONGEST_FINDING) for finding in grave[:_MOST_TOLD]]
+    if len(grave) > _MOST_TOLD:
+        parts.append(f"And {plural(len(grave) - _MOST_TOLD, 'finding')} more.")
     if counts.matrices == 0:
         return [*parts, "No matrix was measured, so nothing can be said."]
-    partial = is_partial(coverage)
-    undecided = counts.states["undecided"]
-    if counts.trapped:
-        parts.append(
-            f"{counts.trapped:,} of {plural(counts.matrices, 'matrix')} "
-            f"{'has' if counts.trapped == 1 else 'have'} Correlation Traps{_causes(counts)}."
-        )
-    elif counts.decided:
-        among = plural(counts.decided, "matrix")
-        if undecided or partial:
-            among = f"the {among} that {_was(counts.decided)} {'decided' if undecided else 'measured'}"
-        parts.append(f"No Correlation Traps in {among}.")
-    elif undecided == 0 and not counts.states["non_finite"]:
-        parts.append("Traps were not looked for.")
-    if undecided:
-        parts.append(f"{plural(undecided, 'matrix')} could not be decided without a shuffle.")
+    used = report.summary.reference
+    if not grave and used is not None and report.summary.level == "usual":
+        parts.append(f"Nothing here goes far beyond what {plural(used.lineages, 'published model')} have.")
+    if not any(finding.kind == "trapped_share" for finding in grave):
+        parts += _traps(report, counts)
+    if undecided := counts.states["undecided"]:
+        parts.append(f"{plural(undecided, 'matrix')} could not be decided without a shuffle: audit with --traps auto.")
     if counts.states["edge"]:
         parts.append(
             f"{plural(counts.states['edge'], 'matrix')} {_is(counts.states['edge'])} at the edge: "
             "whether a trap shows depends on the shuffle."
         )
-    if partial:
-        parts.append("Too little was measured to call the rest clean.")
-    return [*parts, *(item.text for item in cautions)]
+    if is_partial(report.coverage):
+        parts.append("Too little was measured to call the rest usual.")
+    return [*parts, *(item.text for item in report.target.cautions)]
 
 
-def _broken(counts: Tally, tensors: Sequence[TensorFinding]) -> list[str]:
-    """NaN, infinities and layers of zeros, in matrices and beside them."""
-    parts = []
-    if bad := counts.states["non_finite"]:
-        parts.append(f"{plural(bad, 'matrix')} {_holds(bad)} NaN or infinite values.")
-    if bad := sum(not item.all_zero for item in tensors):
-        parts.append(f"{plural(bad, 'tensor')} beside the matrices {_holds(bad)} NaN or infinite values.")
-    if counts.all_zero:
-        parts.append(f"{plural(counts.all_zero, 'matrix')} {_holds(counts.all_zero)} zeros alone.")
-    if zero := sum(item.all_zero for item in tensors):
-        parts.append(f"{plural(zero, 'tensor')} beside the matrices {_holds(zero)} zeros alone.")
-    return parts
+def _traps(report: Report, counts: Tally) -> list[str]:
+    """How many matrices have traps, from which causes, and how rare that is; where none has, among how many."""
+    said = next((finding for finding in report.findings if finding.kind == "trapped_share"), None)
+    if said is not None:
+        return [printable(said.text, LONGEST_FINDING)]
+    if counts.trapped:
+        return [f"{trap_words(counts)}."]
+    undecided = counts.states["undecided"]
+    if counts.decided:
+        among = plural(counts.decided, "matrix")
+        if undecided or is_partial(report.coverage):
+            among = f"the {among} that {_was(counts.decided)} {'decided' if undecided else 'measured'}"
+        return [f"No Correlation Traps in {among}."]
+    if undecided == 0 and not counts.states["non_finite"]:
+        return ["Traps were not looked for."]
+    return []
 
 
-def _holds(count: int) -> str:
-    return "holds" if count == 1 else "hold"
+def trap_words(counts: Tally) -> str:
+    """`2 of 86 matrices have Correlation Traps, all from single entries of unusual size`."""
+    return (
+        f"{counts.trapped:,} of {plural(counts.matrices, 'matrix')} "
+        f"{'has' if counts.trapped == 1 else 'have'} Correlation Traps{_causes(counts)}"
+    )
 
 
 def _was(count: int) -> str:
