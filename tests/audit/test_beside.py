@@ -39,7 +39,7 @@ def report_of(folder: Path, **changes: np.ndarray) -> Report:
 def test_a_healthy_checkpoint_has_no_findings_and_zero_biases_are_healthy(tmp_path: Path) -> None:
     report = report_of(tmp_path)
     assert (report.tensors, report.summary.non_finite, report.summary.all_zero) == ((), 0, 0)
-    assert (judge(report).word, report.summary.level) == ("No traps found", "usual")
+    assert (judge(report).word, report.summary.level) == ("Usual", "usual")
 
 
 @pytest.mark.parametrize(("value", "counted"), [(np.nan, (1, 0)), (np.inf, (0, 1)), (-np.inf, (0, 1))])
@@ -58,7 +58,7 @@ def test_one_bad_value_in_a_norm_breaks_the_model_and_every_face_says_so(
         assert "Broken values" in text
         assert NORM in text
         assert "the first at [3]" in text
-        assert "No traps found" not in text
+        assert "Usual" not in text
 
 
 def test_a_bad_value_in_a_kernel_is_found_in_its_matrix(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_norm_of_zeros_switches_its_layer_off(tmp_path: Path, name: str) -> No
     assert report.tensors == (
         TensorFinding(tensor=name, shape=(64,), encoding="F32", nan=0, inf=0, first=None, all_zero=True),
     )
-    assert (judge(report).word, report.summary.all_zero, report.summary.level) == ("Layers of zeros", 1, "unusual")
+    assert (judge(report).word, report.summary.all_zero, report.summary.level) == ("Unusual", 1, "unusual")
 
 
 @pytest.mark.parametrize("zero", [0.0, -0.0])
@@ -93,7 +93,7 @@ def test_a_matrix_of_zeros_is_a_finding(tmp_path: Path, zero: float) -> None:
     report = report_of(tmp_path, **{"model.layers.1.mlp.up_proj.weight": np.full((96, 64), zero, np.float32)})
     assert [m.id for m in report.matrices if m.all_zero] == ["layers.1.mlp.up"]
     answers = judge(report)
-    assert (answers.word, report.summary.all_zero, report.summary.level) == ("Layers of zeros", 1, "unusual")
+    assert (answers.word, report.summary.all_zero, report.summary.level) == ("Unusual", 1, "unusual")
     assert answers.worst is not None
     assert answers.worst.id == "layers.1.mlp.up"
     assert "every entry is zero" in plain(report)

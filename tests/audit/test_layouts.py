@@ -43,9 +43,9 @@ def outcome(report: Report) -> tuple[str, str, bool]:
     return judge(report).word, report.summary.level, is_whole(report)
 
 
-CLEAN = ("No traps found", "usual", True)
+CLEAN = ("Usual", "usual", True)
 PARTLY = ("Partly measured", "partly_measured", False)
-NOTHING = ("Nothing audited", "nothing_measured", False)
+NOTHING = ("Nothing measured", "nothing_measured", False)
 
 
 # -- stacks under any name ------------------------------------------------------------------------------------------
@@ -64,14 +64,14 @@ def test_stacks_of_experts_are_measured_slice_by_slice(tmp_path: Path, names: st
     for layer in range(2):
         for name, shape in (("gate_proj", (F, D)), ("up_proj", (F, D)), ("down_proj", (D, F))):
             tensors[names.format(layer, name)] = drawn(E, *shape)
-    tensors[names.format(0, "down_proj")][2, 3, 4] = 5.0
+    tensors[names.format(0, "down_proj")][2, 3, 4] = 15.0
     report = report_of(tmp_path, tensors)
     assert report.coverage.planned == report.coverage.audited == 10 + 2 * 3 * E
     (trapped,) = [m for m in report.matrices if m.traps is not None and m.traps.centred]
     assert (trapped.tensor, trapped.expert, trapped.shape) == (names.format(0, "down_proj"), 2, (D, F))
     assert trapped.traps is not None
     assert [(t.cause.row, t.cause.column) for t in trapped.traps.found] == [(3, 4)]
-    assert outcome(report) == ("Traps found", "unusual", True)
+    assert outcome(report) == ("Unusual", "unusual", True)
 
 
 # -- weights that nothing says how to read ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from llmtrap.report.rarity.measures import MEASURES, Measure
 from llmtrap.report.rarity.noise import LEAST_SIDE, noise_layers
 from llmtrap.report.rarity.peers import Departure, departures
 from llmtrap.report.rarity.reference import PublishedModel, Reference
-from llmtrap.report.rarity.standing import Standing
+from llmtrap.report.rarity.standing import Range, Standing
 from llmtrap.report.verdict import trap_words
 from llmtrap.report.wording import fixed, name_some, number, plural, printable
 
@@ -182,7 +182,7 @@ class _Search:
         if known is None or value <= known.greatest + measure.beyond:
             return None
         there, most = number(measure.shown(value)), number(measure.shown(known.greatest))
-        text = f"{_what(name, there, matrix)}; among published models of the role the most is {most}"
+        text = f"{_what(name, there, matrix)}; among published models the most in {_where(known)} is {most}"
         return _Far(matrix, text, value - known.greatest, known.rarity(value))
 
     def _by_departure(self, matrix: Matrix, apart: dict[Measure, Departure], name: Measure) -> _Far | None:
@@ -199,7 +199,7 @@ class _Search:
         most = number(10**known.greatest)
         text = (
             f"{_what(name, there, matrix)}, {times} times {'over' if up else 'under'} the {expected} of its peers; "
-            f"among published models the most is {most} times"
+            f"among published models the most in {_where(known)} is {most} times"
         )
         return _Far(matrix, text, abs(departure.by) - known.greatest, known.rarity(abs(departure.by)))
 
@@ -325,6 +325,10 @@ def _what(name: Measure, there: str, matrix: Matrix) -> str:
     if name == "kurtosis":
         return f"The entries of {place} are heavy-tailed, with a kurtosis of {there}"
     return f"{place} has a spectral norm of {there}"
+
+
+def _where(known: Range) -> str:
+    return "any role" if known.of_any_role else "this role"
 
 
 def _matrices(entries: Iterable[Entry]) -> list[Matrix]:

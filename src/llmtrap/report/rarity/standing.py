@@ -19,6 +19,7 @@ class Range:
     """The farthest that each lineage goes in one measure."""
 
     farthest: tuple[float, ...]
+    of_any_role: bool = False  # since too few have the role
 
     @property
     def greatest(self) -> float:
@@ -55,7 +56,8 @@ class Standing:
     def _range(self, role: str, measure: Measure, which: Which, in_layers: bool) -> Range | None:
         own = self._farthest(measure, which, lambda held: held.role == role and held.in_layers == in_layers)
         if len(own) < FEWEST_LINEAGES and in_layers:
-            own = self._farthest(measure, which, lambda held: held.in_layers)
+            every = self._farthest(measure, which, lambda held: held.in_layers)
+            return Range(every, of_any_role=True) if len(every) >= FEWEST_LINEAGES else None
         return Range(own) if len(own) >= FEWEST_LINEAGES else None
 
     def _farthest(self, measure: Measure, which: Which, wanted: Callable[[Role], bool]) -> tuple[float, ...]:
