@@ -9,7 +9,8 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: demo test test-flaky test-architectures check format docs audit bench fuzz study lock clean help
+.PHONY: demo test test-fast coverage test-flaky test-architectures check format docs reports audit bench fuzz study release-check \
+  lock clean help
 
 help:  ## Show the commands.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,6 +43,12 @@ demo: $(VENV)/.core  ## Audit a small made checkpoint with known traps; writes l
 test: $(VENV)/.dev  ## Run all tests; real weights are downloaded once to the user's cache.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
+test-fast: $(VENV)/.dev  ## Run the quickest tests, for about a minute: by how long each took when it last ran.
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --fast 60
+
+coverage: $(VENV)/.dev  ## Run all tests and print which lines and branches no test reaches; slower than `make test`.
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+
 FLAKY := tests/cli/test_signals.py tests/audit/test_interrupted.py tests/test_orphans.py tests/audit/executors
 
 test-architectures: $(VENV)/.dev  ## Name the weights of every architecture that transformers builds; half a minute.
@@ -63,6 +70,9 @@ format: $(VENV)/.dev  ## Format the code.
 
 docs: $(VENV)/.dev  ## Build the documentation into build/site/; a broken link or a name that does not resolve is an error.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+reports: $(VENV)/.core  ## Make the pages of the reports in reports/, which are kept as JSON, and their index.
+	$(BIN)/python .ci/pages_of_reports.py reports
 
 audit: $(VENV)/.audit  ## Hold the locked dependencies against the published advisories.
 	$(PYTHON) .ci/audit.py $(VENV)/audit/bin/pip-audit requirements/dev.txt

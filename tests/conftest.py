@@ -12,6 +12,8 @@ from tests.support.real_weights import RECIPES, checkpoint
 from tests.support.surroundings import CALLERS, hear_signals, plain_surroundings
 from tests.support.wheels import OfflineError
 
+pytest_plugins = ["tests.support.fast"]  # the option --fast
+
 # No test is timed: on a busy machine one example may take any time.
 settings.register_profile("llmtrap", deadline=None)
 settings.load_profile("llmtrap")

@@ -1,4 +1,4 @@
-"""Makes the pictures of the README from the pages in reports/, in headless Chromium: `python docs/images/make.py`."""
+"""Makes the README's pictures from the pages in reports/, in Chromium: `make reports && python docs/images/make.py`."""
 
 from __future__ import annotations
 

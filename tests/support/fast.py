@@ -1,0 +1,111 @@
+"""`--fast SECONDS`: the tests that were quickest when they last ran, as many as fit into so many seconds.
+
+Every run notes how long each test took, in pytest's cache; `tests/seconds.json` has what a fresh clone begins with:
+`python -m tests.support.fast` copies the notes there. Nobody marks a test as slow: one that becomes slow drops
+out of the next `make test-fast`, and one that nobody has timed is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+COMMITTED = Path(__file__).parents[1] / "seconds.json"
+KEY = "llmtrap/seconds"
+UNKNOWN = 0.02
+"""Seconds taken to be those of a test that was never timed: most are of this kind."""
+
+
+def function_of(nodeid: str) -> str:
+    """A test function's name without its parameters: all its cases are taken, or none."""
+    return nodeid.partition("[")[0]
+
+
+def quickest(names: Sequence[str], seconds: Mapping[str, float], budget: float) -> set[str]:
+    """The functions whose tests fit together into the budget, the quickest first.
+
+    Args:
+        names: node ids of all tests.
+        seconds: of one test of each function, on average.
+        budget: seconds for all that is taken.
+    """
+    totals: dict[str, float] = defaultdict(float)
+    for name in names:
+        totals[function_of(name)] += seconds.get(function_of(name), UNKNOWN)
+    taken: set[str] = set()
+    for function, total in sorted(totals.items(), key=lambda item: (item[1], item[0])):
+        budget -= total
+        if budget < 0:
+            break
+        taken.add(function)
+    return taken
+
+
+def averages(timed: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Seconds of one test of each function: set-up, call and teardown, over its cases."""
+    totals: dict[str, float] = defaultdict(float)
+    cases: dict[str, set[str]] = defaultdict(set)
+    for name, took in timed:
+        totals[function_of(name)] += took
+        cases[function_of(name)].add(name)
+    return {function: round(total / len(cases[function]), 3) for function, total in totals.items()}
+
+
+def known(config: pytest.Config) -> dict[str, float]:
+    """What was noted on this machine, over what was committed."""
+    committed = json.loads(COMMITTED.read_text(encoding="utf-8")) if COMMITTED.is_file() else {}
+    cache = getattr(config, "cache", None)
+    return {**committed, **(cache.get(KEY, {}) if cache is not None else {})}
+
+
+class Timer:
+    """Chooses the tests of `--fast`, and notes how long each takes."""
+
+    def __init__(self, config: pytest.Config):
+        self._config = config
+        self._timed: list[tuple[str, float]] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out what does not fit."""
+        budget = self._config.getoption("--fast")
+        if budget is None:
+            return
+        taken = quickest([item.nodeid for item in items], known(self._config), budget)
+        left_out = [item for item in items if function_of(item.nodeid) not in taken]
+        items[:] = [item for item in items if function_of(item.nodeid) in taken]
+        self._config.hook.pytest_deselected(items=left_out)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a phase of a test that did not fail; it may have run in a process of pytest-xdist's."""
+        if report.passed:
+            self._timed.append((report.nodeid, report.duration))
+
+    def pytest_sessionfinish(self) -> None:
+        """Keep the notes. Processes of pytest-xdist have reported to the one that started them."""
+        cache = getattr(self._config, "cache", None)
+        repeated = self._config.getoption("--repeat", 1) > 1 or self._config.getoption("--stress", default=False)
+        if cache is not None and not hasattr(self._config, "workerinput") and not repeated:
+            cache.set(KEY, {**cache.get(KEY, {}), **averages(self._timed)})
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option of `make test-fast`."""
+    parser.addoption(
+        "--fast", type=float, metavar="SECONDS", help="the quickest tests, for so many seconds of one core"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin to listen."""
+    config.pluginmanager.register(Timer(config), "llmtrap-timer")
+
+
+if __name__ == "__main__":
+    noted = Path(__file__).parents[2] / ".pytest_cache" / "v" / KEY
+    worth = {name: took for name, took in json.loads(noted.read_text(encoding="utf-8")).items() if took > UNKNOWN}
+    COMMITTED.write_text(json.dumps(worth, indent=0, sort_keys=True) + "\n", encoding="utf-8")
