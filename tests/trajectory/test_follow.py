@@ -165,3 +165,13 @@ def test_a_point_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     written["matrices"][0]["point"] = 7
     with pytest.raises(ValueError, match="a matrix of point 7, and there are 1 points"):
         Trajectory.model_validate(written)
+
+
+def test_a_trap_that_grows_too_slowly_to_differ_from_the_point_before_is_new_once(tmp_path: Path) -> None:
+    paths = [write_step(tmp_path, k, layers=6, by=0.05 * (k + 20) / k) for k in range(1, 17)]
+    points = follow(paths).points
+    with_new = [point.label for point in points if point.new_traps]
+    assert len(with_new) == 1
+    (first,) = [trap for trap in follow(paths).trajectory.traps if trap.kind == "entry"]
+    assert points[first.first].step is not None
+    assert int(with_new[0]) >= points[first.first].step

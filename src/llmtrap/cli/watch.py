@@ -142,9 +142,12 @@ def _judged(event: Audited, follower: Follower, table: PointTable, rules: Loaded
     assert report is not None  # noqa: S101 - it was audited
     table.add(event.point, report)
     judgement = judge_point(report, before, rules)
-    if judgement.outcome != "violated":
+    # A trap that grows slowly never stands clear of the checkpoint before, by which the rules judge.
+    grown = bool(event.point.new_traps) and rules.policy.settings("LT001").level == "error"
+    if judgement.outcome != "violated" and not grown:
         return False
-    table.say(f"{printable(event.path.name, 80)} violates the policy: {judgement.headline}")
+    words = judgement.headline if judgement.outcome == "violated" else "a new trap"
+    table.say(f"{printable(event.path.name, 80)} violates the policy: {words}")
     for finding in [it for it in judgement.findings if it.level == "error"][:8]:
         where = f" {printable(finding.id, 80)}" if finding.id is not None else ""
         table.say(f"  {finding.rule}{where}: {printable(finding.message, 300)}")

@@ -42,7 +42,8 @@ class Point(Model):
     measured_bytes: Count
     missing: Items[str] = Field(default=(), description="matrices of the point before that are not here")
     new_traps: Items[str] | None = Field(
-        description="matrices with a trap that the point before does not have; null for the first point"
+        description="matrices in which a trap first stands clear here that they did not have when they were first "
+        "measured; null for the first point"
     )
 
 

@@ -28,11 +28,15 @@ class FollowOptions:
         journal: the folder where measurements are kept, so that a run that was stopped carries on; None keeps none.
         digests: compare by digests of the stored bytes that the trajectory keeps, so that the checkpoint before may be
             gone. Without them the two are compared byte by byte, and files that a hub gives one SHA-256 not at all.
+        history: keep every measurement for the trajectory; without it memory is bounded by one checkpoint's numbers.
+        alone: seconds of work below which an audit runs in this process, since worker processes would cost more.
     """
 
     run: RunOptions
     journal: Path | None = None
     digests: bool = False
+    history: bool = True
+    alone: float = ALONE_SECONDS
 
 
 class Follower:
@@ -62,6 +66,8 @@ class Follower:
         self._points: list[Point] = [] if past is None else list(past.points)
         self._measured: list[MeasuredMatrix] = [] if past is None else list(past.matrices)
         self._now: dict[str, MeasuredMatrix] = {}
+        # What a matrix is held against for new traps. A trap that grows slowly never stands clear of the point before.
+        self._reference: dict[str, document.Matrix] = {}
         self._last: Checkpoint | None = None
         self._reports: tuple[document.Report | None, document.Report | None] = (None, None)
         if past is not None and past.points:
@@ -69,6 +75,10 @@ class Follower:
             self._reports = (report_at(past, len(past.points) - 1), None)
             self._now = {it.matrix.id: it for it in past.matrices if there.get(it.matrix.id) is it.matrix}
             self._check_settings(past.settings)
+            for item in past.matrices:
+                name, new = item.matrix.id, past.points[item.point].new_traps or ()
+                if name not in self._reference or name in new:
+                    self._reference[name] = item.matrix
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -113,7 +123,7 @@ class Follower:
         known = self._unchanged(checkpoint, digests)
         journal = None if self._options.journal is None else journal_for(checkpoint, self._options.journal)
         run = AuditRun(checkpoint, self._settings, self._options.run, journal, known)
-        if sum(task.cost for task in run.plan.tasks if task.matrix.id not in known) < ALONE_SECONDS:
+        if sum(task.cost for task in run.plan.tasks if task.matrix.id not in known) < self._options.alone:
             run.options = replace(self._options.run, workers=1, isolated=False)
         size = 0
         for event in run.events():
@@ -176,6 +186,7 @@ class Follower:
     ) -> None:
         self._documented = self._documented or report.settings
         place = len(self._points)
+        is_first = not self._reference
         fresh = [
             MeasuredMatrix(point=place, digest=digests.get(m.id), matrix=without_histograms(m))
             for m in report.matrices
@@ -183,27 +194,33 @@ class Follower:
         ]
         planned = {m.id for m in report.matrices} | {failed.id for failed in report.coverage.failed}
         step = step_of(name)
-        new = [it.matrix.id for it in fresh if self._has_new_trap(it.matrix)]
+        new = [it.matrix.id for it in fresh if self._has_new_trap(it.matrix, first=is_first)]
         self._points.append(
             Point(
                 name=name, step=None if step is None else step.step, label=name if step is None else step.label,
                 target=report.target, coverage=report.coverage, summary=report.summary, tensors=report.tensors,
                 measured=len(fresh), unchanged=len(report.matrices) - len(fresh), measured_bytes=size,
-                missing=tuple(it for it in self._now if it not in planned), new_traps=tuple(new) if place else None,
+                missing=tuple(it for it in self._now if it not in planned), new_traps=None if is_first else tuple(new),
             )
         )  # fmt: skip
-        self._measured += fresh
+        if self._options.history:
+            self._measured += fresh
+        else:
+            del self._points[:-1]
         now = {**self._now, **{it.matrix.id: it for it in fresh}}
         self._now = {m.id: now[m.id] for m in report.matrices}
         self._reports = (report, self._reports[0])
 
-    def _has_new_trap(self, matrix: document.Matrix) -> bool:
-        """Whether it has a trap that the point before does not have; a matrix that was not there had none."""
-        before = self._now.get(matrix.id)
-        if before is None:
-            return matrix.traps is not None and matrix.traps.centred > 0 and matrix.traps.reliable
-        changes = compare_traps(matrix, before.matrix)
-        return changes is not None and changes.state == "new"
+    def _has_new_trap(self, matrix: document.Matrix, *, first: bool) -> bool:
+        """Whether a trap stands clear that the matrix did not have; one that was not there before had none."""
+        before = self._reference.setdefault(matrix.id, matrix)
+        if before is matrix:
+            return not first and matrix.traps is not None and matrix.traps.centred > 0 and matrix.traps.reliable
+        changes = compare_traps(matrix, before)
+        if changes is None or changes.state != "new":
+            return False
+        self._reference[matrix.id] = matrix
+        return True
 
     def _check_settings(self, past: document.Settings) -> None:
         mine = self._settings.document(past.backend)
