@@ -13,6 +13,7 @@ from llmtrap.report.document import (
     CauseKind,
     Count,
     Coverage,
+    Finding,
     Items,
     Matrix,
     Model,
@@ -36,6 +37,7 @@ class Point(Model):
     target: Target
     coverage: Coverage
     summary: Summary = Field(description="of all its matrices, those taken over included")
+    findings: Items[Finding] = ()
     tensors: Items[TensorFinding] = ()
     measured: Count = Field(description="matrices that were read and measured at this point")
     unchanged: Count = Field(description="matrices whose bytes equal the point before's: taken over")
@@ -121,5 +123,5 @@ def report_at(trajectory: Trajectory, point: int) -> Report:
     it = trajectory.points[point]
     return Report(
         tool=trajectory.tool, target=it.target, settings=trajectory.settings, coverage=it.coverage, summary=it.summary,
-        matrices=tuple(matrices_at(trajectory, point).values()), tensors=it.tensors,
+        findings=it.findings, matrices=tuple(matrices_at(trajectory, point).values()), tensors=it.tensors,
     )  # fmt: skip

@@ -198,7 +198,8 @@ class Follower:
         self._points.append(
             Point(
                 name=name, step=None if step is None else step.step, label=name if step is None else step.label,
-                target=report.target, coverage=report.coverage, summary=report.summary, tensors=report.tensors,
+                target=report.target, coverage=report.coverage, summary=report.summary, findings=report.findings,
+                tensors=report.tensors,
                 measured=len(fresh), unchanged=len(report.matrices) - len(fresh), measured_bytes=size,
                 missing=tuple(it for it in self._now if it not in planned), new_traps=None if is_first else tuple(new),
             )

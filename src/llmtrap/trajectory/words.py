@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmtrap.report.document import Cause, Report
-from llmtrap.report.verdict import judge
+from llmtrap.report.verdict import Level, Tone, judge
 from llmtrap.report.wording import fixed, plural, printable
 from llmtrap.trajectory.document import Point, Trajectory, TrapHistory, report_at
 
@@ -50,9 +50,10 @@ def cause_words(trap: TrapHistory | Cause) -> str:
 
 @dataclass(frozen=True)
 class Headline:
-    """What the run shows, in words: `level` is the report's last one, as the page colours it."""
+    """What the run shows, in words; `level`, `tone` and `word` are those of the last checkpoint's verdict."""
 
-    level: str
+    level: Level
+    tone: Tone
     word: str
     lead: str
     rest: str
@@ -76,7 +77,7 @@ def headline(trajectory: Trajectory) -> Headline:
     rest = ""
     if most is not None and most.growth is not None:
         rest = f"The fastest to grow: {printable(most.matrix, 120)}, {cause_words(most)}, × {most.growth:.2f}."
-    return Headline(answers.level, answers.word, lead, rest)
+    return Headline(answers.level, answers.tone, answers.word, lead, rest)
 
 
 def _still(there: int, of: int) -> str:
