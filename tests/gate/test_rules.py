@@ -210,7 +210,7 @@ def test_lt005_finds_broken_entries_in_matched_added_and_unmatched_matrices(judg
         pytest.param(
             report([CLEAN, matrix("a.b")]),
             report([CLEAN], failed=[FailedMatrix(id="a.b", tensor="a.b", error="cut short")]),
-            "the base has no measurement",
+            "the base has no measurement of it: cut short",
             id="not measured in the base",
         ),
         pytest.param(

@@ -141,7 +141,7 @@ class Pair:
     """One matrix of the target and the same one of the base.
 
     `now` and `base` are what was measured of each: both None for a matrix whose bytes equal the base's (`unchanged`).
-    `error` says why the target's could not be measured. `base_at` and `now_at` are values of one side where the other
+    `error` and `base_error` say why one could not be measured. `base_at` and `now_at` are values of one side where the other
     has entry traps, known where the weights of both were read. `grown` rows are the target's alone; what was measured
     is of the rows that both have.
     """
@@ -156,6 +156,7 @@ class Pair:
     base_at: ValuesAt | None = None
     now_at: ValuesAt | None = None
     grown: int = 0
+    base_error: str | None = None
 
     @property
     def reshaped(self) -> bool:
@@ -236,7 +237,7 @@ def match(target: Contents, base: Contents | None, known: Known | None = None) -
             Pair(
                 it, was, target.measured.get(it.id), base.measured.get(was.id), it.id in more.unchanged,
                 more.updates.get(it.id), target.failed.get(it.id), more.base_at.get(it.id), more.now_at.get(it.id),
-                more.grown.get(it.id, 0),
+                more.grown.get(it.id, 0), base.failed.get(was.id),
             )
         )  # fmt: skip
     missing = tuple(was for name, was in base.described.items() if name not in taken)

@@ -132,7 +132,8 @@ def _why_not(pair: Pair) -> str | None:
     if pair.now is None or pair.now.non_finite is not None:
         return None
     if pair.base is None:
-        return "the base has no measurement of it"
+        why = f": {printable(pair.base_error, 300)}" if pair.base_error else ""
+        return f"the base has no measurement of it{why}"
     if pair.base.non_finite is not None:
         return "the base has NaN or infinite entries there, so it says nothing of traps"
     was, now = pair.base.traps, pair.now.traps
