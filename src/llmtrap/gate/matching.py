@@ -141,7 +141,7 @@ class Pair:
     """One matrix of the target and the same one of the base.
 
     `now` and `base` are what was measured of each: both None for a matrix whose bytes equal the base's (`unchanged`).
-    `error` and `base_error` say why one could not be measured. `base_at` and `now_at` are values of one side where the other
+    `error` and `base_error` say why. `base_at` and `now_at` are values of one side where the other
     has entry traps, known where the weights of both were read. `grown` rows are the target's alone; what was measured
     is of the rows that both have.
     """
