@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tests.ablation.conftest import MODELS, save_model
 
 from llmtrap.ablation.layer_gate import Variant
-from llmtrap.ablation.parameters import Place
+from llmtrap.ablation.stored_values import Place
 from llmtrap.ablation.streaming import StreamedModel
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.demo import mxfp4

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from llmtrap.ablation.gguf_models import gguf_config, is_gguf
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.checkpoint.names import printable
 from llmtrap.errors import MissingExtraError, UnsupportedError
@@ -22,7 +23,7 @@ def build_model(checkpoint: Checkpoint) -> tuple[Any, bool, Any]:
         from accelerate import init_empty_weights  # noqa: PLC0415
     except ImportError:
         raise MissingExtraError.of("ablation", "ablation") from None
-    stated = dict(checkpoint.catalogue.config)
+    stated = gguf_config(checkpoint) if is_gguf(checkpoint) else dict(checkpoint.catalogue.config)
     stated.pop("quantization_config", None)
     kind = stated.pop("model_type", None)
     if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:

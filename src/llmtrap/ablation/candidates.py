@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.ablation.parameters import Place
+from llmtrap.ablation.stored_values import Place
 from llmtrap.checkpoint import Source, WeightMatrix
 from llmtrap.report.document import Matrix, Report
 from llmtrap.spectra.certificate import Bulk, bulk_of, entry_limit, exceedances
@@ -23,7 +23,7 @@ from llmtrap.spectra.moments import MomentPass
 
 Floats = NDArray[np.float32]
 CandidateKind = Literal["entry", "mean_shift", "far_entries", "top_component"]
-Origin = Literal["trap", "large_entry", "activation", "asked_for"]
+Origin = Literal["trap", "large_entry", "activation", "fisher", "asked_for"]
 
 LARGE_ENTRY = 0.7
 """Share of the entry limit s(NM)^¼ from which on an entry is a candidate."""
@@ -37,7 +37,8 @@ class Candidate:
     """A part of one stored matrix that can be ablated.
 
     `limits` is |w − m| in entry limits, `sigmas` in standard deviations of the bulk; both are None for a kind that is
-    no single entry. `place` is where the matrix is stored, `row` and `column` count within it.
+    no single entry; `screened` is ½ δ² F where the model was screened. `place` is where the matrix is stored, `row` and
+    `column` count within it.
     """
 
     matrix: str
@@ -51,6 +52,7 @@ class Candidate:
     limits: float | None = None
     sigmas: float | None = None
     reach: float = 0.0
+    screened: float | None = None
 
     @property
     def key(self) -> tuple[str, str, int, int]:
@@ -161,7 +163,7 @@ def weight_candidates(
 
 
 def merged(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Each candidate once, with all its origins; traps first, then massive activations, then the rest by size."""
+    """Each candidate once, with all its origins: traps, massive activations, screened ones, the rest by size."""
     by_key: dict[tuple[str, str, int, int], Candidate] = {}
     for candidate in candidates:
         known = by_key.get(candidate.key)
@@ -169,6 +171,13 @@ def merged(candidates: Iterable[Candidate]) -> list[Candidate]:
             by_key[candidate.key] = candidate
         else:
             origins = (*known.origins, *(o for o in candidate.origins if o not in known.origins))
-            by_key[candidate.key] = replace(known, origins=origins)
-    rank = {"trap": 0, "activation": 1, "asked_for": 2, "large_entry": 2}
-    return sorted(by_key.values(), key=lambda c: (min(rank[o] for o in c.origins), -(c.limits or 9.0), c.key))
+            screened = candidate.screened if known.screened is None else known.screened
+            by_key[candidate.key] = replace(known, origins=origins, screened=screened)
+    rank = {"trap": 0, "activation": 1, "fisher": 2, "asked_for": 3, "large_entry": 3}
+
+    def order(candidate: Candidate) -> tuple[int, float, tuple[str, str, int, int]]:
+        first = min(rank[origin] for origin in candidate.origins)
+        by = candidate.screened if first == rank["fisher"] else candidate.limits
+        return first, -(9.0 if by is None else by), candidate.key
+
+    return sorted(by_key.values(), key=order)

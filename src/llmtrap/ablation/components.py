@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import svds
 
 from llmtrap.ablation.candidates import Candidate
-from llmtrap.ablation.parameters import Change
+from llmtrap.ablation.stored_values import Change
 from llmtrap.spectra.shuffle import generator_for, shuffled
 
 Floats = NDArray[np.float64]

@@ -46,13 +46,14 @@ class CandidateResult(Model):
     matrix: str
     tensor: str
     kind: Literal["entry", "mean_shift", "far_entries", "top_component"]
-    origins: tuple[Literal["trap", "large_entry", "activation", "asked_for"], ...]
+    origins: tuple[Literal["trap", "large_entry", "activation", "fisher", "asked_for"], ...]
     row: int | None
     column: int | None
     value: float | None
     mean: float
     sigmas: float | None
     limits: float | None = Field(description="distance from the mean in entry limits s(NM)^(1/4); a trap from 1 on")
+    screened: float | None = Field(default=None, description="½ δ² F with --screen fisher, about KL, nats a token")
     j: Value | None = Field(description="Jensen–Shannon divergence on the probe, nats a token")
     kl: Value | None = Field(description="KL(model ‖ ablated) on text, nats a token")
     nll_change: Value | None = Field(description="change of the negative log-likelihood on text, nats a token")
@@ -95,6 +96,7 @@ class Settings(Model):
     text: str | None = Field(description="`bundled`, or the name of the file; null without a tokenizer")
     text_tokens: int
     paper: bool
+    screen: Literal["fisher"] | None = None
 
 
 class LeftOut(Model):

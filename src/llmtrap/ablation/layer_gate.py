@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from llmtrap.ablation.observing import Observer, observed
-from llmtrap.ablation.parameters import Change, Place
+from llmtrap.ablation.stored_values import Change, Place
 
 if TYPE_CHECKING:
     from llmtrap.ablation.streaming import StreamedModel
 
-_TOKENS_AT_ONCE = 4096  # of variants that run through a layer together
+_TOKENS_AT_ONCE = 2048  # of variants that run through a layer together
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,15 @@ class Variant:
 
 @dataclass
 class PassState:
-    """What one forward pass carries through the layers."""
+    """What one forward pass carries through the layers; what each layer was given too, where it `keeps` that."""
 
     variants: Sequence[Variant] = ()
     hidden: dict[str, Tensor] = field(default_factory=dict)
     base: Tensor | None = None
     observer: Observer | None = None
     replayed: Tensor | None = None
+    keeps: bool = False
+    kept: list[tuple[Tensor, tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
 
 
 class LayerGate(nn.Module):
@@ -63,6 +65,8 @@ class LayerGate(nn.Module):
         state = owner.state
         if state.replayed is not None:
             return self._answer(state.replayed if self.number == len(owner.gates) - 1 else hidden_states)
+        if state.keeps:
+            state.kept.append((hidden_states, args, kwargs))
         owner.load_layer(self.number)
         try:
             running = list(state.hidden)
@@ -100,6 +104,15 @@ def _repeated(item: Any, sequences: int, times: int) -> Any:
         return tuple(_repeated(part, sequences, times) for part in item)
     if isinstance(item, Tensor) and item.dim() > 0 and item.shape[0] == sequences and sequences > 1:
         return item.repeat(times, *([1] * (item.dim() - 1)))
+    return item
+
+
+def of_sequence(item: Any, sequences: int, number: int) -> Any:
+    """An argument of a layer for one sequence alone: of what has one row a sequence, its row."""
+    if isinstance(item, tuple):
+        return tuple(of_sequence(part, sequences, number) for part in item)
+    if isinstance(item, Tensor) and item.dim() > 0 and item.shape[0] == sequences:
+        return item[number : number + 1]
     return item
 
 

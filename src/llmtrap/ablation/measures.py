@@ -49,19 +49,25 @@ def jensen_shannon_of_logs(log_p: Tensor, log_q: Tensor) -> Tensor:
     L is log(½ (1 + exp d)).
     """
     d = log_q - log_p
-    near = torch.log1p(torch.expm1(d.clamp_max(_LARGE)) / 2)
+    grown = torch.expm1(d.clamp_max(_LARGE))
+    near = torch.log1p(grown / 2)
+    p = log_p.exp()
+    if float(d.max()) < _LARGE:  # the common case, in half the steps: q is p exp(d)
+        return (d.sub_(near).mul_(grown.add_(1)).sub_(near).mul_(p).sum(-1) / 2).clamp_min(0.0)
     above_p = torch.where(d < _LARGE, near, d - _LN2)
     below_q = torch.where(d < _LARGE, d - near, torch.full_like(d, _LN2))
-    halves = log_q.exp() * below_q - log_p.exp() * above_p
-    return (halves.sum(-1) / 2).clamp_min(0.0)
+    return ((log_q.exp() * below_q - p * above_p).sum(-1) / 2).clamp_min(0.0)
 
 
 def kullback_leibler_of_logs(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p ‖ q) over the last axis, in nats, as Σ p (exp(d) − 1 − d): the first-order terms, which cancel, left out."""
     d = log_q - log_p
-    # p exp(d) is q: written so where exp(d) alone would overflow
     p = log_p.exp()
-    terms = torch.where(d < _LARGE, p * (torch.expm1(d.clamp_max(_LARGE)) - d), log_q.exp() - p * (1 + d))
+    grown = torch.expm1(d.clamp_max(_LARGE))
+    if float(d.max()) < _LARGE:
+        return grown.sub_(d).mul_(p).sum(-1).clamp_min(0.0)
+    # p exp(d) is q: written so where exp(d) alone would overflow
+    terms = torch.where(d < _LARGE, p * (grown - d), log_q.exp() - p * (1 + d))
     return terms.sum(-1).clamp_min(0.0)
 
 

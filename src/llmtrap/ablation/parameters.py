@@ -8,37 +8,23 @@ converters: experts that are merged into one stack, fused projections, older nam
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from llmtrap.ablation.gguf_models import gguf_tensors, is_gguf
+from llmtrap.ablation.stored_values import Change, Floats, Place, StoredValues, output_first
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.checkpoint.encodings import StoredTensor, claim_all
-from llmtrap.checkpoint.encodings.base import row_pieces
 from llmtrap.checkpoint.names import printable
-from llmtrap.checkpoint.sources import Source
 from llmtrap.errors import UnsupportedError
 
-Floats = NDArray[np.float32]
-Change = Callable[[Floats], Floats]
-"""Takes a stored matrix, [rows, columns], and returns the changed one; it may change the array it was given."""
-
-_OUTPUT_FIRST = ("_blocks", ".blocks")
 _NUMBERED_EXPERT = re.compile(r"\.experts\.(\d+)\.")
-
-
-@dataclass(frozen=True)
-class Place:
-    """One stored matrix: the name of its (main) stored tensor, and the slice of axis 0 where that is a stack."""
-
-    tensor: str
-    index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,12 +32,19 @@ class ParameterGroup:
     """Parameters that are made together of the same stored tensors: one, or the parts of a fused one.
 
     `sources` are (checkpoint key, pattern of the converter, stored tensor) in the order in which they are merged;
-    `converter` is transformers' own, None where a tensor is only renamed.
+    `converter` is transformers' own, None where a tensor is only renamed; `adjust` undoes what another file format
+    does to the numbers of a tensor.
     """
 
     target: str
     sources: tuple[tuple[str, str, StoredTensor], ...]
     converter: Any = None
+    adjust: Change | None = None
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether the parameter is the stored tensor, so that its rows can be read one by one."""
+        return self.converter is None and self.adjust is None
 
     def of_expert(self, expert: int) -> ParameterGroup:
         """The group that makes one slice of a stack that is merged of single experts."""
@@ -69,7 +62,7 @@ class ParameterTable:
         missing: parameters and persistent buffers that nothing makes.
     """
 
-    source: Source
+    values: StoredValues
     config: Any
     groups: dict[str, ParameterGroup]
     unused: tuple[str, ...]
@@ -84,12 +77,38 @@ class ParameterTable:
         self, group: ParameterGroup, model: Any, changes: Mapping[Place, Change] | None = None
     ) -> dict[str, Tensor]:
         """Read, decode and convert: the parameters of a group by name, float32 on the CPU."""
+        return self._converted(group, model, (self.values.whole(s, changes or {}) for _, _, s in group.sources))
+
+    def origin(self, group: ParameterGroup, model: Any, parameter: str, position: int) -> tuple[Place, int, int]:
+        """Where entry `position` of a flat parameter is stored: the matrix, its row and its column.
+
+        Where parameters are put together of stored matrices, numbers that count the entries take the same way.
+        """
+        stored = [stored for _, _, stored in group.sources]
+        ends = np.cumsum([int(np.prod(item.shape, dtype=np.int64)) for item in stored])
+        if not group.as_stored or output_first(stored[0]):
+            counted = (
+                np.arange(end - np.prod(item.shape), end, dtype=np.float64).reshape(item.shape)
+                for item, end in zip(stored, ends, strict=True)
+            )
+            turned = (
+                array.swapaxes(1, 2) if output_first(s) else array for array, s in zip(counted, stored, strict=True)
+            )
+            made = self._converted(group, model, turned)[parameter]
+            position = int(made.reshape(-1)[position])
+        number = int(np.searchsorted(ends, position, side="right"))
+        shape = stored[number].shape
+        *index, row, column = np.unravel_index(position - int(ends[number]) + int(np.prod(shape)), shape)
+        return Place(stored[number].name, int(index[0]) if index else None), int(row), int(column)
+
+    def _converted(self, group: ParameterGroup, model: Any, arrays: Iterable[Floats]) -> dict[str, Tensor]:
         if group.converter is None:
-            ((_, _, stored),) = group.sources
-            return {group.target: torch.from_numpy(self._read(stored, changes or {}))}
+            (values,) = arrays
+            values = values if group.adjust is None else group.adjust(values)
+            return {group.target: torch.from_numpy(np.ascontiguousarray(values))}
         converter = deepcopy(group.converter)
-        for key, pattern, stored in group.sources:
-            converter.add_tensor(group.target, key, pattern, torch.from_numpy(self._read(stored, changes or {})))
+        for (key, pattern, _), values in zip(group.sources, arrays, strict=True):
+            converter.add_tensor(group.target, key, pattern, torch.from_numpy(values))
         made: dict[str, Tensor] = {}
         for name, value in converter.convert(group.target, model=model, config=self.config).items():
             tensor = value[0] if isinstance(value, list) else value
@@ -102,18 +121,9 @@ class ParameterTable:
         """One slice of a parameter that is a stack of experts; nothing else of the stack is read."""
         if group.converter is None:
             ((_, _, stored),) = group.sources
-            return torch.from_numpy(_slice(stored, self.source, expert, changes or {}))
+            return torch.from_numpy(self.values.slice(stored, expert, changes or {}))
         single = self.make(group.of_expert(expert), model, changes)
         return single[group.target][0]
-
-    def rows(self, group: ParameterGroup, indices: Iterable[int]) -> Tensor:
-        """Rows of a matrix that is stored as it is used (an embedding), in the order asked for."""
-        ((_, _, stored),) = group.sources
-        found = [stored.decode(self.source, None, k, k + 1).copy() for k in indices]
-        return torch.from_numpy(np.concatenate(found))
-
-    def _read(self, stored: StoredTensor, changes: Mapping[Place, Change]) -> Floats:
-        return _whole(stored, self.source, changes)
 
 
 def parameter_table(checkpoint: Checkpoint, model: Any) -> ParameterTable:
@@ -126,6 +136,10 @@ def parameter_table(checkpoint: Checkpoint, model: Any) -> ParameterTable:
     Raises:
         UnsupportedError: parameters of the model are not in the checkpoint.
     """
+    if is_gguf(checkpoint):
+        taken, left = gguf_tensors(checkpoint, model)
+        made = [ParameterGroup(target, ((stored.name, target, stored),), None, back) for target, stored, back in taken]
+        return _table(checkpoint, model, made, left)
     from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: PLC0415 - an extra
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key  # noqa: PLC0415
 
@@ -150,15 +164,24 @@ def parameter_table(checkpoint: Checkpoint, model: Any) -> ParameterTable:
             continue
         collected.setdefault(name, []).append((key, pattern or key, stored))
         chosen[name] = by_pattern[pattern] if pattern else None
-    groups: dict[str, ParameterGroup] = {}
-    targets: dict[str, tuple[str, ...]] = {}
+    groups = []
     for name, found in collected.items():
         converter = chosen[name]
         sources = sorted(found if converter is not None else found[-1:], key=lambda item: _natural(item[0]))
-        group = ParameterGroup(name, tuple(sources), converter)
+        groups.append(ParameterGroup(name, tuple(sources), converter))
+    return _table(checkpoint, model, groups, unused)
+
+
+def _table(
+    checkpoint: Checkpoint, model: Any, found: Iterable[ParameterGroup], unused: Sequence[str]
+) -> ParameterTable:
+    state = model.state_dict()
+    groups: dict[str, ParameterGroup] = {}
+    targets: dict[str, tuple[str, ...]] = {}
+    for group in found:
         for made in _made_by(group, state):
             groups[made] = group
-            for _, _, stored in sources:
+            for _, _, stored in group.sources:
                 targets[stored.name] = (*targets.get(stored.name, ()), made)
     tied = set(_tied(model))
     missing = tuple(name for name in state if name not in groups and name not in tied)
@@ -169,7 +192,7 @@ def parameter_table(checkpoint: Checkpoint, model: Any) -> ParameterTable:
             file=checkpoint.catalogue.identity.name,
             remedy="Ablate the checkpoint as its publisher stores it, whole and with the config.json it came with",
         )
-    return ParameterTable(checkpoint.source, model.config, groups, tuple(unused), missing, targets)
+    return ParameterTable(StoredValues.of(checkpoint), model.config, groups, tuple(unused), missing, targets)
 
 
 def _keys(stored: StoredTensor) -> tuple[str, ...]:
@@ -196,33 +219,3 @@ def _made_by(group: ParameterGroup, state: Mapping[str, Any]) -> tuple[str, ...]
 
 def _natural(key: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in key.split(".")]
-
-
-def _whole(stored: StoredTensor, source: Source, changes: Mapping[Place, Change]) -> Floats:
-    if len(stored.shape) == 3:
-        slices = [_slice(stored, source, k, changes) for k in range(stored.shape[0])]
-        return np.stack(slices)
-    if len(stored.shape) != 2:
-        flat = stored.reshaped((1, int(np.prod(stored.shape, dtype=np.int64)))) if stored.shape != () else None
-        if flat is None:
-            problem = f"a tensor of {len(stored.shape)} dimensions in {stored.encoding}"
-            raise UnsupportedError(problem, tensor=printable(stored.name), remedy="It cannot be ablated")
-        return _rows(flat, source, None).reshape(stored.shape)
-    return _changed(_rows(stored, source, None), changes.get(Place(stored.name)))
-
-
-def _slice(stored: StoredTensor, source: Source, index: int, changes: Mapping[Place, Change]) -> Floats:
-    matrix = _changed(_rows(stored, source, index), changes.get(Place(stored.name, index)))
-    # GPT-OSS stores MXFP4 experts output first and its model holds them input first, as its BF16 files do.
-    return np.ascontiguousarray(matrix.T) if stored.name.endswith(_OUTPUT_FIRST) else matrix
-
-
-def _changed(matrix: Floats, change: Change | None) -> Floats:
-    return matrix if change is None else np.ascontiguousarray(change(matrix), dtype=np.float32)
-
-
-def _rows(stored: StoredTensor, source: Source, index: int | None) -> Floats:
-    whole = np.empty((stored.rows, stored.columns), dtype=np.float32)
-    for start, stop in row_pieces(stored.rows, stored.columns):
-        whole[start:stop] = stored.decode(source, index, start, stop)
-    return whole

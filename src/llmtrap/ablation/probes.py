@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmtrap.ablation.gguf_models import gguf_tokenizer, is_gguf
 from llmtrap.ablation.streaming import StreamedModel
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.checkpoint.sources.base import ByteRange
@@ -107,8 +108,11 @@ def resampled(logits_of: Any, tokens: Tensor, seed: int) -> Tensor:
 
 
 def first_token(checkpoint: Checkpoint) -> int | None:
-    """The token that begins a text, as config.json names it."""
+    """The token that begins a text, as config.json or the keys of a GGUF file name it."""
     config = checkpoint.catalogue.config
+    if is_gguf(checkpoint):
+        keys = next(iter(checkpoint.catalogue.metadata.values()))
+        config = {"bos_token_id": keys.get("tokenizer.ggml.bos_token_id")}
     stated = config.get("bos_token_id")
     if stated is None and isinstance(config.get("text_config"), dict):
         stated = config["text_config"].get("bos_token_id")
@@ -120,7 +124,7 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
 
     entry = next((file for file in checkpoint.source.files() if file.name == "tokenizer.json"), None)
     if entry is None:
-        return None
+        return gguf_tokenizer(checkpoint) if is_gguf(checkpoint) else None
     if entry.size > _MOST_TOKENIZER_BYTES:
         problem = f"tokenizer.json has {entry.size} bytes, more than any tokenizer ({_MOST_TOKENIZER_BYTES})"
         raise TargetError(problem, file="tokenizer.json", remedy="Fetch the file again")

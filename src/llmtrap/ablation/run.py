@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from llmtrap.ablation import measures
 from llmtrap.ablation.activations import SpikeObserver, suspects
 from llmtrap.ablation.candidates import Candidate, merged, weight_candidates
 from llmtrap.ablation.components import paper_changes
@@ -26,11 +27,13 @@ from llmtrap.ablation.document import (
     Tool,
     Value,
 )
+from llmtrap.ablation.effects import Effects, measure_effects
 from llmtrap.ablation.labels import label_of
 from llmtrap.ablation.layer_gate import Variant
 from llmtrap.ablation.measures import Estimate
 from llmtrap.ablation.probes import first_token, random_tokens, resampled, text_probe
-from llmtrap.ablation.streaming import Outcome, StreamedModel
+from llmtrap.ablation.screening import screen, screened
+from llmtrap.ablation.streaming import StreamedModel
 from llmtrap.ablation.variants import Control, ControlKind, ablation, controls
 from llmtrap.ablation.wording import verdict
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
@@ -40,8 +43,8 @@ from llmtrap.version import __version__
 
 PROBE_SEQUENCES, PROBE_LENGTH = 8, 64
 TEXT_SEQUENCES, TEXT_LENGTH = 12, 128
-_HIDDEN_BYTES = 192 << 20
-"""Hidden states of variants kept at one time; with more, the layers are read again for the rest."""
+CONTROL_SEQUENCES = 2
+"""Of the probe: they tell how little an ordinary entry does, for which the order of magnitude is enough."""
 
 Progress = Callable[[str], None]
 
@@ -56,6 +59,7 @@ class AblationSettings:
         text: a UTF-8 file in the place of the bundled passage.
         paper: replace the component as arXiv 2605.12394 does too, with its noise alone beside it.
         device: where the layers run.
+        screen: "fisher" scores every entry of every layer in one backward pass; the highest become candidates.
         seed: of probes and controls.
     """
 
@@ -65,16 +69,7 @@ class AblationSettings:
     paper: bool = False
     device: str = "cpu"
     seed: int = 0
-
-
-@dataclass
-class _Measured:
-    """Effects of one variant, one number a sequence."""
-
-    j: list[float] = field(default_factory=list)
-    kl: list[float] = field(default_factory=list)
-    nll: list[float] = field(default_factory=list)
-    cosine: list[float] = field(default_factory=list)
+    screen: Literal["fisher"] | None = None
 
 
 def ablate(
@@ -107,6 +102,7 @@ class _Ablation:
         self.model = StreamedModel(checkpoint, settings.device)
         self.matrices = {m.id: m for m in checkpoint.matrices}
         self.observer = SpikeObserver(self.model)
+        self.measure = partial(measure_effects, self.model)
 
     def result(self) -> AblationReport:
         """The document."""
@@ -124,7 +120,7 @@ class _Ablation:
         if not model.causal and text is not None:
             probe = text.tokens
         # 2. Candidates.
-        candidates, left_out = self._candidates()
+        candidates, left_out = self._candidates(probe)
         # 3. Variants on the probe: each candidate and its controls.
         self.progress(f"{len(candidates)} candidates and their controls on {probe.numel()} tokens of the probe")
         variants = [Variant(c.name, {c.place: ablation(c)}, model.layer_of(c.place.tensor)) for c in candidates]
@@ -134,15 +130,14 @@ class _Ablation:
             for c, k, control in guarded
         ]
         self.observer.counts.clear()
-        on_probe, _ = self._measure(probe, variants, text=False, observe=True)
-        # Half of the sequences tell how little an ordinary entry does.
-        of_controls, _ = self._measure(probe[: max(1, len(probe) // 2)], beside, text=False)
+        on_probe, _ = self.measure(probe, variants, observer=self.observer)
+        of_controls, _ = self.measure(probe[:CONTROL_SEQUENCES], beside)
         # 4. The candidates alone on text.
-        on_text: dict[str, _Measured] = {}
+        on_text: dict[str, Effects] = {}
         nll = None
         if model.causal and text is not None:
             self.progress(f"the candidates on {text.tokens.numel()} tokens of text")
-            on_text, base_nll = self._measure(text.tokens, variants, text=True)
+            on_text, base_nll = self.measure(text.tokens, variants, text=True)
             nll = _value(Estimate.of(torch.tensor(base_nll)))
         paper = self._paper(candidates, probe, random) if settings.paper else {}
         # 5. The document.
@@ -162,7 +157,7 @@ class _Ablation:
                 seed=settings.seed, device=settings.device, top=settings.top, matrices=settings.matrices,
                 probe="resampled" if model.causal else ("text" if text is not None else "random"),
                 probe_tokens=probe.numel(), text=None if text is None else text.source,
-                text_tokens=0 if text is None else text.tokens.numel(), paper=settings.paper,
+                text_tokens=0 if text is None else text.tokens.numel(), paper=settings.paper, screen=settings.screen,
             ),
             nll=nll,
             verdict=verdict(results, with_text=bool(on_text), causal=model.causal),
@@ -171,13 +166,17 @@ class _Ablation:
             seconds=time.monotonic() - begun,
         )  # fmt: skip
 
-    def _candidates(self) -> tuple[list[Candidate], list[LeftOut]]:
+    def _candidates(self, probe: Tensor) -> tuple[list[Candidate], list[LeftOut]]:
         whole = [m for m in self.checkpoint.matrices if m.rows is None and m.columns is None]
         matrices = [m for m in whole if self.model.used(m.tensor)]
         self.progress("looking for large entries where the model writes into its residual stream")
         found = weight_candidates(matrices, self.report, self.checkpoint.source, self.settings.matrices)
         if not self.settings.matrices:
             found += suspects(self.observer, matrices, self.checkpoint.source)
+        if self.settings.screen is not None:
+            self.progress("one pass back through the layers scores every entry")
+            scored = screen(self.model, probe, self.settings.top, self.settings.seed)
+            found += screened(scored, matrices, self.checkpoint.source)
         ranked = merged(found)
         kept, left_out = ranked[: self.settings.top], ranked[self.settings.top :]
         reason = f"only the first {self.settings.top} candidates are ablated (--top)"
@@ -194,71 +193,12 @@ class _Ablation:
     def _controls(self, candidate: Candidate) -> list[Control]:
         return list(controls(candidate, self.matrices[candidate.matrix].shape, self.settings.seed))
 
-    def _measure(
-        self, tokens: Tensor, variants: Sequence[Variant], *, text: bool, observe: bool = False
-    ) -> tuple[dict[str, _Measured], list[float]]:
-        """Effects of every variant on some tokens, and the negative log-likelihood of the model as it is."""
-        results = {variant.name: _Measured() for variant in variants}
-        nll: list[float] = []
-        inside = [variant for variant in variants if variant.layer is not None]
-        hidden = tokens.numel() * int(self.model.width) * 4
-        size = max(1, _HIDDEN_BYTES // hidden)
-        groups = [inside[k : k + size] for k in range(0, len(inside), size)] or [[]]
-        for number, group in enumerate(groups):
-            with self.model.run(tokens, group, self.observer if observe and number == 0 else None) as outcome:
-                lines = self._compare(outcome, [v.name for v in group], results, text=text)
-            nll = nll or lines
-        for variant in variants:
-            if variant.layer is None:
-                self._measure_outside(tokens, variant, results, text=text)
-        return results, nll
-
-    def _compare(
-        self, outcome: Outcome, names: Sequence[str], results: dict[str, _Measured], *, text: bool
-    ) -> list[float]:
-        """Hold the outputs of variants against the model's own, one sequence at a time."""
-        nll = []
-        for k in range(outcome.tokens.shape[0]):
-            one = slice(k, k + 1)
-            base = self._output(outcome, None, one)
-            nll.append(self._nll(base, outcome.tokens[one]) if text else 0.0)
-            for name in names:
-                self._add(results[name], base, self._output(outcome, name, one), outcome.tokens[one], text=text)
-        return nll
-
-    def _measure_outside(self, tokens: Tensor, variant: Variant, results: dict[str, _Measured], *, text: bool) -> None:
-        """A variant of an embedding or a head: a pass with it beside a pass without."""
-        with self.model.run(tokens) as outcome:
-            base = [self._output(outcome, None, slice(k, k + 1)).clone() for k in range(tokens.shape[0])]
-        with self.model.with_outside(variant.changes), self.model.run(tokens) as outcome:
-            for k, before in enumerate(base):
-                one = slice(k, k + 1)
-                self._add(results[variant.name], before, self._output(outcome, None, one), tokens[one], text=text)
-
-    def _output(self, outcome: Outcome, name: str | None, one: slice) -> Tensor:
-        made = outcome.logits(name, one)
-        return torch.log_softmax(made.float(), -1) if self.model.causal else made.float().mean(1)
-
-    def _nll(self, base: Tensor, tokens: Tensor) -> float:
-        return float(measures.next_token_nll(base, tokens).mean())
-
-    def _add(self, into: _Measured, base: Tensor, changed: Tensor, tokens: Tensor, *, text: bool) -> None:
-        if not self.model.causal:
-            into.cosine.append(float(measures.cosine_distance(base, changed).mean()))
-            return
-        if text:
-            into.kl.append(float(measures.kullback_leibler_of_logs(base, changed).mean()))
-            change = measures.next_token_nll(changed, tokens) - measures.next_token_nll(base, tokens)
-            into.nll.append(float(change.mean()))
-        else:
-            into.j.append(float(measures.jensen_shannon_of_logs(base, changed).mean()))
-
     def _judged(
         self,
         candidate: Candidate,
-        probe: _Measured,
-        text: _Measured | None,
-        beside: Sequence[tuple[ControlKind, _Measured]],
+        probe: Effects,
+        text: Effects | None,
+        beside: Sequence[tuple[ControlKind, Effects]],
         paper: dict[str, PaperResult],
     ) -> CandidateResult:
         kinds: dict[ControlKind, list[float]] = {}
@@ -275,7 +215,7 @@ class _Ablation:
         return CandidateResult(
             matrix=candidate.matrix, tensor=candidate.place.tensor, kind=candidate.kind, origins=candidate.origins,
             row=candidate.row, column=candidate.column, value=candidate.value, mean=candidate.mean,
-            sigmas=candidate.sigmas, limits=candidate.limits,
+            sigmas=candidate.sigmas, limits=candidate.limits, screened=candidate.screened,
             j=_estimate(probe.j), kl=_estimate(text.kl if text else []), nll_change=_estimate(text.nll if text else []),
             embedding_change=_estimate(probe.cosine), tokens=tokens,
             controls=tuple(
@@ -302,8 +242,8 @@ class _Ablation:
                 Variant(f"{c.name} {what}", {c.place: change}, self.model.layer_of(c.place.tensor))
                 for what, change in changes.items()
             ]
-        own, _ = self._measure(probe, variants, text=False)
-        uniform, _ = self._measure(random, [v for v in variants if v.name.endswith(" replaced")], text=False)
+        own, _ = self.measure(probe, variants)
+        uniform, _ = self.measure(random, [v for v in variants if v.name.endswith(" replaced")])
         mean = {name: sum(m.j) / len(m.j) for name, m in own.items()}
         return {
             c.name: PaperResult(

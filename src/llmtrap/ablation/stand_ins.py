@@ -36,7 +36,8 @@ class StreamedEmbedding(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Rows of the embedding, [sequences, length, width]."""
         distinct, places = torch.unique(tokens, return_inverse=True)
-        rows = self._table.rows(self.group, distinct.tolist()).to(tokens.device)
+        ((_, _, stored),) = self.group.sources
+        rows = self._table.values.rows(stored, distinct.tolist()).to(tokens.device)
         return rows[places] * self._scale
 
 
@@ -54,7 +55,7 @@ class StreamedLinear(nn.Module):
         step = max(1, (HELD_PARAMETERS >> 2) // stored.columns)
         for start in range(0, stored.rows, step):
             stop = min(start + step, stored.rows)
-            block = torch.from_numpy(stored.decode(self._table.source, None, start, stop).copy()).to(hidden.device)
+            block = self._table.values.block(stored, start, stop).to(hidden.device)
             output[..., start:stop] = hidden @ block.T
         return output if self.bias is None else output + self.bias
 

@@ -21,7 +21,7 @@ from llmtrap.ablation import stand_ins
 from llmtrap.ablation.building import build_model, layer_list
 from llmtrap.ablation.layer_gate import LayerGate, PassState, Variant
 from llmtrap.ablation.observing import Observer
-from llmtrap.ablation.parameters import Change, ParameterGroup, ParameterTable, Place, parameter_table
+from llmtrap.ablation.parameters import ParameterGroup, ParameterTable, parameter_table
 from llmtrap.ablation.stand_ins import (
     ExpertStack,
     StreamedEmbedding,
@@ -32,6 +32,7 @@ from llmtrap.ablation.stand_ins import (
     stand_in,
     value_of,
 )
+from llmtrap.ablation.stored_values import Change, Place
 from llmtrap.checkpoint import Checkpoint
 
 
@@ -114,6 +115,21 @@ class StreamedModel:
             for made, tensor in self.table.make(group, self.model, self._replaced).items():
                 put(layer, made[len(prefix) :], tensor.to(self.device))
 
+    def load_leaves(self, number: int) -> dict[str, Tensor]:
+        """Read the weights of a layer, experts included, as leaves of autograd: its matrices and stacks by name."""
+        prefix = f"{self.layer_prefix}.{number}."
+        leaves: dict[str, Tensor] = {}
+        groups = {group.target: group for name, group in self.table.groups.items() if name.startswith(prefix)}
+        for group in groups.values():
+            for name, tensor in self.table.make(group, self.model).items():
+                leaf = nn.Parameter(
+                    tensor.to(self.device), requires_grad=tensor.dim() > 1 and not name.endswith("bias")
+                )
+                put(self.gates[number].layer, name[len(prefix) :], leaf)
+                if leaf.requires_grad:
+                    leaves[name] = leaf
+        return leaves
+
     def _stack(self, group: ParameterGroup, changes: Mapping[Place, Change]) -> ExpertStack:
         def read(expert: int) -> Tensor:
             return self.table.expert(group, self.model, expert, changes).to(self.device)
@@ -168,7 +184,7 @@ class StreamedModel:
             module = self.model.get_submodule(parent)
             if isinstance(module, nn.Embedding | nn.Linear) and leaf == "weight":
                 large = module.weight
-                if large.numel() > stand_ins.HELD_PARAMETERS and group.converter is None:
+                if large.numel() > stand_ins.HELD_PARAMETERS and group.as_stored:
                     replace_module(self.model, parent, stand_in(self.table, module, group))
                     continue
             for made, tensor in self.table.make(group, self.model).items():
@@ -188,7 +204,12 @@ class StreamedModel:
 
     @contextmanager
     def run(
-        self, tokens: Tensor, variants: Sequence[Variant] = (), observer: Observer | None = None
+        self,
+        tokens: Tensor,
+        variants: Sequence[Variant] = (),
+        observer: Observer | None = None,
+        *,
+        for_gradients: bool = False,
     ) -> Iterator[Outcome]:
         """One pass over all layers.
 
@@ -196,10 +217,11 @@ class StreamedModel:
             tokens: token ids, [sequences, length].
             variants: run beside the model as it is; each must begin within a layer.
             observer: told what goes through the modules of the model as it is.
+            for_gradients: keep what each layer was given, as tensors that autograd takes.
         """
-        self.state = PassState(tuple(variants), observer=observer)
+        self.state = PassState(tuple(variants), observer=observer, keeps=for_gradients)
         try:
-            with torch.inference_mode():
+            with torch.no_grad() if for_gradients else torch.inference_mode():
                 tokens = tokens.to(self.device)
                 self.model(input_ids=tokens[:, :], use_cache=False, **self._head_off())
                 yield Outcome(self, tokens, self.state)
@@ -260,7 +282,11 @@ class Outcome:
 
     def logits(self, variant: str | None, sequences: slice = slice(None)) -> Tensor:
         """Logits of some sequences, [n, length, vocabulary], by the model's own last norm and head."""
-        owner, hidden = self.owner, self.hidden(variant)[sequences]
+        return self.logits_of(self.hidden(variant)[sequences], sequences)
+
+    def logits_of(self, hidden: Tensor, sequences: slice) -> Tensor:
+        """Logits that these hidden states after the last layer give."""
+        owner = self.owner
         owner.state.replayed = hidden
         try:
             output = owner.model(input_ids=self.tokens[sequences], use_cache=False)

@@ -12,10 +12,10 @@ from torch import Tensor
 from llmtrap.ablation import measures
 from llmtrap.ablation.candidates import place_of
 from llmtrap.ablation.measures import Estimate
-from llmtrap.ablation.parameters import Change, Floats, Place
 from llmtrap.ablation.probes import first_token, text_probe
 from llmtrap.ablation.repair import Repair, RepairPlan, TextCheck
 from llmtrap.ablation.run import TEXT_LENGTH, TEXT_SEQUENCES
+from llmtrap.ablation.stored_values import Change, Floats, Place
 from llmtrap.ablation.streaming import StreamedModel
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import svds
 
 from llmtrap.ablation.candidates import Candidate
-from llmtrap.ablation.parameters import Change
+from llmtrap.ablation.stored_values import Change
 
 Floats = NDArray[np.float32]
 ControlKind = Literal["elsewhere", "same_row", "same_column"]

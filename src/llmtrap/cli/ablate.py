@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,6 +33,10 @@ def ablate_command(
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's component replacement too, beside its noise alone.")
     ] = False,
+    screen: Annotated[
+        Literal["fisher"] | None,
+        typer.Option("--screen", help="Score every entry of the layers first, in one backward pass; small models."),
+    ] = None,
     json: o.JsonFile = None,
     html: o.HtmlFile = None,
     markdown: o.MarkdownFile = None,
@@ -69,7 +73,7 @@ def ablate_command(
                 if not quiet:
                     say.print("audited for traps first; --report REPORT.json saves this", soft_wrap=True)
                 document = audit(target, AuditSettings(alpha=False, seed=seed), revision=revision, journal=True)
-            settings = AblationSettings(tuple(matrix or ()), top, text, paper, device, seed)
+            settings = AblationSettings(tuple(matrix or ()), top, text, paper, device, seed, screen)
             found = ablate(
                 checkpoint, document, settings, None if quiet else lambda line: say.print(line, soft_wrap=True)
             )
