@@ -5,6 +5,7 @@ A few moments of each command always, and forty with `--stress` (`make test-flak
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -33,6 +34,11 @@ HOW = {
 }
 LONGEST, LONGEST_STRESSED = 3.0, 12.0
 FORBIDDEN = ("Traceback", "Warning", "leaked", "Exception ignored", "fault in llmtrap")
+NEEDED = {
+    "verify": ("weightwatcher", "torch"),
+    "calibrate": ("weightwatcher", "torch"),
+    "ablate": ("torch", "transformers", "accelerate", "tokenizers"),
+}
 TERMINATES = 1 << (signal.SIGTERM - 1)
 
 
@@ -46,10 +52,37 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tensors = load_file(shard)
         save_file({name: 1.5 * tensor for name, tensor in tensors.items()}, shard)
     assert base != tuned
+    _write_llama(folder / "llama")
     (folder / "one").mkdir()
     matrix = np.random.default_rng(0).standard_normal((1500, 1500), dtype=np.float32)
     save_file({"a.weight": matrix}, folder / "one" / "model.safetensors")
     return folder
+
+
+def _write_llama(folder: Path) -> None:
+    """A Llama of 24 layers with one large entry in every projection: its ablation takes minutes."""
+    rng = np.random.default_rng(0)
+    width, wide, words = 256, 512, 4000
+    shapes = {"model.embed_tokens": (words, width), "lm_head": (words, width), "model.norm": (width,)}
+    parts = dict.fromkeys(("q", "k", "v", "o"), (width, width))
+    for k in range(24):
+        layer = f"model.layers.{k}"
+        shapes |= {f"{layer}.self_attn.{part}_proj": shape for part, shape in parts.items()}
+        shapes |= {f"{layer}.mlp.{part}_proj": (wide, width) for part in ("gate", "up")}
+        shapes |= {f"{layer}.mlp.down_proj": (width, wide)}
+        shapes |= {f"{layer}.{norm}_layernorm": (width,) for norm in ("input", "post_attention")}
+    tensors = {f"{name}.weight": rng.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()}
+    for name, tensor in tensors.items():
+        if name.endswith("down_proj.weight"):
+            tensor[rng.integers(width, size=8), rng.integers(wide, size=8)] = 1.0
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(
+        json.dumps({
+            "model_type": "llama", "hidden_size": width, "intermediate_size": wide, "num_hidden_layers": 24,
+            "num_attention_heads": 4, "vocab_size": words, "tie_word_embeddings": False,
+        })
+    )  # fmt: skip
 
 
 def command(name: str, place: Path, own: Path) -> list[str | Path]:
@@ -61,6 +94,8 @@ def command(name: str, place: Path, own: Path) -> list[str | Path]:
         return ["gate", place / "tuned", "--baseline", place / "base", "--output", f"json={own / 'g.json'}", *slow]
     if name == "verify":
         return ["verify", place / "one"]
+    if name == "ablate":
+        return ["ablate", place / "llama", "--top", "400", "--matrix", "*down", "--json", own / "a.json"]
     return ["calibrate", "--task", "digits", "--out", own / "out", "--workers", "2"]
 
 
@@ -101,11 +136,11 @@ def moments(command_name: str, stressed: bool) -> Iterator[tuple[str, float]]:
             yield how, chosen.uniform(0, longest)
 
 
-@pytest.mark.parametrize("name", ["audit", "gate", "verify", "calibrate"])
+@pytest.mark.parametrize("name", ["audit", "gate", "verify", "calibrate", "ablate"])
 def test_it_ends_cleanly_at_any_moment(
     name: str, place: Path, tmp_path: Path, request: pytest.FixtureRequest, record_property: pytest.RecordProperty
 ) -> None:
-    if name in ("verify", "calibrate") and (find_spec("weightwatcher") is None or find_spec("torch") is None):
+    if any(find_spec(package) is None for package in NEEDED.get(name, ())):
         pytest.skip("its extra is not installed")
     for round_, (how, moment) in enumerate(moments(name, request.config.getoption("--stress"))):
         number, send = HOW[how]

@@ -52,15 +52,21 @@ class StoredValues:
         """
         if checkpoint.catalogue.base is None:
             return cls(checkpoint.source, {})
-        if checkpoint.further:
-            name = printable(checkpoint.further[0].name)
+        whole = [m for m in checkpoint.matrices if m.rows is None and m.columns is None]
+        adapted: dict[Place, StoredTensor] = {}
+        beyond = [entry.name for entry in checkpoint.further]
+        for matrix in whole:
+            place = Place(matrix.stored.name, matrix.index)
+            if place in adapted or matrix.stored.name not in checkpoint.catalogue.tensors:
+                beyond.append(matrix.id)  # a head of its own, on a base that ties it to its embedding or has none
+            adapted[place] = matrix.stored
+        if beyond:
             raise UnsupportedError(
-                f"the adapter changes more than matrices: {name}",
+                f"the adapter changes more than the base's matrices: {printable(beyond[0])}",
                 file=checkpoint.catalogue.identity.name,
                 remedy="Merge it into its base model (peft: merge_and_unload, then save_pretrained) and give that",
             )
-        whole = [m for m in checkpoint.matrices if m.rows is None and m.columns is None]
-        return cls(checkpoint.source, {Place(m.stored.name, m.index): m.stored for m in whole})
+        return cls(checkpoint.source, adapted)
 
     def whole(self, stored: StoredTensor, changes: Mapping[Place, Change]) -> Floats:
         """A tensor of any shape; of a stack every slice, as the model holds it.

@@ -51,12 +51,12 @@ def check_on_text(
                 lines.append(float(measures.next_token_nll(logs, probe.tokens[k : k + 1]).mean()))
         return torch.tensor(lines, dtype=torch.float64)
 
-    before = nll([])
-    checks = {TOGETHER: _check(before, nll(plan.repairs))}
+    repaired = nll(plan.repairs)
+    checks = {TOGETHER: _check(nll([]), repaired)}
     for repair in plan.repairs:
         # Alone: all others as they are repaired, so that one broken entry does not hide what another does.
         others = [other for other in plan.repairs if other is not repair]
-        checks[repair.location.name] = _check(nll(others), nll(plan.repairs)) if others else checks[TOGETHER]
+        checks[repair.location.name] = _check(nll(others), repaired) if others else checks[TOGETHER]
     return checks
 
 

@@ -68,6 +68,9 @@ def repair_command(
         if checkpoint.catalogue.identity.kind != "folder":
             remedy = "Download it: hf download REPOSITORY --local-dir DIR"
             raise TargetError("only a local folder can be repaired", file=target, remedy=remedy)
+        if checkpoint.catalogue.base is not None:
+            remedy = "Merge it into its base model (peft: merge_and_unload, then save_pretrained) and repair that"
+            raise TargetError("the entries of an adapter's matrices are stored nowhere", file=target, remedy=remedy)
         if report is None and not entry and not quiet:
             say.print("audited for traps first; --report REPORT.json saves this", soft_wrap=True)
         document = (
