@@ -42,6 +42,15 @@ def test_the_version_needs_none_of_the_program() -> None:
     assert found & {"numpy", "scipy", "pydantic", "rich", "llmtrap.audit", "llmtrap.cli.audit"} == set()
 
 
+@pytest.mark.parametrize("command", ["audit", "gate", "inspect", "report"])
+def test_a_command_that_only_begins_imports_no_distributions_and_nothing_that_draws(command: str) -> None:
+    code = (
+        f"import sys; from llmtrap.cli import main; sys.argv = ['llmtrap', '{command}', 'none.json']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass"
+    )
+    assert imported(code) & {"scipy.stats", "plotly", "torch", "transformers"} == set()
+
+
 def test_nothing_is_imported_from_the_folder_that_is_audited(tmp_path: Path) -> None:
     """A stranger's repository may hold files named as modules are; a worker must not take them for Python's own."""
     folder = write_small(tmp_path / "model", layers=1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 
 import numpy as np
 from pydantic import Field
-from scipy import stats
 
 from llmtrap.gate.chance import comparable_alpha
 from llmtrap.gate.document import Chance
@@ -101,6 +101,7 @@ def _alphas(pairs: Sequence[Pair]) -> list[float]:
 def _p_value(shifts: Sequence[float]) -> float:
     if np.ptp(shifts) < 1e-9 * max(map(abs, shifts)):
         return 0.0  # all alike: the test would divide by zero
+    stats = import_module("scipy.stats")  # half a second, which most gates need not spend
     return float(stats.ttest_1samp(shifts, 0.0).pvalue)
 
 

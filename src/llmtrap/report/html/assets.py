@@ -6,10 +6,10 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.resources import files
 
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 _ASSETS = files("llmtrap.report.html") / "assets"
 
@@ -45,7 +45,8 @@ def page_script() -> Script:
 @cache
 def plotly_script() -> Script:
     """Plotly, whole: the Python package ships no smaller bundle."""
-    return inline_script(get_plotlyjs())
+    plotly = import_module("plotly.offline")  # only where a page is written
+    return inline_script(plotly.get_plotlyjs())
 
 
 def inline_script(text: str) -> Script:

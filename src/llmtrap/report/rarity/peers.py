@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control, t, theilslopes
 
 from llmtrap.report.document import Matrix
 from llmtrap.report.facts import block
@@ -60,9 +60,13 @@ def departures(matrices: Sequence[Matrix]) -> dict[int, dict[Measure, Departure]
     deviation is the median absolute one; under a measure's grain it counts as the grain. z is held against Student's t
     with two degrees of freedom fewer than peers, since the deviation of few is itself uncertain.
     """
+    groups = _groups(matrices)
+    if not groups:
+        return {}
+    stats = import_module("scipy.stats")  # half a second, which a report without groups need not spend
     found: list[tuple[int, Measure, float, float, float, int]] = []
     chances: list[float] = []
-    for members in _groups(matrices):
+    for members in groups:
         for name, measure in MEASURES.items():
             have = [(i, value) for i in members if (value := measure.of(matrices[i])) is not None]
             if len(have) < FEWEST_PEERS:
@@ -73,14 +77,14 @@ def departures(matrices: Sequence[Matrix]) -> dict[int, dict[Measure, Departure]
             rest = values - expected
             deviation = max(_TO_DEVIATION * float(np.median(np.abs(rest))), measure.grain)
             z = rest / deviation
-            chances += list(2 * t.sf(np.abs(z), len(have) - 2))
+            chances += list(2 * stats.t.sf(np.abs(z), len(have) - 2))
             found += [
                 (i, name, float(value), float(middle), float(score), len(have))
                 for i, value, middle, score in zip(places, values, expected, z, strict=True)
             ]
     if not found:
         return {}
-    rates = false_discovery_control(np.array(chances))
+    rates = stats.false_discovery_control(np.array(chances))
     result: dict[int, dict[Measure, Departure]] = defaultdict(dict)
     for (i, name, value, middle, score, count), rate in zip(found, rates, strict=True):
         result[i][name] = Departure(value, middle, score, float(rate), count)
@@ -105,6 +109,6 @@ def _depths(matrices: Sequence[Matrix], places: Sequence[int]) -> NDArray[np.flo
 def _expected(values: NDArray[np.float64], depths: NDArray[np.float64] | None) -> NDArray[np.float64]:
     if depths is None or len(values) > _LARGEST_FOR_TREND:
         return np.full(len(values), np.median(values))
-    slope = float(theilslopes(values, depths).slope)
+    slope = float(import_module("scipy.stats").theilslopes(values, depths).slope)
     level = float(np.median(values - slope * depths))
     return level + slope * depths
