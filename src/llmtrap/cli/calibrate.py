@@ -15,6 +15,7 @@ from llmtrap.calibrate import CalibrationReport, CalibrationSettings, RunEvent, 
 from llmtrap.calibrate.cost import cost_in_words
 from llmtrap.calibrate.settings import plan
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, output
+from llmtrap.cli.own_runs import show_own_runs
 from llmtrap.printable import printable
 from llmtrap.report.write import make_folder
 
@@ -47,14 +48,29 @@ def calibrate_command(
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Train no further: report on the runs as far as they have come.")
     ] = False,
+    from_trajectory: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Train nothing: judge the measures on a run of your own; repeatable."),
+    ] = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="CSV", help="Its test scores, columns step and test; one for each --from-trajectory."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show where an error came from.")] = False,
 ) -> None:
-    """Train the grokking tasks, follow them through their three phases, and check the thresholds."""
+    """Train the grokking tasks, follow them through their three phases, and check the thresholds.
+
+    With --from-trajectory nothing is trained: a run of your own, as `llmtrap
+    trajectory` wrote it, is held against the test scores of its checkpoints.
+    """
     console = output(quiet=quiet)
     with guarded(
         verbose=verbose, on_interrupt="Stopped. The same command carries on where each run stands."
     ) as outcome:
+        if from_trajectory or scores:
+            show_own_runs(from_trajectory or (), scores or (), console)
+            return
         settings = CalibrationSettings(
             out=out or Path(),
             task=task,

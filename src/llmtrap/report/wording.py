@@ -8,7 +8,7 @@ from llmtrap.printable import printable
 
 __all__ = ["duration", "fixed", "join", "name_some", "nouns", "number", "plural", "printable", "size"]
 
-_IRREGULAR = {"matrix": "matrices", "entry": "entries", "shuffle": "shuffles"}
+_IRREGULAR = {"matrix": "matrices", "entry": "entries", "shuffle": "shuffles", "trajectory": "trajectories"}
 
 
 def name_some(names: Sequence[str], limit: int = 5, longest: int = 160) -> str:
