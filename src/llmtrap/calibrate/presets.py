@@ -93,7 +93,7 @@ _COMPOSITION = Recipe(
     entities=50,
     relations=20,
     degree=20,
-    inferred_ratio=10.0,
+    inferred_ratio=12.6,
     d_model=64,
     heads=4,
     d_mlp=256,
@@ -102,10 +102,11 @@ _COMPOSITION = Recipe(
     batch=256,
     loss="cross-entropy",
     lr=3e-3,
+    gradient_limit=1.0,
     weight_decay=0.1,
     warmup=500,
-    decay=(5_000, 8_000),
-    steps=8_000,
+    decay=(3_000, 6_000),
+    steps=6_000,
     checkpoint_every=250,
 )
 

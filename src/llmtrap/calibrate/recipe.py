@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 Task = Literal["mnist", "digits", "modular-addition", "composition"]
@@ -41,6 +41,7 @@ class Recipe:
         lr: learning rate after the warm-up.
         betas: of AdamW.
         eps: of AdamW.
+        gradient_limit: Euclidean norm to which larger gradients of all parameters together are cut; 0 for none.
         weight_decay: of AdamW, decoupled, on every parameter.
         weight_decay_until: the step from which there is no weight decay any more; None keeps it to the end.
         warmup: steps over which the learning rate rises linearly from 0.
@@ -75,6 +76,7 @@ class Recipe:
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    gradient_limit: float = 0.0
     weight_decay: float = 0.0
     weight_decay_until: int | None = None
     warmup: int = 0
@@ -119,11 +121,15 @@ class Recipe:
         return replace(self, steps=steps)
 
     def digest(self) -> str:
-        """A key of everything that decides the trajectory; the length is not part of it, so a run can be extended."""
-        fields = asdict(self)
+        """A key of everything that decides the trajectory; the length is not part of it, so a run can be extended.
+
+        Fields at their defaults are left out, so that a field that is added later changes no key.
+        """
+        usual = {field.name: field.default for field in fields(self)}
+        chosen = {name: value for name, value in asdict(self).items() if value != usual[name]}
         for words_only in ("steps", "purpose", "arm", "checkpoint_every", "stop_after"):
-            del fields[words_only]
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+            chosen.pop(words_only, None)
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def checkpoint_steps(steps: int, every: int = 10_000, per_decade: int = 10) -> tuple[int, ...]:

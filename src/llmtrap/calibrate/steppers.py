@@ -86,6 +86,8 @@ class AutogradStepper:
         self._adamw.clear_gradients()
         logits, _ = forward(self._recipe, self._leaves, inputs[first:last])
         loss(self._recipe, logits, labels[first:last]).backward()  # type: ignore[no-untyped-call]
+        if self._recipe.gradient_limit:
+            self._adamw.limit_gradients(self._recipe.gradient_limit)
         self._adamw.update(self._recipe.learning_rate(now), self._recipe.weight_decay_at(now))
 
     def weights(self) -> dict[str, Tensor]:

