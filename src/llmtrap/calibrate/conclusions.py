@@ -34,15 +34,15 @@ def conclude(
 ) -> tuple[str, ...]:
     """The conclusions of a calibration, most important first."""
     return (
-        *_phases(histories),
-        *_acceptance(checks),
-        *_detector(rates),
-        *_rivals(separation),
         *_lag(onsets),
-        *_exceptions(histories, exceptions),
-        *_unseen(histories, exceptions),
+        *_rivals(separation),
+        *_acceptance(checks),
         *_provoked(histories),
         *_far(histories),
+        *_detector(rates),
+        *_exceptions(histories, exceptions),
+        *_unseen(histories, exceptions),
+        *_phases(histories),
     )
 
 

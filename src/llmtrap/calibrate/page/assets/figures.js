@@ -27,7 +27,10 @@
     }
   }, { rootMargin: "600px" });
   boxes.forEach((box) => seen.observe(box));
-  window.addEventListener("beforeprint", () => boxes.forEach(draw));
+  window.addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((it) => { it.open = true; });
+    boxes.forEach(draw);
+  });
   document.getElementById("theme").addEventListener("click", () => {
     const root = document.documentElement;
     root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
