@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from llmtrap.version import __version__
 
 NAMES = (
-    "audit", "inspect", "gate", "trajectory", "watch", "calibrate", "report", "reference", "merge", "ablate", "repair",
-    "verify", "schema", "doctor",
+    "audit", "inspect", "gate", "trajectory", "watch", "calibrate", "report", "reference", "explain", "merge", "ablate",
+    "repair", "verify", "schema", "doctor",
 )  # fmt: skip
 """In the order of `--help`. The function of `name` is `name_command` in the module `name`."""
 

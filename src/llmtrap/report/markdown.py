@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from llmtrap.report.actions import Action, actions
 from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.calibrated import calibrated
@@ -61,6 +62,9 @@ def to_markdown(report: Report, comparison: Comparison | None = None, limit: int
         lines = [_bullet(item) for item in report.findings[:limit]]
         more = [f"- and {len(report.findings) - limit:,} more"] if len(report.findings) > limit else []
         parts += ["## What was found", "\n".join(lines + more)]
+    todo = actions(report, comparison)
+    if todo:
+        parts += ["## What to do now", "\n".join(_step(n, action) for n, action in enumerate(todo, start=1))]
     rows = notable_rows(report.matrices, limit)
     if rows:
         rest = sum(is_notable(matrix) for matrix in report.matrices) - len(rows)
@@ -135,6 +139,16 @@ def _bullet(finding: Finding) -> str:
     """A finding in one line; its words hold names from files, so nothing in it is markup."""
     said = plain_text(finding.text)
     return f"- {said}" if finding.weight == "usual" else f"- **{finding.weight.capitalize()}**: {said}"
+
+
+def _step(place: int, action: Action) -> str:
+    """An action as an item of a numbered list; its command and its lines hold plain names alone."""
+    said = f"{place}. {action.text}"
+    for language, held in (("sh", action.command), ("toml", action.lines)):
+        if held:
+            body = "\n".join(f"   {line}".rstrip() for line in held.split("\n"))
+            said += f"\n\n   ```{language}\n{body}\n   ```\n"
+    return said
 
 
 def _cell(text: str) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from llmtrap.report.actions import Action, actions
 from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.document import Finding, Report, Weight
@@ -57,6 +58,9 @@ def renderable(
     parts: list[RenderableType] = [title, grid]
     if report.findings:
         parts += [Text(), Text("What was found", style="bold"), _found(report.findings, limit)]
+    todo = actions(report, comparison)
+    if todo:
+        parts += [Text(), Text("What to do now", style="bold"), _todo(todo)]
     rows = notable_rows(report.matrices, limit)
     if rows:
         parts += [Text(), _table(rows, longest), Text(_more(report, len(rows)), style="dim")]
@@ -86,6 +90,20 @@ def _found(findings: Sequence[Finding], limit: int) -> Table:
         table.add_row(Text(_MARKS[item.weight], style=style), Text(printable(item.text, LONGEST_FINDING), style=style))
     if len(findings) > limit:
         table.add_row("", Text(f"and {plural(len(findings) - limit, 'finding')} more, in the report", style="dim"))
+    return table
+
+
+def _todo(todo: Sequence[Action]) -> Table:
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for place, action in enumerate(todo, start=1):
+        said = Text(action.text)
+        if action.command:
+            said.append("\n" + action.command, style="bold")
+        if action.lines:
+            said.append("\n" + action.lines, style="dim")
+        table.add_row(f"{place}.", said)
     return table
 
 
@@ -139,6 +157,9 @@ def plain(report: Report, comparison: Comparison | None = None, limit: int = 10)
     text = "".join(f"{label}\t{words}\n" for label, words in lines)
     for item in report.findings[:limit]:
         text += f"{item.weight}\t{printable(item.text, LONGEST_FINDING)}\n"
+    for action in actions(report, comparison):
+        pasted = action.lines.replace("\n", "; ")
+        text += "\t".join(part for part in ("do", action.text, action.command or pasted) if part) + "\n"
     for row in notable_rows(report.matrices, limit):
         name = printable(row.name, 400)
         text += f"matrix\t{name}\tα {row.alpha}\ttraps {row.traps}\t× edge {row.strength}\t{row.why}\n"

@@ -77,7 +77,7 @@ def why_cell(matrix: Matrix) -> str:
     if what == "unreliable":
         parts.append("too small to trust")
     if matrix.alpha is not None and matrix.alpha.reliable and matrix.alpha.band == "over":
-        parts.append("over-trained")
+        parts.append("heavy tail of the spectrum")
     return ", ".join(parts)
 
 

@@ -12,16 +12,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from llmtrap.report import verdict, wording, worst_rows
+from llmtrap.report.actions import actions
 from llmtrap.report.against import CHANGED, Comparison, changed_first
 from llmtrap.report.against_words import against_words, alpha_shift_words, judge_against, shift_words, trap_change_words
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.command import audit_command
 from llmtrap.report.coverage import share_words
 from llmtrap.report.document import Coverage, Matrix, Report
+from llmtrap.report.explanations import EXPLANATIONS, OF_FINDING
 from llmtrap.report.facts import is_notable, tally, worst
 from llmtrap.report.html import assets
 from llmtrap.report.html.ahead import Ahead
-from llmtrap.report.html.payload import LONGEST_NAME, payload, script_json
+from llmtrap.report.html.payload import LONGEST_NAME, alpha_bands, payload, script_json
 from llmtrap.report.write import write_whole
 
 # How many matrices are listed where they cannot be scrolled: under the verdict, and without scripts.
@@ -62,7 +64,7 @@ def to_html(report: Report, comparison: Comparison | None = None, ahead: Ahead |
         ahead: a section to stand first.
     """
     order = changed_first(report.matrices, comparison)
-    scripts = {"theme": assets.theme_script(), "plotly": assets.plotly_script(), "page": assets.page_script()}
+    scripts = {"theme": assets.theme_script(), "plotly": assets.basic_plotly_script(), "page": assets.page_script()}
     return (
         environment()
         .get_template("report.html.j2")
@@ -70,7 +72,12 @@ def to_html(report: Report, comparison: Comparison | None = None, ahead: Ahead |
             report=report,
             ahead=ahead,
             answers=judge_against(report, comparison),
+            lead=_lead(report, comparison),
             words=verdict,
+            bands=alpha_bands(report),
+            todo=actions(report, comparison),
+            explanations=EXPLANATIONS,
+            of_finding=OF_FINDING,
             calibrated=calibrated(),
             counts=tally(report.matrices),
             against=_against(comparison),
@@ -108,6 +115,19 @@ def write_html(report: Report, path: Path, comparison: Comparison | None = None,
         OutputError: it could not be written.
     """
     write_whole(path, to_html(report, comparison).encode("utf-8", "backslashreplace"), within=within)
+
+
+def _lead(report: Report, comparison: Comparison | None) -> str:
+    """The first sentence of the page: short, since what was found stands below it."""
+    answers, used = judge_against(report, comparison), report.summary.reference
+    grave = [finding for finding in report.findings if finding.weight == "unusual"]
+    if comparison is not None or report.summary.level != "unusual" or not grave or used is None:
+        return answers.lead
+    ids = dict.fromkeys(name for finding in grave for name in finding.matrices)
+    more = max(len(ids), *(finding.count for finding in grave)) - 1
+    first = wording.printable(next(iter(ids)), 120)
+    others = f" and {wording.plural(more, 'matrix')} more" if more else ""
+    return f"{first}{others}: not as in {wording.plural(used.lineages, 'published model')}."
 
 
 def _rows(matrices: list[Matrix], comparison: Comparison | None) -> list[dict[str, Any]]:

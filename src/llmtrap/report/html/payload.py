@@ -11,7 +11,10 @@ from typing import Any
 from llmtrap.report.against import Comparison, changed_first
 from llmtrap.report.against_words import alpha_shift_words, shift_words
 from llmtrap.report.document import Histogram, Matrix, Report
+from llmtrap.report.explanations import EXPLANATIONS
 from llmtrap.report.facts import block, is_at_edge, kind, state, strongest
+from llmtrap.report.rarity.reference import shipped_reference
+from llmtrap.report.rarity.standing import Standing
 from llmtrap.report.verdict import cause_words, finding
 from llmtrap.report.wording import printable
 from llmtrap.report.worst_rows import why_cell
@@ -37,6 +40,8 @@ def payload(report: Report, comparison: Comparison | None = None) -> dict[str, A
         "matrices": len(matrices),
         "rule": report.settings.trap_rule,
         "certificate": CERTIFICATE,
+        "texts": {key: item.short for key, item in EXPLANATIONS.items()},
+        "bands": alpha_bands(report),
         "columns": {**_names(matrices), **_alpha(matrices), **_spectrum(matrices), **_traps(matrices)},
         "esd": _histograms([m.spectrum.histogram if m.spectrum is not None else None for m in matrices]),
         "shuffled": _histograms(
@@ -55,6 +60,22 @@ def payload(report: Report, comparison: Comparison | None = None) -> dict[str, A
         "worst": changed_first(matrices, comparison),
         "against": None if comparison is None else _against(matrices, comparison),
     }
+
+
+def alpha_bands(report: Report) -> dict[str, list[float]] | None:
+    """What published models have of α, by the kinds of this report: 5 %, the middle and 95 % of the median lineage.
+
+    None where the report was held against no reference, or against one that did not ship with the package.
+    """
+    used, shipped = report.summary.reference, shipped_reference()
+    if used is None or used.name != shipped.name or not report.settings.alpha:
+        return None
+    bands = {}
+    for matrix in report.matrices:
+        name = _name(kind(matrix))
+        if name not in bands and (held := Standing(shipped).middle(matrix.role, "alpha")) is not None:
+            bands[name] = [round(value, 3) for value in held]
+    return bands
 
 
 def script_json(value: object) -> str:

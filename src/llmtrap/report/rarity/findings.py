@@ -23,7 +23,7 @@ LEAST_Z: Final = 5.0
 """Robust deviations from its peers that a rare departure must have: fewer come by chance in a model of thousands."""
 _MANY_TRAPPED: Final = 3  # matrices; and so many times the greatest published share
 _TIMES_THE_SHARE: Final = 2.0
-_MOST_CHANNELS: Final = 5  # told one by one
+_MOST_CHANNELS: Final = 3  # told one by one
 _GRAVITY: Final[dict[Weight, int]] = {"broken": 0, "unusual": 1, "usual": 2}
 
 

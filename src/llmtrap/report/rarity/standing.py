@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from llmtrap.report.document import Rarity
 from llmtrap.report.rarity.measures import Measure
 from llmtrap.report.rarity.reference import FEWEST_LINEAGES, PublishedModel, Reference, Role, Spread
+
+_AT_5, _AT_50, _AT_95 = 1, 3, 5  # places in `reference.QUANTILES`
 
 Which = Literal["value", "apart", "below"]
 """What of a measure is compared: its greatest value, or how far it departs from its peers, up or down."""
@@ -48,6 +51,22 @@ class Standing:
         if key not in self._known:
             self._known[key] = self._range(*key)
         return self._known[key]
+
+    def middle(self, role: str, measure: Measure) -> tuple[float, float, float] | None:
+        """Least, middle and greatest of a role, but for the outer twentieths of each lineage's matrices.
+
+        None where under `FEWEST_LINEAGES` have the role inside their layers.
+        """
+        held = {
+            model.lineage: found.measures[measure].quantiles
+            for model in self._models
+            for found in model.roles
+            if found.role == role and found.in_layers and measure in found.measures
+        }
+        if len(held) < FEWEST_LINEAGES:
+            return None
+        low, middle, high = zip(*((q[_AT_5], q[_AT_50], q[_AT_95]) for q in held.values()), strict=True)
+        return min(low), median(middle), max(high)
 
     def shares(self, get: Callable[[PublishedModel], float]) -> Range:
         """The greatest share, as `get` computes it of a model, in each lineage."""

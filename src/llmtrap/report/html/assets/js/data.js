@@ -45,6 +45,14 @@ function matrices(count) {
   return `${count.toLocaleString("en-US")} ${count === 1 ? "matrix" : "matrices"}`;
 }
 
+/** Which of the texts (`data.texts`) explains a label. */
+const TEXT_OF = {
+  "α": "alpha", "α against its role": "reference", Traps: "trap", "Strongest trap": "strength", "× edge": "strength", "Stable rank": "stable_rank",
+  Kurtosis: "kurtosis", "Kurtosis, κ": "kurtosis", "Max, s.d.": "max_sigmas", How: "certificate", Fit: "x_min", "Spectral norm": "spectral_norm",
+  "Frobenius norm": "frobenius_norm", Entropy: "entropy", "α · log₁₀ λ₁": "alpha_weighted", "Largest entry": "max_sigmas", "Largest entry, e": "max_sigmas",
+  "Mean, d": "mean_shift", "Top of the shuffle": "edge", "Top of any shuffle": "edge", "Shuffled bulk": "ks", "Among its peers": "peers",
+};
+
 /** The worst of some matrices, in the order of the whole report. */
 function worstOf(indices) {
   const among = new Set(indices);

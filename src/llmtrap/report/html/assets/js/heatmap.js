@@ -228,7 +228,7 @@ function startMap() {
     );
   }
   const control = document.getElementById("map-value");
-  const fitting = MAP_VALUES.filter((value) => value.key !== "alpha" || column("alpha").some((alpha) => alpha !== null));
+  const fitting = MAP_VALUES.filter((value) => !["alpha", "alphaOfRole"].includes(value.key) || column("alpha").some((alpha) => alpha !== null));
   let chosen = null;
   function choose(value) {
     chosen = value;
@@ -239,13 +239,13 @@ function startMap() {
     if (expertGrid) repaintExperts(value);
   }
   for (const value of fitting) {
-    const button = make("button", { type: "button", text: value.label, "data-key": value.key });
+    const button = make("button", { type: "button", text: value.label, "data-key": value.key, title: data.texts[TEXT_OF[value.label]] });
     button.addEventListener("click", () => choose(value));
     control.append(button);
   }
   const trapped = column("state").some((state) => ["trapped", "edge", "non_finite", "undecided"].includes(state));
   const changed = data.against && against("change").some((change) => ["new", "stronger", "gone"].includes(change));
-  const wanted = changed ? CHANGE : trapped ? TRAP_COUNT : ALPHA;
+  const wanted = changed ? CHANGE : data.bands ? ALPHA_OF_ROLE : trapped ? TRAP_COUNT : ALPHA;
   choose(fitting.includes(wanted) ? wanted : fitting[0]);
   return { value: () => chosen };
 }

@@ -15,6 +15,7 @@ function startTheme() {
     }
     name();
     if (shownMatrix !== null) drawPlots(shownMatrix);
+    redrawDepth();
   });
   name();
 }
@@ -29,12 +30,14 @@ function startPrinting() {
     before = root.dataset.theme;
     root.dataset.theme = "light";
     if (shownMatrix !== null) drawPlots(shownMatrix);
+    redrawDepth();
   });
   addEventListener("afterprint", () => {
     if (before === null) return;
     root.dataset.theme = before;
     before = null;
     if (shownMatrix !== null) drawPlots(shownMatrix);
+    redrawDepth();
   });
 }
 
@@ -45,6 +48,7 @@ if (total > 0) {
   startMatrix();
   startExperts();
   pageMap = startMap();
+  startDepth();
   openFromAddress();
   addEventListener("hashchange", openFromAddress);
 }

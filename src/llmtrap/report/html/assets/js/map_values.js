@@ -96,7 +96,7 @@ function stepLegend(prefix, limits, unit = "") {
 const ALPHA = {
   key: "alpha",
   label: "α",
-  note: "The power-law exponent: below 2 over-trained, above 6 under-trained. A cell of many experts shows the lowest reliable α.",
+  note: "The power-law exponent: below 2 a heavy tail, above 6 a light one. A cell of many experts shows the lowest reliable α.",
   cell(indices) {
     const fits = column("reliable");
     const values = known(indices.filter((index) => fits[index]), "alpha");
@@ -109,13 +109,43 @@ const ALPHA = {
     return doubtful.length ? { className: "c-unreliable", text: "?" } : { className: "c-none", text: "–" };
   },
   legend: () => [
-    ["c-over", "1.8", "below 2: over-trained"],
+    ["c-over", "1.8", "below 2: heavy tail"],
     ["c-well-0", "2.5", "2–3"],
     ["c-well-1", "3.5", "3–4.5"],
     ["c-well-2", "5.0", "4.5–6"],
-    ["c-under", "7.0", "above 6: under-trained"],
+    ["c-under", "7.0", "above 6: light tail"],
     ["c-unreliable", "?", "unreliable fit"],
     ["c-none", "–", "no fit"],
+  ],
+};
+
+/** What published models have in the role of a matrix: `[low, middle, high]`, or nothing. */
+function bandOf(index) {
+  return data.bands?.[column("kind")[index]] ?? null;
+}
+
+const ALPHA_OF_ROLE = {
+  key: "alphaOfRole",
+  label: "α against its role",
+  note: "α beside what published models have in the same role: nine tenths of the matrices of every such model lie within the range. A cell of many experts shows the lowest reliable α.",
+  cell(indices) {
+    const fits = column("reliable");
+    const held = indices.filter((index) => fits[index] && column("alpha")[index] !== null);
+    if (!held.length) return known(indices, "alpha").length ? { className: "c-unreliable", text: "?" } : { className: "c-none", text: "–" };
+    const index = held.reduce((a, b) => (column("alpha")[b] < column("alpha")[a] ? b : a));
+    const value = column("alpha")[index];
+    const band = bandOf(index);
+    if (!band) return { className: "c-none", text: brief(value) };
+    const name = value < band[0] ? "over" : value > band[2] ? "under" : value < band[1] ? "well-0" : "well-1";
+    return { className: `c-${name}`, text: brief(value) };
+  },
+  legend: () => [
+    ["c-over", "1.8", "lower: a heavier tail than published models have in the role"],
+    ["c-well-0", "2.5", "within, lower half"],
+    ["c-well-1", "3.5", "within, upper half"],
+    ["c-under", "9.0", "higher: a lighter tail"],
+    ["c-none", "3.0", "no reference for the role"],
+    ["c-unreliable", "?", "unreliable fit"],
   ],
 };
 
@@ -190,6 +220,7 @@ const MAP_VALUES = [
   ...(data.against ? [CHANGE, ALPHA_SHIFT] : []),
   TRAP_COUNT,
   STRENGTH,
+  ...(data.bands ? [ALPHA_OF_ROLE] : []),
   ALPHA,
   STABLE_RANK,
 ];

@@ -10,7 +10,7 @@ function kurtosisLimit(index) {
 
 function facts(rows) {
   return make("dl", { className: "facts" }, rows.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value, note]) => [
-    make("dt", { text: name }),
+    make("dt", { text: name, title: data.texts[TEXT_OF[name]] }),
     make("dd", {}, [make("span", { text: value }), ...(note ? [make("small", { text: note })] : [])]),
   ]));
 }
@@ -116,7 +116,7 @@ function numbers(index) {
   const predicted = of("method") === "predicted";
   const sigma = of("sigma") === null ? "" : ` ± ${fixed(of("sigma"))}`;
   const alpha = of("alpha") === null ? "none" : `${fixed(of("alpha"))}${sigma}`;
-  const band = { over: "over-trained: a very heavy tail", well: "well trained", under: "under-trained" }[of("band")] ?? of("reason");
+  const band = { over: "heavy tail", well: "typical", under: "light tail", random: "like noise" }[of("band")] ?? of("reason");
   const rows = [
     ["α", alpha, band],
     ["Fit", of("xmin") === null ? null : `x_min ${number(of("xmin"))}, ${of("tail").toLocaleString("en-US")} eigenvalues`, of("ks") === null ? "" : `Kolmogorov–Smirnov distance ${number(of("ks"))}`],
@@ -150,7 +150,7 @@ function stored(index) {
 
 function badges(index) {
   const made = [make("span", { className: `badge ${stateTone(index)}`, text: column("state")[index] === "trapped" ? `${column("centred")[index]} ${column("centred")[index] === 1 ? "trap" : "traps"}` : STATES[column("state")[index]] })];
-  const band = { over: "over-trained", well: "well trained", under: "under-trained" }[column("band")[index]];
+  const band = { over: "heavy tail", well: "typical", under: "light tail", random: "like noise" }[column("band")[index]];
   if (band) made.push(make("span", { className: `badge ${alphaTone(index)}`, text: band }));
   if (data.against && ["new", "stronger", "gone"].includes(against("change")[index])) made.push(make("span", { className: "badge bad", text: `${against("words")[index]}, against the base` }));
   return made;
@@ -251,6 +251,7 @@ function startMatrix() {
     shownMatrix = null;
     document.documentElement.classList.remove("held");
     history.replaceState(null, "", location.pathname + location.search);
+    keepInAddress(document.getElementById("table-filter").value);
   });
   for (const link of document.querySelectorAll("[data-open]")) {
     link.addEventListener("click", (event) => {

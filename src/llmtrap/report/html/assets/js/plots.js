@@ -1,6 +1,6 @@
 // A matrix's two spectra, drawn by Plotly: as stored, and with its entries shuffled.
 
-/** Start Plotly when the first plot is wanted, so that the map and the table need not wait for its five megabytes. */
+/** Start Plotly when the first plot is wanted, so that the map and the table need not wait for its megabyte. */
 function startPlotly() {
   if (window.Plotly) return;
   const script = document.createElement("script");
@@ -186,6 +186,15 @@ function drawShuffled(host, index) {
     traces.push({
       x: bars.x, y: bars.y, type: "scatter", mode: "lines", name: "shuffled matrix",
       line: { shape: "hv", width: 1, color: ink("plot-bulk-line") }, fill: "tozeroy", fillcolor: ink("plot-bulk"), hoverinfo: "x+y",
+    });
+  }
+  const stored = histogram(data.esd, index);
+  if (stored) {
+    const positive = stored.edges[0] > 0 ? stored : { edges: stored.edges.slice(1), counts: stored.counts.slice(1) };
+    const bars = staircase(positive, (left, right) => Math.log(right / left), 0);
+    top = Math.max(top, ...bars.heights);
+    traces.push({
+      x: bars.x, y: bars.y, type: "scatter", mode: "lines", name: "as stored", line: { shape: "hv", width: 1.5, color: ink("plot-fit") }, hoverinfo: "x+y",
     });
   }
   traces.push({

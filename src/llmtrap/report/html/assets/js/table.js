@@ -42,6 +42,22 @@ const CHOICES = [
   { label: "α unreliable", test: is("reliable", 0) },
 ];
 
+/** The filter is in the address, so that a view can be sent to others. */
+function keepInAddress(text) {
+  if (text === (filterOfAddress() ?? "")) return;
+  history.replaceState(null, "", text ? `#filter=${encodeURIComponent(text)}` : location.pathname + location.search);
+}
+
+function filterOfAddress() {
+  const named = /^#filter=(.*)$/.exec(location.hash);
+  if (!named) return null;
+  try {
+    return decodeURIComponent(named[1]).slice(0, 400);
+  } catch {
+    return null;
+  }
+}
+
 const table = { view: [], sort: { key: "worst", down: false }, choice: CHOICES[0], active: 0 };
 
 function startTable() {
@@ -54,7 +70,7 @@ function startTable() {
 
   const head = document.getElementById("table-head");
   for (const heading of HEADINGS) {
-    const button = make("button", { type: "button", text: heading.label });
+    const button = make("button", { type: "button", text: heading.label, title: data.texts[TEXT_OF[heading.label]] });
     button.addEventListener("click", () => sortBy(heading));
     head.append(make("th", { scope: "col", className: heading.className, "data-key": heading.key }, [button]));
   }
@@ -86,11 +102,20 @@ function startTable() {
     refresh();
   }
 
+  /** What one word of the filter fits: a glob the whole id, any other word a part of the name, cause or encoding. */
+  function matcher(word) {
+    if (!/[*?]/.test(word)) return (index) => words[index].includes(word);
+    const pattern = word.replace(/[.+^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".");
+    const whole = new RegExp(`^${pattern}$`);
+    return (index) => whole.test(column("id")[index].toLowerCase());
+  }
+
   function refresh() {
-    const sought = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const sought = input.value.toLowerCase().split(/\s+/).filter(Boolean).map(matcher);
+    keepInAddress(input.value);
     const view = [];
     for (let index = 0; index < total; index++) {
-      if (table.choice.test(index) && sought.every((part) => words[index].includes(part))) view.push(index);
+      if (table.choice.test(index) && sought.every((fits) => fits(index))) view.push(index);
     }
     const heading = HEADINGS.find((one) => one.key === table.sort.key);
     view.sort((a, b) => (heading ? compare(heading.get(a), heading.get(b)) : 0) || rankOf[a] - rankOf[b]);
@@ -193,6 +218,7 @@ function startTable() {
   });
   addEventListener("resize", draw);
   input.addEventListener("input", refresh);
+  input.value = filterOfAddress() ?? "";
 
   const told = document.getElementById("table-told");
   document.getElementById("csv-copy").addEventListener("click", async () => {
