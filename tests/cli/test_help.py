@@ -27,12 +27,13 @@ OPTIONS = {
     | {"--revisions", "--points"},
     "watch": COMMON_MEASURE - {"--split-fused", "--revision"} | TALK | {"--json", "--html", "--journal", "--fresh"}
     | {"--policy", "--keep-going", "--every", "--settle", "--idle", "--once"},
+    "explain": set(),
     "schema": set(),
     "doctor": set(),
 }  # fmt: skip
 COMMANDS = {
-    "audit", "inspect", "gate", "calibrate", "report", "reference", "merge", "verify", "schema", "doctor", "ablate",
-    "repair", "trajectory", "watch",
+    "audit", "inspect", "gate", "calibrate", "report", "reference", "explain", "merge", "verify", "schema", "doctor",
+    "ablate", "repair", "trajectory", "watch",
 }  # fmt: skip
 CHOICES = {
     "--traps": ["auto", "measure", "certify"],

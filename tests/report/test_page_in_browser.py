@@ -27,6 +27,8 @@ def test_it_opens_from_disk_and_draws_everything(open_report: Any) -> None:
     page = open_report(documents.trapped())
     assert page.locator("#map td[data-row]").count() == 84
     assert page.locator("#map-outside td[data-row]").count() == 2
+    assert page.locator("#map-value button[aria-pressed=true]").inner_text() == "α against its role"
+    page.locator("#map-value button[data-key=traps]").click()
     assert page.locator("#map td.c-trap-2").inner_text() == "2"
     assert page.locator("#map-legend li").count() >= 4
 
@@ -34,6 +36,7 @@ def test_it_opens_from_disk_and_draws_everything(open_report: Any) -> None:
     page.wait_for_selector("#plot-shuffled .scatterlayer .trace")
     assert page.locator("#plot-esd .scatterlayer .trace").count() == 2
     assert page.locator("#plot-shuffled .scatterlayer .point").count() == 2
+    assert "as stored" in page.locator("#plot-shuffled .legend").text_content()
     assert page.locator("#matrix-name").inner_text() == "layers.0.mlp.down"
     causes = page.locator("#matrix-why .trap-list strong").all_inner_texts()
     assert len(causes) == 2
@@ -94,7 +97,9 @@ def test_every_map_value_paints_signs_as_well_as_colours(open_report: Any) -> No
     report = documents.trapped()
     page = open_report(report, compare(report, documents.trapped_base()))
     buttons = page.locator("#map-value button")
-    assert buttons.all_inner_texts() == ["New traps", "Shift of α", "Traps", "Strongest trap", "α", "Stable rank"]
+    assert buttons.all_inner_texts() == [
+        "New traps", "Shift of α", "Traps", "Strongest trap", "α against its role", "α", "Stable rank",
+    ]  # fmt: skip
     for button in buttons.all():
         button.click()
         assert button.get_attribute("aria-pressed") == "true"
@@ -125,7 +130,7 @@ def test_where_nothing_is_new_the_page_says_so_and_maps_the_traps(open_report: A
     report = documents.trapped()
     page = open_report(report, compare(report, report))
     assert "No trap is new, stronger or gone" in page.locator(".ruling").inner_text()
-    assert page.locator("#map-value button[aria-pressed=true]").inner_text() == "Traps"
+    assert page.locator("#map-value button[aria-pressed=true]").inner_text() == "α against its role"
     page.get_by_role("button", name="Shift of α").click()
     assert set(page.locator("#map td[data-row]").all_inner_texts()) == {"0.0"}
 
@@ -143,6 +148,44 @@ def test_filtering_and_choosing(open_report: Any) -> None:
     assert cells(page, "id") == ["router", "layers.8.attention.o"]
     page.fill("#table-filter", "nothing is called so")
     assert page.locator("#table-body .none").inner_text() == "No matrix fits this filter."
+
+
+def test_a_glob_fits_whole_names_and_stays_in_the_address(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    page.locator("#table-filter").fill("layers.1*.mlp.d*")
+    assert sorted(cells(page, "id")) == ["layers.1.mlp.down", "layers.10.mlp.down", "layers.11.mlp.down"]
+    assert page.url.endswith("#filter=layers.1*.mlp.d*")
+    page.reload()
+    page.wait_for_selector("html[data-ready=yes]")
+    assert page.locator("#table-filter").input_value() == "layers.1*.mlp.d*"
+    assert len(cells(page, "id")) == 3
+    page.locator("#table-filter").fill("")
+    assert "#" not in page.url
+
+
+def test_alpha_is_drawn_by_depth_for_each_role_and_opens_its_matrix(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    page.locator("#depth").scroll_into_view_if_needed()
+    page.wait_for_selector(".depth-plot .point")
+    assert page.locator("#depth figcaption").all_inner_texts() == [
+        "attention.q", "attention.k", "attention.v", "attention.o", "mlp.gate", "mlp.up", "mlp.down",
+    ]  # fmt: skip
+    # No family of the reference but one has a gate; the others have a band and its middle.
+    shapes = [
+        chart.locator(".shapelayer path, .shape-group path").count() for chart in page.locator(".depth-plot").all()
+    ]
+    assert shapes[4] == 0
+    assert all(count >= 1 for place, count in enumerate(shapes) if place != 4)
+
+
+def test_every_measure_has_a_word_on_it(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    titled = page.locator("#table-head button[title]").all_inner_texts()
+    assert {"α", "Traps", "× edge", "Stable rank", "Kurtosis", "Max, s.d."} <= set(titled)
+    page.get_by_role("link", name="layers.0.mlp.down").first.click()
+    page.wait_for_selector("#matrix[open]")
+    without = page.locator("#matrix-numbers h3:has-text('In numbers') + dl dt:not([title])").all_inner_texts()
+    assert without == []
 
 
 def test_sorting_by_numbers_by_names_and_back(open_report: Any) -> None:
@@ -187,7 +230,7 @@ def test_the_map_by_keyboard(open_report: Any) -> None:
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
     label = page.evaluate("document.activeElement.getAttribute('aria-label')")
-    assert label.startswith("attention.k, layer 3: Traps 1. layers.3.attention.k · 1 trap")
+    assert label.startswith("attention.k, layer 3: α against its role 2.8. layers.3.attention.k · 1 trap")
     assert "heavy tail" in page.locator("#map-readout").inner_text()
     page.keyboard.press("Enter")
     assert page.locator("#matrix-name").inner_text() == "layers.3.attention.k"
@@ -283,7 +326,8 @@ def test_unusual_reports_open(open_report: Any, name: str) -> None:
 def test_without_scripts_the_verdict_and_the_table_are_there(open_report: Any) -> None:
     report = documents.trapped()
     page = open_report(report, java_script_enabled=False)
-    assert page.locator(".lead").inner_text().startswith("2 of 86 matrices have Correlation Traps")
+    assert page.locator(".lead").inner_text().startswith("layers.0.mlp.down: not as in 10 published models.")
+    assert "2 of 86 matrices have Correlation Traps" in page.locator(".findings").inner_text()
     assert page.locator("#matrices noscript tbody tr").count() == 86
     assert page.locator("#where noscript p").is_visible()
     assert not page.locator("#table-filter").is_visible()
@@ -294,7 +338,7 @@ def test_paper_shows_no_controls(open_report: Any) -> None:
     page.emulate_media(media="print")
     assert not page.locator(".bar").is_visible()
     assert not page.locator("#map-value").is_visible()
-    assert page.locator("#map td.c-trap-2").is_visible()
+    assert page.locator("#map td.c-well-1").first.is_visible()
     assert page.locator(".first-look").is_visible()
 
 

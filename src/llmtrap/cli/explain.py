@@ -46,4 +46,4 @@ def explain_command(
             raise UsageError(f"no word {printable(word, 60)}", remedy=remedy)
         for part in parts:
             if part:
-                write(textwrap.fill(part, 78) + "\n")
+                write(textwrap.fill(part, 78, break_on_hyphens=False) + "\n")
