@@ -20,7 +20,7 @@ from llmtrap.report.text import plain, to_text
 @pytest.mark.parametrize(
     ("make", "matrices", "limit"),
     [
-        (documents.trapped, 86, 5_500_000),
+        (documents.trapped, 86, 2_000_000),
         (documents.gpt_oss_20b, 1658, 8_000_000),
         (documents.gpt_oss_120b, 9398, 15_000_000),
     ],
