@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.fast import KEY, UNKNOWN, averages, quickest
+from tests.support.fast import KEY, UNKNOWN, UNKNOWN_PROCESS, UNKNOWN_SLOW, averages, guess, quickest
 
 ROOT = Path(__file__).parents[1]
 SECONDS = {"a.py::quick": 1.0, "a.py::cases": 2.0, "b.py::slow": 50.0}
@@ -26,12 +26,19 @@ NAMES = ("b.py::slow", "a.py::quick", "a.py::cases[1]", "a.py::cases[2]", "b.py:
     ],
 )
 def test_the_quickest_are_taken_all_cases_of_a_function_or_none(budget: float, taken: set[str]) -> None:
-    assert quickest(NAMES, SECONDS, budget) == taken
+    assert quickest([(name, UNKNOWN) for name in NAMES], SECONDS, budget) == taken
 
 
 def test_a_function_s_seconds_are_those_of_its_cases_in_all_phases() -> None:
     timed = [("a::f[1]", 1.0), ("a::f[1]", 2.0), ("a::f[2]", 1.0), ("a::g", 0.5)]
     assert averages(timed) == {"a::f": 2.0, "a::g": 0.5}
+
+
+def test_what_was_never_timed_is_guessed_by_what_it_uses(request: pytest.FixtureRequest) -> None:
+    assert guess(request.node) == UNKNOWN_PROCESS  # this file starts processes
+    request.node.add_marker(pytest.mark.slow)
+    assert guess(request.node) == UNKNOWN_SLOW
+    assert quickest([("a::b", 9.0), ("a::c", 1.0)], {}, 5) == {"a::c"}
 
 
 def run(folder: Path, *options: str) -> str:

@@ -17,7 +17,9 @@ import pytest
 COMMITTED = Path(__file__).parents[1] / "seconds.json"
 KEY = "llmtrap/seconds"
 UNKNOWN = 0.02
-"""Seconds taken to be those of a test that was never timed: most are of this kind."""
+"""Seconds taken to be those of a test that was never timed and starts nothing: most are of this kind."""
+UNKNOWN_PROCESS, UNKNOWN_SLOW = 2.0, 10.0
+"""The same of a test whose file starts processes, and of one that needs trained weights or a browser."""
 
 
 def function_of(nodeid: str) -> str:
@@ -25,17 +27,29 @@ def function_of(nodeid: str) -> str:
     return nodeid.partition("[")[0]
 
 
-def quickest(names: Sequence[str], seconds: Mapping[str, float], budget: float) -> set[str]:
+def guess(item: pytest.Item) -> float:
+    """Seconds of a test that was never timed, by what it uses."""
+    if any(item.get_closest_marker(name) for name in ("slow", "real", "browser")):
+        return UNKNOWN_SLOW
+    if {"open_file", "browser"} & set(getattr(item, "fixturenames", ())):
+        return UNKNOWN_SLOW
+    uses = vars(getattr(item, "module", object)).values()
+    starts = any(getattr(used, "__name__", "") == "subprocess" for used in uses)
+    starts |= any(getattr(used, "__module__", "") == "tests.support.processes" for used in uses)
+    return UNKNOWN_PROCESS if starts else UNKNOWN
+
+
+def quickest(tests: Sequence[tuple[str, float]], seconds: Mapping[str, float], budget: float) -> set[str]:
     """The functions whose tests fit together into the budget, the quickest first.
 
     Args:
-        names: node ids of all tests.
+        tests: node id of every test, with the seconds to go by where it was never timed.
         seconds: of one test of each function, on average.
         budget: seconds for all that is taken.
     """
     totals: dict[str, float] = defaultdict(float)
-    for name in names:
-        totals[function_of(name)] += seconds.get(function_of(name), UNKNOWN)
+    for name, guessed in tests:
+        totals[function_of(name)] += seconds.get(function_of(name), guessed)
     taken: set[str] = set()
     for function, total in sorted(totals.items(), key=lambda item: (item[1], item[0])):
         budget -= total
@@ -75,7 +89,7 @@ class Timer:
         budget = self._config.getoption("--fast")
         if budget is None:
             return
-        taken = quickest([item.nodeid for item in items], known(self._config), budget)
+        taken = quickest([(item.nodeid, guess(item)) for item in items], known(self._config), budget)
         left_out = [item for item in items if function_of(item.nodeid) not in taken]
         items[:] = [item for item in items if function_of(item.nodeid) in taken]
         self._config.hook.pytest_deselected(items=left_out)
