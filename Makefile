@@ -41,10 +41,10 @@ demo: $(VENV)/.core  ## Audit a small made checkpoint with known traps; writes l
 	$(BIN)/llmtrap audit --demo
 
 test: $(VENV)/.dev  ## Run all tests; real weights are downloaded once to the user's cache.
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.dev  ## Run the quickest tests, for about a minute: by how long each took when it last ran.
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --fast 60
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --fast 60
 
 coverage: $(VENV)/.dev  ## Run all tests and print which lines and branches no test reaches; slower than `make test`.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html:build/coverage

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.fast import KEY, UNKNOWN, UNKNOWN_PROCESS, UNKNOWN_SLOW, averages, guess, quickest
+from tests.support.fast import KEY, UNKNOWN, UNKNOWN_PROCESS, UNKNOWN_SLOW, averages, guess, longest_first, quickest
 
 ROOT = Path(__file__).parents[1]
 SECONDS = {"a.py::quick": 1.0, "a.py::cases": 2.0, "b.py::slow": 50.0}
@@ -32,6 +32,12 @@ def test_the_quickest_are_taken_all_cases_of_a_function_or_none(budget: float, t
 def test_a_function_s_seconds_are_those_of_its_cases_in_all_phases() -> None:
     timed = [("a::f[1]", 1.0), ("a::f[1]", 2.0), ("a::f[2]", 1.0), ("a::g", 0.5)]
     assert averages(timed) == {"a::f": 2.0, "a::g": 0.5}
+
+
+def test_long_files_begin_first_and_the_rest_stays_in_its_order() -> None:
+    files = ["c.py", "a.py", "b.py", "a.py", "d.py"]
+    assert longest_first(files, [1.0, 9.0, 40.0, 9.0, 0.5]) == [2, 1, 3, 0, 4]
+    assert longest_first(files, [1.0] * 5) == [0, 1, 2, 3, 4]
 
 
 def test_what_was_never_timed_is_guessed_by_what_it_uses(request: pytest.FixtureRequest) -> None:

@@ -2,7 +2,9 @@
 
 Every run notes how long each test took, in pytest's cache; `tests/seconds.json` has what a fresh clone begins with:
 `python -m tests.support.fast` copies the notes there. Nobody marks a test as slow: one that becomes slow drops
-out of the next `make test-fast`, and one that nobody has timed is run.
+out of the next `make test-fast`, and of one that was never timed the seconds are guessed.
+
+With two processes a long file that begins last leaves one of them idle: files that take long begin first.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ UNKNOWN = 0.02
 """Seconds taken to be those of a test that was never timed and starts nothing: most are of this kind."""
 UNKNOWN_PROCESS, UNKNOWN_SLOW = 2.0, 10.0
 """The same of a test whose file starts processes, and of one that needs trained weights or a browser."""
+LONG_FILE = 15.0
+"""Seconds from which on a file begins ahead of the others, the longest first."""
 
 
 def function_of(nodeid: str) -> str:
@@ -59,6 +63,20 @@ def quickest(tests: Sequence[tuple[str, float]], seconds: Mapping[str, float], b
     return taken
 
 
+def longest_first(files: Sequence[str], costs: Sequence[float]) -> list[int]:
+    """The order in which to run tests: those of long files ahead, the longest first; all else stays as it is.
+
+    Args:
+        files: the file of each test.
+        costs: seconds of each test.
+    """
+    totals: dict[str, float] = defaultdict(float)
+    for file, cost in zip(files, costs, strict=True):
+        totals[file] += cost
+    ahead = {file: total for file, total in totals.items() if total >= LONG_FILE}
+    return sorted(range(len(files)), key=lambda place: -ahead.get(files[place], 0.0))
+
+
 def averages(timed: Iterable[tuple[str, float]]) -> dict[str, float]:
     """Seconds of one test of each function: set-up, call and teardown, over its cases."""
     totals: dict[str, float] = defaultdict(float)
@@ -85,14 +103,17 @@ class Timer:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out what does not fit."""
+        """Leave out what does not fit, and begin with the long files."""
+        seconds = known(self._config)
         budget = self._config.getoption("--fast")
-        if budget is None:
-            return
-        taken = quickest([(item.nodeid, guess(item)) for item in items], known(self._config), budget)
-        left_out = [item for item in items if function_of(item.nodeid) not in taken]
-        items[:] = [item for item in items if function_of(item.nodeid) in taken]
-        self._config.hook.pytest_deselected(items=left_out)
+        if budget is not None:
+            taken = quickest([(item.nodeid, guess(item)) for item in items], seconds, budget)
+            left_out = [item for item in items if function_of(item.nodeid) not in taken]
+            items[:] = [item for item in items if function_of(item.nodeid) in taken]
+            self._config.hook.pytest_deselected(items=left_out)
+        costs = [seconds.get(function_of(item.nodeid), guess(item)) for item in items]
+        order = longest_first([item.nodeid.partition("::")[0] for item in items], costs)
+        items[:] = [items[place] for place in order]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note a phase of a test that did not fail; it may have run in a process of pytest-xdist's."""
