@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,15 @@ def run(
     """Compute the cells and write them to folder/name.json as they come; the order is that of the cells."""
     done: list[dict[str, Any]] = []
     start = time.perf_counter()
-    for result in _results(task, list(cells), workers):
+    for result in in_processes(task, list(cells), workers):
         done.append(result)
         print(f"{name}: {len(done)} cells, {time.perf_counter() - start:.0f} s", flush=True)
         (folder / f"{name}.json").write_text(json.dumps(done, indent=1) + "\n")
     return done
 
 
-def _results(task: Callable[..., dict[str, Any]], cells: list[Cell], workers: int) -> Iterator[dict[str, Any]]:
+def in_processes(task: Callable[..., dict[str, Any]], cells: Sequence[Cell], workers: int) -> Iterator[dict[str, Any]]:
+    """Compute the cells, in order, in so many processes."""
     if workers == 1:
         yield from (task(**cell) for cell in cells)
         return

@@ -81,12 +81,12 @@ def test_the_entry_of_175_deviations(minilm: Path) -> None:
 
 
 def test_two_more_matrices_lie_at_the_edge(minilm: Path) -> None:
-    # One shuffle in twenty puts layer 5 over the edge, one in four layer 0; these fifteen have both
+    # One shuffle in ten puts either over the edge; the first fifteen have both
     report = audit(minilm, include=AT_THE_EDGE, shuffles=15, seed=1)
 
     assert {matrix.tensor for matrix in report.matrices} == set(AT_THE_EDGE)
     for traps in traps_of(report).values():
-        assert (traps.method, traps.shuffles) == ("measured", 15)
+        assert (traps.method, traps.shuffles) == ("measured", 25)  # some showed one: ten more were drawn
         # Some shuffles have a trap and most have none, and the report says so
         assert (traps.low, traps.count, traps.high) == (0, 0, 1)
         assert traps.top_z_low is not None
@@ -94,12 +94,12 @@ def test_two_more_matrices_lie_at_the_edge(minilm: Path) -> None:
         assert traps.top_z_low < EDGE_Z < traps.top_z_high < 15
 
 
-def test_by_default_the_edge_is_looked_at_five_times(minilm: Path) -> None:
+def test_by_default_the_edge_is_looked_at_five_times_and_in_doubt_25(minilm: Path) -> None:
     found = {matrix.tensor: matrix.traps for matrix in audit(minilm).matrices}
     for tensor in AT_THE_EDGE:
         traps = found[tensor]
         assert traps is not None
-        assert (traps.method, traps.shuffles, traps.count) == ("measured", 5, 0)
+        assert (traps.method, traps.shuffles, traps.count) == ("measured", 25 if traps.high else 5, 0)
         assert traps.top_z is not None
         assert EDGE_Z - 4 < traps.top_z < EDGE_Z
 

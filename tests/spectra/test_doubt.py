@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from llmtrap.spectra import AnalysisSettings, TrapAnalysis, analyse
 from llmtrap.spectra.certificate import entry_limit
 from llmtrap.spectra.tracy_widom import EdgeLaw
-from llmtrap.spectra.traps import edge_z
+from llmtrap.spectra.traps import ShuffleCount, edge_z, leaves_doubt
 
 SHAPE = (160, 120)
 
@@ -31,6 +31,42 @@ def traps_of(sigmas: float, settings: AnalysisSettings) -> TrapAnalysis:
     return found
 
 
+def counted(*centred_z: float) -> list[ShuffleCount]:
+    """Shuffles with a trap where z is beyond 6."""
+    return [ShuffleCount(int(z > 6), int(z > 6), z, z) for z in centred_z]
+
+
+@pytest.mark.parametrize(
+    ("counts", "doubt"),
+    [
+        (counted(2, 3, 4), False),
+        (counted(2, 3, 7), True),
+        (counted(7, 11, 12), True),  # all show it, one of them only just
+        (counted(11, 11, 12), False),
+        ([ShuffleCount(1, 0, 20.0, 1.0), ShuffleCount(1, 0, 20.0, 1.0)], False),  # a mean shift, and nothing else
+        ([ShuffleCount(1, 0, 20.0, 1.0), ShuffleCount(2, 1, 20.0, 7.0)], True),
+    ],
+)
+def test_shuffles_leave_doubt_where_the_next_might_say_otherwise(counts: list[ShuffleCount], doubt: bool) -> None:
+    assert leaves_doubt(counts, 6.0) is doubt
+
+
+def test_a_trap_that_only_just_shows_is_shuffled_25_times_unless_fewer_are_wanted() -> None:
+    sigmas = 1.55 * float(entry_limit(*SHAPE))
+    found = {
+        name: traps_of(sigmas, AnalysisSettings(alpha=False, **settings))  # type: ignore[arg-type]
+        for name, settings in {
+            "default": {}, "few": {"shuffles": 4}, "many": {"shuffles": 30}, "paired": {"paired": True},
+            "limited": {"most_shuffles": 7},
+        }.items()
+    }  # fmt: skip
+    assert {name: traps.shuffles for name, traps in found.items()} == {
+        "default": 25, "few": 4, "many": 30, "paired": 5, "limited": 7,
+    }  # fmt: skip
+    assert found["many"].counts[:25] == found["default"].counts
+    assert found["default"].counts[:4] == found["few"].counts
+
+
 def test_a_count_near_the_edge_is_taken_from_five_shuffles_and_one_far_from_it_from_one() -> None:
     """The bulk's own edge stands at z = 0, the rule's at 6.2: within four units of that the shuffle may decide."""
     edge = edge_z("tracy-widom", SHAPE)
@@ -41,7 +77,9 @@ def test_a_count_near_the_edge_is_taken_from_five_shuffles_and_one_far_from_it_f
         if traps.counts[0].count:
             continue
         distance = edge - traps.counts[0].top_z
-        assert traps.shuffles == (5 if distance < 4.0 else 1), sigmas
+        # Where some of the five show a trap, 25 are drawn to know how many do.
+        mixed = max(count.count for count in traps.counts[:5]) > 0
+        assert traps.shuffles == (25 if mixed else 5 if distance < 4.0 else 1), sigmas
         near.append(distance)
     # Both sides of the limit were seen.
     assert any(0.5 < distance < 4.0 for distance in near)

@@ -19,6 +19,7 @@ from llmtrap.rounding import ALPHA_BITS, rounding_words
 from llmtrap.spectra import AnalysisSettings, Esd, LogHistogram, MatrixAnalysis, TrapAnalysis, log_histogram
 from llmtrap.spectra.analysis import analyse_in_steps
 from llmtrap.spectra.backends import Backend
+from llmtrap.spectra.noise import NoiseComparison, Quantiles
 from llmtrap.spectra.together import Steps, together
 from llmtrap.spectra.tracy_widom import survival
 from llmtrap.spectra.traps import edge_z
@@ -108,8 +109,9 @@ def describe(matrix: WeightMatrix, analysis: MatrixAnalysis, seconds: float) -> 
         bits=round(matrix.bits, 3),
         rounding=rounding_words(matrix.bits, matrix.encoding),
         aliases=matrix.aliases,
-        alpha=None if esd is None else _alpha(esd, matrix.role, matrix.bits),
-        spectrum=None if esd is None else _spectrum(esd),
+        alpha=None if esd is None else _alpha(esd, analysis, matrix.role, matrix.bits),
+        spectrum=None if esd is None else _spectrum(esd, analysis.noise),
+        weightwatcher=None if analysis.columns is None else document.WeightWatcherColumns(**asdict(analysis.columns)),
         traps=None if analysis.traps is None else _traps(analysis.traps, matrix.shape),
         non_finite=None if bad is None else document.NonFinite(**asdict(bad)),
         all_zero=analysis.moments is not None and analysis.moments.minimum == analysis.moments.maximum == 0,
@@ -147,27 +149,49 @@ def _place(matrix: WeightMatrix, row: int, column: int) -> tuple[int, int]:
     return row, column
 
 
-def _alpha(esd: Esd, role: str, bits: float) -> document.Alpha:
-    fit = esd.fit
+def _alpha(esd: Esd, analysis: MatrixAnalysis, role: str, bits: float) -> document.Alpha:
+    fit, noise = esd.fit, analysis.noise
+    beside = None if noise is None else _range(noise.noise.alpha)
     if fit is None:
         return document.Alpha(
             value=None, sigma=None, xmin=None, ks=None, tail=0, band=None, reliable=False,
-            reason="no tail to fit: fewer than two distinct eigenvalues",
+            reason="no tail to fit: fewer than two distinct eigenvalues", noise=beside,
         )  # fmt: skip
+    band: document.Band | None = fit.band
+    reason = fit.reason
     if is_table(role):
-        return document.Alpha(
-            value=fit.alpha, sigma=fit.sigma, xmin=fit.xmin, ks=fit.ks, tail=fit.tail, band=None, reliable=False,
-            reason="a table, which maps no space to another: the theory says nothing of its spectrum",
-        )  # fmt: skip
-    coarse = bits < ALPHA_BITS
-    reason = f"stored in {bits:.2g} bits a weight: α is that of the rounded matrix" if coarse else fit.reason
+        band, reason = None, "a table, which maps no space to another: the theory says nothing of its spectrum"
+    elif bits < ALPHA_BITS:
+        band, reason = None, f"stored in {bits:.2g} bits a weight: α is that of the rounded matrix"
+    elif noise is not None and noise.explains:
+        # Not a matter of the fit: the whole spectrum is noise's, however well a tail can be fitted to it.
+        band = "random"
+    low, high = analysis.alpha_interval or (None, None)
     return document.Alpha(
-        value=fit.alpha, sigma=fit.sigma, xmin=fit.xmin, ks=fit.ks, tail=fit.tail,
-        band=None if coarse else fit.band, reliable=fit.reliable and not coarse, reason=reason,
+        value=fit.alpha, sigma=fit.sigma, xmin=fit.xmin, ks=fit.ks, tail=fit.tail, band=band, reliable=reason is None,
+        reason=reason, low=low, high=high, noise=beside,
     )  # fmt: skip
 
 
-def _spectrum(esd: Esd) -> document.Spectrum:
+def _range(quantiles: Quantiles) -> document.NoiseRange:
+    return document.NoiseRange(low=quantiles.low, median=quantiles.median, high=quantiles.high)
+
+
+def _beside_noise(noise: NoiseComparison, frobenius_norm: float) -> document.SpectrumNoise:
+    rank = noise.noise.stable_rank
+    # ‖W‖_F² over the stable rank is σ₁²: the greater the one, the less the other.
+    norms = (frobenius_norm / math.sqrt(value) for value in (rank.high, rank.median, rank.low))
+    return document.SpectrumNoise(
+        spectral_norm=_range(Quantiles(*norms)),
+        stable_rank=_range(rank),
+        entropy=_range(noise.noise.entropy),
+        distance=noise.distance,
+        limit=noise.limit,
+        spikes=noise.spikes,
+    )
+
+
+def _spectrum(esd: Esd, noise: NoiseComparison | None) -> document.Spectrum:
     largest, total = esd.largest, esd.total
     log_norm = math.log10(largest) if largest > 0 else None
     weighted = esd.fit.alpha * log_norm if esd.fit is not None and log_norm is not None else None
@@ -182,6 +206,7 @@ def _spectrum(esd: Esd) -> document.Spectrum:
         rank_deficient=esd.rank_deficient,
         precision=esd.precision,
         histogram=_histogram(log_histogram(esd.eigenvalues)),
+        noise=None if noise is None else _beside_noise(noise, math.sqrt(total)),
     )
 
 

@@ -15,6 +15,7 @@ from llmtrap.calibrate.measurement import Layer, Measurement
 from llmtrap.calibrate.networks import matrix_names
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.spectra import AnalysisSettings, MatrixAnalysis, analyse
+from llmtrap.spectra.results import SHUFFLES
 
 Matrix = NDArray[np.floating]
 
@@ -26,7 +27,8 @@ def matrix_id(name: str) -> str:
 
 def settings_for(seed: int) -> AnalysisSettings:
     """Audit settings of a calibration: every matrix is shuffled, with the default rule and number of shuffles."""
-    return AnalysisSettings(traps="measure", seed=seed)
+    # As many shuffles of each checkpoint: counts along a run are compared with one another.
+    return AnalysisSettings(traps="measure", seed=seed, most_shuffles=SHUFFLES)
 
 
 def analyse_matrix(name: str, matrix: Matrix, seed: int) -> MatrixAnalysis:

@@ -64,7 +64,7 @@ class Histogram(Model):
 
 
 class NoiseRange(Model):
-    """What random matrices of this shape give: the median, and the quantiles at 1 and 99 %."""
+    """What random matrices of this shape give: the median, and the quantiles at 5 and 95 %."""
 
     low: float
     median: float

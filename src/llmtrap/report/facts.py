@@ -194,7 +194,7 @@ def tally(matrices: Iterable[Matrix]) -> Tally:
             trap = strongest(matrix)
             causes[None if trap is None or trap.cause.kind == "mean_shift" else trap.cause.kind] += 1
         if matrix.alpha is not None:
-            bands[matrix.alpha.band if matrix.alpha.reliable and matrix.alpha.band else "unreliable"] += 1
+            bands[matrix.alpha.band or "unreliable"] += 1
     return Tally(
         matrices=states.total(),
         states=states,

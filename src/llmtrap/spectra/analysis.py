@@ -14,6 +14,8 @@ from llmtrap.spectra.certificate import Bulk, Certificate, Exceedances, certify,
 from llmtrap.spectra.esd import Esd, esd_in_steps
 from llmtrap.spectra.matrix_data import MatrixData
 from llmtrap.spectra.moments import Moments, NonFiniteError, OutOfRangeError, power_of_two_scale
+from llmtrap.spectra.noise import NoiseComparison, compare_with_noise
+from llmtrap.spectra.power_law import interval_without_largest
 from llmtrap.spectra.prediction import predict_traps
 from llmtrap.spectra.readers import ArrayReader, MatrixReader, as_floats
 from llmtrap.spectra.results import AnalysisSettings, MatrixAnalysis, TrapAnalysis
@@ -28,6 +30,7 @@ from llmtrap.spectra.traps import (
     edge_z,
     measure_traps,
 )
+from llmtrap.spectra.weightwatcher_columns import weightwatcher_columns
 
 Floats = NDArray[np.floating]
 
@@ -89,7 +92,22 @@ class _Analysis:
     def result(self) -> Steps[MatrixAnalysis]:
         moments = self._data.moments()
         esd = (yield from self._esd(moments)) if self._settings.alpha else None
-        return MatrixAnalysis(self._data.shape, moments, esd, self._traps(moments), None)
+        traps = self._traps(moments)
+        if esd is None:
+            return MatrixAnalysis(self._data.shape, moments, None, traps, None)
+        fit = esd.fit
+        return MatrixAnalysis(
+            self._data.shape, moments, esd, traps, None,
+            noise=self._beside_noise(esd, traps),
+            alpha_interval=None if fit is None else interval_without_largest(esd.eigenvalues, fit, traps.count),
+            columns=weightwatcher_columns(esd, self._data.shape, traps.bulk.variance, traps.spectrum),
+        )  # fmt: skip
+
+    def _beside_noise(self, esd: Esd, traps: TrapAnalysis) -> NoiseComparison | None:
+        shape, rule = self._data.shape, self._settings.rule
+        # Where nobody has looked for traps, what lies beyond the edge may all be theirs.
+        by_entries = min(shape) if traps.method == "undecided" else traps.most
+        return compare_with_noise(esd.eigenvalues, shape, traps.bulk.variance, edge_z(rule, shape), by_entries)
 
     def _esd(self, moments: Moments) -> Steps[Esd]:
         scale = power_of_two_scale(max(abs(moments.minimum), abs(moments.maximum)))
@@ -143,13 +161,17 @@ def _search(matrix_id: str, settings: AnalysisSettings) -> TrapSearch:
     spectrum: SpectrumWanted = "trapped" if settings.alpha else "never"
     if settings.traps == "measure":
         spectrum = "always"
-    return TrapSearch(matrix_id, settings.seed, settings.rule, settings.shuffles, spectrum, settings.paired)
+    return TrapSearch(
+        matrix_id, settings.seed, settings.rule, settings.shuffles, spectrum, settings.paired, settings.in_doubt
+    )
 
 
 def _count_of(predicted: tuple[FoundTrap, ...]) -> ShuffleCount:
     """What every shuffle shows."""
     centred = sum(trap.cause.kind != "mean_shift" for trap in predicted)
-    return ShuffleCount(len(predicted), centred, max(trap.z for trap in predicted))
+    top = max(trap.z for trap in predicted)
+    of_centred = max((trap.z for trap in predicted if trap.cause.kind != "mean_shift"), default=top)
+    return ShuffleCount(len(predicted), centred, top, of_centred)
 
 
 def _in_units(measured: TrapMeasurement, bulk: Bulk) -> NDArray[np.float64] | None:

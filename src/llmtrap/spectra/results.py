@@ -14,12 +14,17 @@ from llmtrap.spectra.certificate import Bulk, Certificate
 from llmtrap.spectra.esd import Esd, LogHistogram, log_histogram
 from llmtrap.spectra.marchenko_pastur import BulkFit
 from llmtrap.spectra.moments import Moments
+from llmtrap.spectra.noise import NoiseComparison
 from llmtrap.spectra.readers import NonFiniteEntries
 from llmtrap.spectra.traps import ShuffleCount
+from llmtrap.spectra.weightwatcher_columns import WeightWatcherColumns
 
 TRAP_MODES = ("auto", "measure", "certify")
 TRAP_RULES = ("tracy-widom", "weightwatcher")
 SEEDS = 1 << 63
+# Shuffles of a matrix whose first ones leave doubt. Whoever asks for fewer than the default wants no more.
+SHUFFLES = 5
+SHUFFLES_IN_DOUBT = 25
 
 TrapMethod = Literal["certified", "predicted", "measured", "undecided"]
 
@@ -29,14 +34,17 @@ class AnalysisSettings:
     """What to measure of a matrix.
 
     `traps`: auto (certify, else measure; without `alpha` predict before measuring), measure (shuffle always), certify
-    (certify and predict: one pass). `paired`: shuffle by place and by rank rather than by value, so that two versions
-    of a matrix are seen through the same shuffles.
+    (certify and predict: one pass). `shuffles`: how many, and `most_shuffles` how many where those leave doubt whether
+    every one shows a trap (None: 25; but no more than `shuffles` where fewer than 5 are asked for, or `paired`).
+    `paired`: shuffle by place and by rank rather than by value, so that two versions of a matrix are seen through the
+    same shuffles.
     """
 
     alpha: bool = True
     traps: str = "auto"
     rule: str = "tracy-widom"
-    shuffles: int = 5
+    shuffles: int = SHUFFLES
+    most_shuffles: int | None = None
     seed: int = 0
     paired: bool = False
 
@@ -53,6 +61,13 @@ class AnalysisSettings:
             raise UsageError("--shuffles must be at least 1", remedy="Give the number of shuffles, 5 by default")
         if not 0 <= self.seed < SEEDS:
             raise UsageError(f"the seed {self.seed} is not between 0 and 2^63 - 1", remedy="Give another --seed")
+
+    @property
+    def in_doubt(self) -> int:
+        """How many shuffles to make where the first ones leave doubt."""
+        if self.most_shuffles is not None:
+            return max(self.most_shuffles, self.shuffles)
+        return self.shuffles if self.paired or self.shuffles < SHUFFLES else max(SHUFFLES_IN_DOUBT, self.shuffles)
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,11 @@ class TrapAnalysis:
         return _lower_median([c.mean_shift for c in self.counts])
 
     @property
+    def most(self) -> int:
+        """The most traps that a shuffle shows."""
+        return max((c.count for c in self.counts), default=0)
+
+    @property
     def shuffled_histogram(self) -> LogHistogram | None:
         """The first shuffle's spectrum in logarithmic bins."""
         return None if self.spectrum is None else log_histogram(self.spectrum)
@@ -103,13 +123,20 @@ class TrapAnalysis:
 
 @dataclass(frozen=True)
 class MatrixAnalysis:
-    """All results of one matrix. With `non_finite` set, nothing else is."""
+    """All results of one matrix. With `non_finite` set, nothing else is.
+
+    `noise` is its spectrum beside that of noise, `alpha_interval` the exponents that fit as well, with and without the
+    traps' eigenvalues, `columns` what WeightWatcher's users look for; all None where there is no α.
+    """
 
     shape: tuple[int, int]
     moments: Moments | None
     esd: Esd | None
     traps: TrapAnalysis | None
     non_finite: NonFiniteEntries | None
+    noise: NoiseComparison | None = None
+    alpha_interval: tuple[float, float] | None = None
+    columns: WeightWatcherColumns | None = None
 
 
 def _lower_median(counts: list[int]) -> int:

@@ -7,7 +7,8 @@ Everything here is in units of the bulk: entries are (w − m)/s, so that the ed
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,11 +58,12 @@ def edge_z(rule: str, shape: tuple[int, int]) -> float:
 
 @dataclass(frozen=True)
 class ShuffleCount:
-    """What one shuffle showed: traps with the mean in place, traps with it removed, and z of the largest eigenvalue."""
+    """What one shuffle showed: traps with the mean and with it removed, and z of either's largest eigenvalue."""
 
     count: int
     centred: int
     top_z: float
+    centred_z: float
 
     @property
     def mean_shift(self) -> int:
@@ -105,7 +107,7 @@ class TrapSearch:
     """How to look for traps in one matrix: the seeds, the rule, the number of shuffles, and whose spectrum is wanted.
 
     `spectrum` is 'always', 'trapped' (of a matrix with traps) or 'never'. `paired`: another version of the matrix must
-    see the same shuffles.
+    see the same shuffles. `in_doubt`: the number of shuffles where the first ones leave doubt.
     """
 
     matrix_id: str
@@ -114,6 +116,7 @@ class TrapSearch:
     shuffles: int
     spectrum: SpectrumWanted
     paired: bool = False
+    in_doubt: int = 0
 
     def generator(self, shuffle: int) -> np.random.Generator:
         """The generator of one shuffle; the same numbers each time it is asked for."""
@@ -125,7 +128,10 @@ class TrapSearch:
 
 
 def measure_traps(entries: Entries, bulk: Bulk, search: TrapSearch, backend: Backend) -> TrapMeasurement:
-    """Shuffle once; more often where there is a trap or the largest eigenvalue lies near the edge."""
+    """Shuffle once; more often where there is a trap or the largest eigenvalue lies near the edge.
+
+    And many times more where those leave doubt whether every shuffle shows a trap.
+    """
     n, m = entries.shape
     law = EdgeLaw.of(n, m)
     z_edge = edge_z(search.rule, entries.shape)
@@ -139,6 +145,8 @@ def measure_traps(entries: Entries, bulk: Bulk, search: TrapSearch, backend: Bac
     counts = [first.count]
     if first.count.count > 0 or first.count.centred > 0 or first.count.top_z > z_edge - NEAR_EDGE:
         counts += counting.further(first, rearranged)
+        if len(counts) < search.in_doubt and leaves_doubt(counts, z_edge):
+            counts += counting.still_further(first)
     spectrum, fit = None, None
     if search.spectrum == "always" or (search.spectrum == "trapped" and first.count.count > 0):
         # A copy by a rank-two update of nothing: the eigensolver may destroy what it is given.
@@ -147,6 +155,19 @@ def measure_traps(entries: Entries, bulk: Bulk, search: TrapSearch, backend: Bac
         bulk_values = spectrum[spectrum <= counting.edge] / n
         fit = compare_with_law(bulk_values, MarchenkoPastur(1.0, m / n))
     return TrapMeasurement(tuple(counts), first, suspects, counting.edge, law, fit, spectrum)
+
+
+def leaves_doubt(counts: Sequence[ShuffleCount], z_edge: float) -> bool:
+    """Whether it may depend on the shuffles drawn that all of them show a trap, or a centred one.
+
+    Where some show it and some do not, or where all do and one of them only just.
+    """
+    centred = [count.centred for count in counts]
+    if min(count.count for count in counts) == 0 < max(count.count for count in counts):
+        return True
+    if min(centred) == 0:
+        return max(centred) > 0
+    return min(count.centred_z for count in counts) < z_edge + NEAR_EDGE
 
 
 def shuffle_once(
@@ -181,18 +202,32 @@ class _Counting:
 
     def rearrangements(self) -> Rearrangements | None:
         """The further shuffles as rearrangements of the first, where those tell as much as shuffles drawn whole."""
+        return self._rearranged(range(1, self._search.shuffles))
+
+    def _rearranged(self, numbers: range) -> Rearrangements | None:
         n, m = self._entries.shape
         # A mean's trap differs by where the rest falls; and a huge entry's square leaves a hole when it is taken away.
         if self._mean**2 * math.sqrt(n * m) >= MEAN_RATIO_LIMIT or self._precision != "float32":
             return None
-        generators = [self._search.generator(k) for k in range(1, self._search.shuffles)]
+        generators = [self._search.generator(k) for k in numbers]
         return Rearrangements.of(self._entries, generators, by_rank=self._search.paired)
 
     def further(self, first: ShuffledGram, rearranged: Rearrangements | None) -> list[ShuffleCount]:
         """Of the search's further shuffles: rearrangements of the first, or else drawn whole."""
+        return self._counts(first, rearranged, range(1, self._search.shuffles))
+
+    def still_further(self, first: ShuffledGram) -> list[ShuffleCount]:
+        """Of those that are only drawn where the others leave doubt."""
+        numbers = range(self._search.shuffles, self._search.in_doubt)
+        rearranged = self._rearranged(numbers)
+        if rearranged is not None:
+            deque(rearranged.watch(self._entries.shuffled_blocks(self._search.generator(0))), maxlen=0)
+        return self._counts(first, rearranged, numbers)
+
+    def _counts(self, first: ShuffledGram, rearranged: Rearrangements | None, numbers: range) -> list[ShuffleCount]:
         draw, search = self._entries.shuffled_blocks, self._search
         if rearranged is None:
-            return [self.of_blocks(draw(search.generator(k))).count for k in range(1, search.shuffles)]
+            return [self.of_blocks(draw(search.generator(k))).count for k in numbers]
         return [
             self._of_gram(self._backend.add_symmetric(first.centred, gram), first.sums + sums).count
             for gram, sums in rearranged.changes(lambda: draw(search.generator(0)))
@@ -206,8 +241,9 @@ class _Counting:
         start = self._search.start_vector(m)
         count, top = count_beyond(self._backend, whole, self._seen_from, start)
         negligible = self._mean**2 * math.sqrt(n * m) < NEGLIGIBLE_MEAN_RATIO
-        centred = count if negligible else count_beyond(self._backend, gram, self._seen_from, start)[0]
-        return ShuffledGram(gram, whole, sums, ShuffleCount(count, centred, self._law.z(top)), self._precision)
+        centred, of_centred = (count, top) if negligible else count_beyond(self._backend, gram, self._seen_from, start)
+        counted = ShuffleCount(count, centred, self._law.z(top), self._law.z(of_centred))
+        return ShuffledGram(gram, whole, sums, counted, self._precision)
 
 
 def gram_of(

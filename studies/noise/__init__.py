@@ -1,0 +1,1 @@
+"""What noise gives: the table that comes with the package, and how far it can be trusted."""
