@@ -11,15 +11,17 @@ from torch import Tensor
 
 from llmtrap.ablation import measures
 from llmtrap.ablation.candidates import place_of
+from llmtrap.ablation.layer_gate import Variant
 from llmtrap.ablation.measures import Estimate
 from llmtrap.ablation.probes import first_token, text_probe
 from llmtrap.ablation.repair import Repair, RepairPlan, TextCheck
 from llmtrap.ablation.run import TEXT_LENGTH, TEXT_SEQUENCES
 from llmtrap.ablation.stored_values import Change, Floats, Place
-from llmtrap.ablation.streaming import StreamedModel
+from llmtrap.ablation.streaming import Outcome, StreamedModel
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 
 TOGETHER = "all repairs"
+_IN_ONE_PASS = 16  # repairs tried beside each other
 
 
 def check_on_text(
@@ -42,22 +44,42 @@ def check_on_text(
     if not model.causal:
         return None
 
-    def nll(repairs: Sequence[Repair]) -> Tensor:
-        """One number a sequence; a pass of its own, since the model as it is may hold NaN."""
-        with model.replaced(_changes(repairs, matrices)), model.run(probe.tokens) as outcome:
-            lines = []
-            for k in range(probe.tokens.shape[0]):
-                logs = torch.log_softmax(outcome.logits(None, slice(k, k + 1)).float(), -1)
-                lines.append(float(measures.next_token_nll(logs, probe.tokens[k : k + 1]).mean()))
-        return torch.tensor(lines, dtype=torch.float64)
+    def losses(repairs: Sequence[Repair], left_out: Sequence[Repair] = ()) -> list[Tensor]:
+        """With all these repairs, and with all but each of those left out: one number a sequence."""
+        changes = _changes(repairs, matrices)
+        variants = []
+        for one in left_out:
+            place = place_of(matrices[one.location.matrix])
+            others = [other for other in repairs if other is not one]
+            without = _changes(others, matrices).get(place, lambda matrix: matrix)
+            variants.append(Variant(one.location.name, changes | {place: without}, model.layer_of(place.tensor)))
+        with model.replaced(changes), model.run(probe.tokens, variants) as outcome:
+            return [_loss(outcome, name) for name in (None, *(variant.name for variant in variants))]
 
-    repaired = nll(plan.repairs)
-    checks = {TOGETHER: _check(nll([]), repaired)}
+    (before,) = losses([])
+    # Alone: all others as they are repaired, so that one broken entry does not hide what another does.
+    several = plan.repairs if len(plan.repairs) > 1 else ()
+    inside = [r for r in several if model.layer_of(matrices[r.location.matrix].tensor) is not None]
+    alone = {}
+    for group in [inside[k : k + _IN_ONE_PASS] for k in range(0, len(inside), _IN_ONE_PASS)] or [[]]:
+        repaired, *without = losses(plan.repairs, group)
+        alone |= {repair.location.name: loss for repair, loss in zip(group, without, strict=True)}
+    checks = {TOGETHER: _check(before, repaired)}
     for repair in plan.repairs:
-        # Alone: all others as they are repaired, so that one broken entry does not hide what another does.
         others = [other for other in plan.repairs if other is not repair]
-        checks[repair.location.name] = _check(nll(others), repaired) if others else checks[TOGETHER]
+        if repair.location.name not in alone:  # the only one, or one of an embedding or a head
+            alone[repair.location.name] = losses(others)[0] if others else before
+        checks[repair.location.name] = _check(alone[repair.location.name], repaired)
     return checks
+
+
+def _loss(outcome: Outcome, variant: str | None) -> Tensor:
+    """Negative log-likelihood, nats a token, one number a sequence."""
+    lines = []
+    for k in range(outcome.tokens.shape[0]):
+        logs = torch.log_softmax(outcome.logits(variant, slice(k, k + 1)).float(), -1)
+        lines.append(float(measures.next_token_nll(logs, outcome.tokens[k : k + 1]).mean()))
+    return torch.tensor(lines, dtype=torch.float64)
 
 
 def _check(before: Tensor, after: Tensor) -> TextCheck:
