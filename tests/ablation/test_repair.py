@@ -16,7 +16,18 @@ from safetensors.numpy import load_file, save_file
 from tests.support.processes import run
 
 import llmtrap
-from llmtrap.ablation.repair import IMPLAUSIBLE, Location, plan_repair, without_text, write_repaired
+from llmtrap.ablation.repair import (
+    IMPLAUSIBLE,
+    Location,
+    Remedy,
+    Repair,
+    RepairPlan,
+    TextCheck,
+    judged_on_text,
+    plan_repair,
+    without_text,
+    write_repaired,
+)
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.demo.checkpoint import write_demo_checkpoint
 from llmtrap.errors import OutputError, UsageError
@@ -167,3 +178,40 @@ def test_the_command_repairs_and_says_so(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert f"{ID} [3, 5]: 30 ->" in ended.stdout
     assert "1 entry repaired" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "se", "limits", "by", "named", "kept"),
+    [
+        (0.006, 0.001, 1.5, "mean", False, False),  # worse
+        (0.006, 0.001, 1.5, "mean", True, False),
+        (0.006, 0.001, 30.0, "base", False, False),
+        (0.006, 0.004, 1.5, "mean", False, False),  # not told: nothing to repair
+        (0.006, 0.004, 1.5, "mean", True, True),
+        (0.0, 0.001, 1.5, "mean", False, False),
+        (0.0, 0.001, 1.5, "mean", True, True),
+        (0.0, 0.001, 1.5, "base", False, True),
+        (0.0, 0.001, 21.0, "mean", False, True),
+        (0.0, 0.001, None, "mean", False, True),  # NaN
+        (-0.006, 0.001, 1.5, "mean", False, True),  # better
+        (None, None, 1.5, "mean", False, True),  # without the repair the text has no finite loss
+    ],
+)
+def test_the_text_says_what_is_repaired(
+    change: float | None, se: float | None, limits: float | None, by: Remedy, named: bool, kept: bool
+) -> None:
+    location = Location(ID, 3, 5)
+    plan = RepairPlan((Repair(location, 0.4, 0.0, by, limits),), ())
+    checks = {location.name: TextCheck(1.0, 1.0, change, se)}
+    judged = judged_on_text(plan, checks, [location] if named else [])
+    assert (len(judged.repairs), len(judged.refused)) == ((1, 0) if kept else (0, 1))
+
+
+def test_only_the_entry_that_is_named_is_changed(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "broken", {(3, 5): 30.0, (9, 9): 30.0})
+    ended = run("repair", folder, "--out", tmp_path / "new", "--entry", f"{ID}:9,9")
+    assert ended.returncode == 0, ended.stderr
+    after = load_file(tmp_path / "new" / "model-00002-of-00002.safetensors")
+    assert float(after[DOWN][3, 5]) == 30.0
+    assert abs(float(after[DOWN][9, 9])) < 0.01
+    assert run("repair", folder, "--out", tmp_path / "b", "--entry", f"{ID}:9").returncode == 2

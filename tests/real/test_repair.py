@@ -71,12 +71,12 @@ def test_planted_damage_is_found_and_repaired(
 ) -> None:
     base = ["--base", smollm2_with_tokenizer] if with_base else []
     entries = [word for name, row, column in PLANTED for word in ("--entry", f"{name}:{row},{column}")]
-    # Without a base the audit must find them; its entry traps are in the list too, and stay.
+    # Without a base the audit finds them; the traps that it finds too are no damage, and stay.
     ended = run("repair", damaged, "--out", tmp_path / "new", *base, *(entries if with_base else []))
     assert ended.returncode == (0 if with_base else 3), ended.stdout + ended.stderr
     manifest = json.loads((tmp_path / "new" / "llmtrap-repair.json").read_text())
     found = {(r["location"]["matrix"], r["location"]["row"], r["location"]["column"]) for r in manifest["repairs"]}
-    assert found >= set(PLANTED)
+    assert found == set(PLANTED)
     healthy, new = read_checkpoint(smollm2_with_tokenizer), read_checkpoint(tmp_path / "new")
     for name, tensor in healthy.items():
         differ = np.argwhere(tensor.view(np.uint16) != new[name].view(np.uint16))

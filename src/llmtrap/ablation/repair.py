@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -174,15 +174,24 @@ def without_text(plan: RepairPlan) -> RepairPlan:
     return RepairPlan(tuple(kept), tuple(refused))
 
 
-def refuse_rises(plan: RepairPlan, checks: dict[str, TextCheck]) -> RepairPlan:
-    """The plan without the entries whose change makes the model predict the text worse."""
+def judged_on_text(plan: RepairPlan, checks: dict[str, TextCheck], named: Collection[Location] = ()) -> RepairPlan:
+    """The plan without the entries that the model predicts the text worse without, and without those that do nothing.
+
+    Args:
+        plan: of repairs.
+        checks: what each repair alone changes, by the name of its location.
+        named: entries that were asked for by name: these are repaired even where the text does not tell.
+    """
     kept, refused = [], list(plan.refused)
     for repair in plan.repairs:
-        check = checks[repair.location.name]
-        rises = check.change is not None and check.change > NLL_RISE and check.change > NLL_ERRORS * (check.se or 0.0)
-        if rises:
-            worse = f"{check.change:.4f} ± {check.se or 0:.4f} nats a token"
-            reason = f"with it changed the model predicts the text worse, by {worse}"
+        change, se = (check := checks[repair.location.name]).change, check.se or 0.0
+        matters = change is None or (abs(change) > NLL_RISE and abs(change) > NLL_ERRORS * se)
+        plausible = repair.by != "base" and repair.limits is not None and repair.limits < IMPLAUSIBLE
+        if change is not None and matters and change > 0:
+            reason = f"with it changed the model predicts the text worse, by {change:.4f} ± {se:.4f} nats a token"
+            refused.append(Refused(repair.location, reason))
+        elif plausible and not matters and repair.location not in named:
+            reason = "the model predicts the text no better without it: nothing to repair"
             refused.append(Refused(repair.location, reason))
         else:
             kept.append(repair)

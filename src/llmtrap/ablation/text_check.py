@@ -60,7 +60,7 @@ def check_on_text(
     # Alone: all others as they are repaired, so that one broken entry does not hide what another does.
     several = plan.repairs if len(plan.repairs) > 1 else ()
     inside = [r for r in several if model.layer_of(matrices[r.location.matrix].tensor) is not None]
-    alone = {}
+    alone: dict[str, Tensor] = {}
     for group in [inside[k : k + _IN_ONE_PASS] for k in range(0, len(inside), _IN_ONE_PASS)] or [[]]:
         repaired, *without = losses(plan.repairs, group)
         alone |= {repair.location.name: loss for repair, loss in zip(group, without, strict=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +14,8 @@ from llmtrap.ablation.repair import (
     Location,
     RepairPlan,
     TextCheck,
+    judged_on_text,
     plan_repair,
-    refuse_rises,
     without_text,
     write_repaired,
 )
@@ -76,15 +77,16 @@ def repair_command(
         document = (
             read_report(report) if report is not None else audit(target, AuditSettings(alpha=False), journal=True)
         )
+        named = [Location.parse(item) for item in entry or ()]
         plan = plan_repair(
             checkpoint,
             document,
-            [Location.parse(item) for item in entry or ()],
+            named,
             base=None if base is None else open_checkpoint(base),
             ablation=None if ablation is None else read_ablation(ablation),
             clip=clip,
         )
-        plan, check = _judged(checkpoint, plan, text)
+        plan, check = _judged(checkpoint, plan, text, named)
         if plan.repairs:
             write_repaired(checkpoint, plan, out, check)
         _show(plan, check, out)
@@ -92,7 +94,9 @@ def repair_command(
             raise typer.Exit(EXIT_IN_PART if plan.repairs else EXIT_COULD_NOT)
 
 
-def _judged(checkpoint: Checkpoint, plan: RepairPlan, text: Path | None) -> tuple[RepairPlan, TextCheck | None]:
+def _judged(
+    checkpoint: Checkpoint, plan: RepairPlan, text: Path | None, named: Sequence[Location]
+) -> tuple[RepairPlan, TextCheck | None]:
     """Ask a text where there is a tokenizer and the extra; else keep what needs none."""
     if not plan.repairs:
         return plan, None
@@ -106,7 +110,7 @@ def _judged(checkpoint: Checkpoint, plan: RepairPlan, text: Path | None) -> tupl
     checks = check_on_text(checkpoint, plan, text)
     if checks is None:
         return without_text(plan), None
-    kept = refuse_rises(plan, checks)
+    kept = judged_on_text(plan, checks, named)
     if kept.repairs and len(kept.repairs) < len(plan.repairs):
         checks = check_on_text(checkpoint, kept, text) or checks
     return kept, checks[TOGETHER]
