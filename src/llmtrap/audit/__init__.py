@@ -5,11 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from llmtrap.callable_package import make_callable
+
 if TYPE_CHECKING:
+    from llmtrap.audit.call import analyze, audit
     from llmtrap.audit.journal import Journal, default_folder
     from llmtrap.audit.merge import merge_journals
     from llmtrap.audit.plan import Plan, Task, make_plan
-    from llmtrap.audit.run import AuditRun, Event, Failed, Finished, Measured, Stalled, Started, audit, journal_for
+    from llmtrap.audit.run import AuditRun, Event, Failed, Finished, Measured, Stalled, Started, journal_for
     from llmtrap.audit.settings import AuditSettings, Part, RunOptions
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "Stalled",
     "Started",
     "Task",
+    "analyze",
     "audit",
     "default_folder",
     "journal_for",
@@ -47,7 +51,8 @@ _DEFINED_IN = {
     "Stalled": "llmtrap.audit.run",
     "Started": "llmtrap.audit.run",
     "Task": "llmtrap.audit.plan",
-    "audit": "llmtrap.audit.run",
+    "analyze": "llmtrap.audit.call",
+    "audit": "llmtrap.audit.call",
     "default_folder": "llmtrap.audit.journal",
     "journal_for": "llmtrap.audit.run",
     "make_plan": "llmtrap.audit.plan",
@@ -60,3 +65,6 @@ def __getattr__(name: str) -> Any:
     if name in _DEFINED_IN:
         return getattr(import_module(_DEFINED_IN[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+make_callable(__name__)

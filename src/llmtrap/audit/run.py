@@ -12,11 +12,12 @@ from llmtrap.audit.beside import look_beside
 from llmtrap.audit.executors.base import Standing
 from llmtrap.audit.executors.choose import choose_executor
 from llmtrap.audit.executors.worker import WorkerSpec, peak_rss_bytes
-from llmtrap.audit.journal import Journal, PlanRecord, Recorded, default_folder, remembered
-from llmtrap.audit.plan import Plan, Task, make_plan, unused_patterns
+from llmtrap.audit.journal import Journal, PlanRecord, Recorded, remembered
+from llmtrap.audit.plan import Plan, Task, make_plan
 from llmtrap.audit.report import assemble, record_of
 from llmtrap.audit.settings import AuditSettings, RunOptions
-from llmtrap.checkpoint import Checkpoint, open_checkpoint
+from llmtrap.checkpoint import Checkpoint
+from llmtrap.errors import UsageError
 from llmtrap.report import document
 from llmtrap.spectra.backends import select_backend
 
@@ -176,51 +177,16 @@ class AuditRun:
         return self.journal.results({task.key for task in mine})
 
 
-def audit(
-    target: str,
-    settings: AuditSettings | None = None,
-    *,
-    workers: int = 1,
-    revision: str | None = None,
-    subfolder: str | None = None,
-    journal: Path | bool = False,
-) -> document.Report:
-    """Audit a checkpoint and return its report.
-
-        report = llmtrap.audit("path/to/model")
-        print(report.summary.verdict)
-
-    Args:
-        target: a folder, one weights file, a hub repository `org/name[/folder][@revision]`, or a URL (`s3://…`).
-        settings: what to measure; the defaults of the command line.
-        workers: processes to use. With more than one, call this under `if __name__ == "__main__":`, since they are
-            started afresh and import the main module again.
-        revision: hub revision.
-        subfolder: the folder within the target to audit alone.
-        journal: a folder to keep progress in, True for the default one, False for none.
+def journal_for(checkpoint: Checkpoint, folder: Path) -> Journal:
+    """The journal of a checkpoint in this folder.
 
     Raises:
-        LlmtrapError: the target cannot be audited; the message names the file, the tensor and the remedy.
+        UsageError: its weights are in memory.
     """
-    chosen = settings or AuditSettings()
-    checkpoint = open_checkpoint(target, split_fused=chosen.split_fused, revision=revision, subfolder=subfolder)
-    unused_patterns(checkpoint.matrices, chosen)
-    kept = None
-    if journal is not False:
-        kept = journal_for(checkpoint, default_folder() if journal is True else journal)
-    run = AuditRun(checkpoint, chosen, RunOptions(workers=workers), kept)
-    try:
-        for event in run.events():
-            if isinstance(event, Finished) and event.report is not None:
-                return event.report
-    finally:
-        checkpoint.source.close()
-    raise RuntimeError("the run ended without a report")
-
-
-def journal_for(checkpoint: Checkpoint, folder: Path) -> Journal:
-    """The journal of a checkpoint in this folder."""
     identity = checkpoint.catalogue.identity
+    if identity.kind == "memory":
+        problem = "weights in memory have no journal: nothing would tell them from those of another step"
+        raise UsageError(problem, remedy="Leave the journal out")
     is_path = identity.kind in ("folder", "file")
     name = str(Path(identity.name).resolve()) if is_path else identity.name
     return Journal.for_target(folder, name, identity.kind)

@@ -10,6 +10,9 @@ from llmtrap.errors import UsageError
 from llmtrap.report import document
 from llmtrap.spectra import AnalysisSettings
 
+ALONE_SECONDS = 4.0
+"""Below this much work, in seconds of one core, worker processes cost more than they save."""
+
 TrapMode = Literal["auto", "measure", "certify"]
 TrapRule = Literal["tracy-widom", "weightwatcher"]
 

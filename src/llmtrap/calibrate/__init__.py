@@ -12,6 +12,7 @@ from llmtrap.calibrate.document import CalibrationReport
 from llmtrap.calibrate.profile import CalibrationProfile, load_profile
 from llmtrap.calibrate.run import calibrate
 from llmtrap.calibrate.settings import CalibrationSettings, FailedRun, RunEvent
+from llmtrap.callable_package import make_callable
 
 __all__ = [
     "CalibrationProfile",
@@ -23,3 +24,5 @@ __all__ = [
     "grokking_demo_checkpoints",
     "load_profile",
 ]
+
+make_callable(__name__)

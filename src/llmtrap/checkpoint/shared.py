@@ -16,7 +16,7 @@ HEADS = ("lm_head.weight", "output.weight", "embed_out.weight")
 """Ends of the names that an output head has."""
 
 _EMBEDDING = re.compile(r"(.*\.)?(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|shared)\.weight")
-_LOCAL = ("folder", "file")
+_LOCAL = ("folder", "file", "memory")
 _FAR_BYTES = 64 << 20
 _PIECE = 4 << 20
 

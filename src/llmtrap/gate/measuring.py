@@ -25,14 +25,12 @@ from llmtrap.audit.executors.choose import choose_executor
 from llmtrap.audit.executors.worker import WorkerSpec, peak_rss_bytes
 from llmtrap.audit.journal import BesideRecord, Recorded, remembered
 from llmtrap.audit.report import assemble, record_of
+from llmtrap.audit.settings import ALONE_SECONDS
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.gate.pair_task import Compared, PairSource, PairTask, measure_pair
 from llmtrap.gate.pairing import MatrixPair
 from llmtrap.report.document import Matrix, Report, Settings
 from llmtrap.spectra.backends import select_backend
-
-# Below this much work a pool of processes costs more than it saves.
-ALONE_SECONDS = 4.0
 
 Observer = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and of how much: `measuring the target`, 3, 12."""
@@ -200,7 +198,8 @@ def _workers(cost: float, matrices: int, options: GateOptions) -> int:
 
 
 def _journal(checkpoint: Checkpoint, options: GateOptions) -> Journal | None:
-    if options.journal is None:
+    # Nothing would tell weights in memory from those that they are after the next step.
+    if options.journal is None or checkpoint.catalogue.identity.kind == "memory":
         return None
     kept = journal_for(checkpoint, options.journal)
     if options.fresh:

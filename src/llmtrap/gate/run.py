@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from dataclasses import dataclass, replace
 
 from llmtrap.audit import AuditSettings
@@ -18,7 +19,7 @@ from llmtrap.gate.measuring import GateOptions, measure, settings_like
 from llmtrap.gate.outside import compare_outside
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
 from llmtrap.gate.sides import adapted_sides
-from llmtrap.gate.targets import OpenAdapter, Opened, open_target
+from llmtrap.gate.targets import OpenAdapter, Opened, Target, open_target
 from llmtrap.gate.trust import distrusted, sources_of
 from llmtrap.gate.unchanged import unchanged_by_digest
 from llmtrap.report.against import Comparison, compare
@@ -42,8 +43,8 @@ class Gated:
 
 
 def gate(
-    target: str,
-    base: str | Report | None = None,
+    target: Target,
+    base: Target | None = None,
     policy: LoadedPolicy | None = None,
     options: GateOptions | None = None,
 ) -> Gated:
@@ -53,19 +54,20 @@ def gate(
         print(gated.judgement.headline, gated.judgement.exit_code)
 
     Args:
-        target: a checkpoint, a LoRA adapter, or a report (`.json`).
-        base: the checkpoint it was tuned from, or its report or the name of that; None takes the one that an adapter
-            names, and judges anything else by the absolute rules alone.
+        target: a checkpoint, a LoRA adapter, a report (`.json`, or one at hand), or weights in memory: a torch module
+            or a mapping of names to arrays.
+        base: the checkpoint, report or weights it was tuned from; None takes the one that an adapter names, and judges
+            anything else by the absolute rules alone.
         policy: the rules; None looks for `llmtrap.toml` or `pyproject.toml` in the current folder.
         options: how to run.
 
     Raises:
         LlmtrapError: something could not be opened, read or understood.
     """
-    loaded = policy or load_policy(target=target)
+    loaded = policy or load_policy(target=os.fspath(target) if isinstance(target, (str, os.PathLike)) else None)
     chosen = options or GateOptions()
     against = base if base is not None else _baseline(loaded)
-    was = open_target(against, revision=chosen.base_revision) if isinstance(against, str) else against
+    was = None if against is None else open_target(against, revision=chosen.base_revision)
     if isinstance(was, OpenAdapter):
         raise UsageError("the baseline is an adapter", file=str(against), remedy="Give the base model as the baseline")
     settings = settings_like(was.settings if isinstance(was, Report) else None, chosen)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from llmtrap.checkpoint import Checkpoint, Source, open_source
+from llmtrap.checkpoint import Checkpoint, Source, open_checkpoint, open_source
 from llmtrap.checkpoint.adapters import Adapter, is_adapter, read_adapter
+from llmtrap.checkpoint.memory.opening import is_in_memory, named
+from llmtrap.checkpoint.opening import Target as Weights
 from llmtrap.checkpoint.opening import open_base
 from llmtrap.checkpoint.parts import open_parts
 from llmtrap.errors import UsageError
@@ -23,16 +26,24 @@ class OpenAdapter:
 
 
 Opened = Report | Checkpoint | OpenAdapter
+Target: TypeAlias = "Weights | Report"
 
 
 def open_target(
-    target: str, *, split_fused: bool = False, revision: str | None = None, subfolder: str | None = None
+    target: Target, *, split_fused: bool = False, revision: str | None = None, subfolder: str | None = None
 ) -> Opened:
     """Open a target: a file that ends in .json is a report, everything else what `audit` takes, or an adapter.
+
+    A report that is at hand is taken as it is.
 
     Raises:
         LlmtrapError: it cannot be opened; the message says why.
     """
+    if isinstance(target, Report):
+        return target
+    if is_in_memory(target):
+        return open_checkpoint(target, split_fused=split_fused, revision=revision, subfolder=subfolder)
+    target = named(target)
     if is_report(target):
         if subfolder is not None:
             raise UsageError("a report has no subfolder", file=target, remedy="Leave --subfolder out")
@@ -61,6 +72,8 @@ def names_it(adapter: Adapter, base: Checkpoint) -> bool:
     if name is None:
         return True
     identity = base.catalogue.identity
+    if identity.kind == "memory":
+        return identity.name == name
     if identity.kind == "hub":
         return identity.name == name and adapter.base_revision in (None, identity.revision)
     here = Path(identity.name).resolve()

@@ -27,7 +27,7 @@ def distrusted(folder: Path, sources: Iterable[Source]) -> str | None:
             return "it belongs to another user"
     resolved = place.resolve()
     for source in sources:
-        if source.identity.kind != "hub":
+        if source.identity.kind in ("folder", "file"):
             target = Path(source.identity.name).resolve()
             if resolved.is_relative_to(target if target.is_dir() else target.parent):
                 return "it lies in the folder of the weights"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -31,14 +32,46 @@ class Raised:
     where: str
 
 
-Answer = Told | Returned | Raised
+@dataclass(frozen=True)
+class Asked:
+    """Bytes that the parent has and the call needs: the worker waits for them."""
 
+    request: Any
+
+
+Answer = Told | Asked | Returned | Raised
+
+_asking = threading.Lock()
 _parents: list[Connection] = []
 
 
 def tell(value: Any) -> None:
     """Say something to the parent while a call is at work."""
     _parents[-1].send(Told(value))
+
+
+def asks_a_parent() -> bool:
+    """Whether this process is a worker that can `ask`."""
+    return bool(_parents)
+
+
+def ask(request: Any, out: Any) -> None:
+    """Let the parent fill a buffer while a call is at work.
+
+    Args:
+        request: what the parent understands.
+        out: a writable buffer of the size of the answer.
+
+    Raises:
+        Exception: what the parent could not do.
+    """
+    with _asking:
+        parent = _parents[-1]
+        parent.send(Asked(request))
+        error = parent.recv()
+        if error is not None:
+            raise error
+        parent.recv_bytes_into(out)
 
 
 def serve(connection: Connection) -> None:

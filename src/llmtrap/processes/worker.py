@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtrap.processes.interrupts import SIGNALS, deferred
-from llmtrap.processes.serving import Answer, Raised
+from llmtrap.processes.serving import Answer, Asked, Raised
 
 _PROGRAM = Path(__file__).with_name("child.py")
 _STOP_SECONDS = 2.0
@@ -99,6 +99,22 @@ class WorkerProcess:
         """
         return result_of(self.answer())
 
+    def reply(self, give: Callable[[], Any]) -> None:
+        """Send the bytes that the worker asked for, or why there are none; that it has ended is seen later.
+
+        Args:
+            give: returns a contiguous buffer.
+        """
+        try:
+            data = memoryview(give())
+        except Exception as error:
+            with contextlib.suppress(OSError):
+                self._connection.send(error)
+            return
+        with contextlib.suppress(OSError):
+            self._connection.send(None)
+            self._connection.send_bytes(data)
+
     def fileno(self) -> int:
         """What to wait for: readable where there is an answer, or the worker has ended."""
         return self._connection.fileno()
@@ -132,6 +148,8 @@ def result_of(answer: Answer) -> Any:
     """
     if isinstance(answer, Raised):
         raise answer.error from _InWorkerError(answer.where)
+    if isinstance(answer, Asked):
+        raise TypeError("the worker asked for bytes, and nobody gives any here")
     return answer.value
 
 

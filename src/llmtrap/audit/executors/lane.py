@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 from llmtrap.audit.executors.base import Outcome
 from llmtrap.audit.executors.batches import Batch
 from llmtrap.audit.executors.worker import WorkerSpec, measure_in_worker, start_worker
 from llmtrap.checkpoint.sources.base import ByteRange
+from llmtrap.checkpoint.sources.memory import bytes_for_worker
+from llmtrap.processes.serving import Asked
 from llmtrap.processes.stalls import Standstill
-from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, stop_all
+from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, result_of, stop_all
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,13 @@ class Lane:
             DeviceError: the device is not there.
         """
         try:
-            found = self.worker.result()
+            answer = self.worker.answer()
+            if isinstance(answer, Asked):
+                self.worker.reply(partial(bytes_for_worker, answer.request))
+                if self._standstill is not None:
+                    self._standstill.begin()  # it waited for us
+                return None
+            found = result_of(answer)
         except WorkerDiedError as death:
             ready = self._ready
             self.discard()

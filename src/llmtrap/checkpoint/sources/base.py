@@ -44,7 +44,7 @@ class ByteRange:
 
 @dataclass(frozen=True)
 class SourceIdentity:
-    """What the bytes belong to, for the report: kind is `folder`, `file` or `hub`."""
+    """What the bytes belong to, for the report: kind is `folder`, `file`, `hub`, `remote` or `memory`."""
 
     name: str
     kind: str
