@@ -74,7 +74,7 @@ def gate(
     now = open_target(target, split_fused=settings.split_fused, revision=chosen.revision, subfolder=chosen.subfolder)
     if isinstance(now, Report):
         settings = settings_like(now.settings, chosen)
-        if settings.split_fused and isinstance(was, Checkpoint) and isinstance(against, str):
+        if settings.split_fused and isinstance(was, Checkpoint) and against is not None:
             was = open_target(against, split_fused=True, revision=chosen.base_revision)
     why = None if chosen.journal is None else distrusted(chosen.journal, sources_of(now, was))
     if why is not None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from llmtrap.audit import AuditRun, AuditSettings, Event, Finished, Measured, RunOptions, journal_for
 from llmtrap.audit.report import TOOL
+from llmtrap.audit.settings import ALONE_SECONDS
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.errors import LlmtrapError, UsageError
-from llmtrap.gate.measuring import ALONE_SECONDS
 from llmtrap.gate.unchanged import content_digest, same_files, unchanged_matrices
 from llmtrap.report import document
 from llmtrap.report.trap_changes import compare_traps
