@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from llmtrap.printable import printable
 from llmtrap.report.document import Matrix, Report, Trap
 from llmtrap.report.facts import badness, is_decided, strongest
 from llmtrap.report.trap_changes import TrapChanges, compare_traps
@@ -62,6 +63,11 @@ class Comparison:
     missing: tuple[str, ...]
     notes: tuple[str, ...]
     unchanged: int = 0
+
+    def __repr__(self) -> str:
+        from llmtrap.report.against_words import against_words  # noqa: PLC0415  (it is made of this)
+
+        return f"<Comparison with {printable(self.base.target.name, 80)}: {against_words(self)}>"
 
     def of(self, change: Change) -> list[Shift]:
         """The matrices with this change of traps, strongest first."""

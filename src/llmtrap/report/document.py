@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from llmtrap.report.handy import MatrixMethods, ReportMethods
+
 SCHEMA: Final = "llmtrap.report/2"
 MOST_SHUFFLES: Final = 10_000
 
@@ -46,6 +48,12 @@ class Model(BaseModel):
     """Base of every part: immutable. Unknown keys are refused, and so are NaN and infinity: JSON cannot hold them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __dir__(self) -> list[str]:
+        """The fields, and what this package's classes can do: nothing of Pydantic's own."""
+        ours = (kind for kind in type(self).__mro__ if kind.__module__.startswith("llmtrap."))
+        methods = {name for kind in ours for name in vars(kind) if not name.startswith(("_", "model_"))}
+        return sorted({*type(self).model_fields, *methods})
 
 
 class Histogram(Model):
@@ -216,7 +224,7 @@ class NonFinite(Model):
     column: Count
 
 
-class Matrix(Model):
+class Matrix(MatrixMethods, Model):
     """One weight matrix and everything measured of it."""
 
     id: str
@@ -438,7 +446,7 @@ class Summary(Model):
     peak_rss_bytes: Count
 
 
-class Report(Model):
+class Report(ReportMethods, Model):
     """One audit, whole."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
