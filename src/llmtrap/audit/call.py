@@ -20,6 +20,8 @@ from llmtrap.checkpoint.opening import Target
 from llmtrap.checkpoint.selection import PART, check_parts
 from llmtrap.errors import MatrixError, UsageError
 from llmtrap.report import document
+from llmtrap.report.judging import judged
+from llmtrap.report.rarity.reference import chosen_reference
 
 Settings = TypeVar("Settings", AuditSettings, RunOptions)
 Observer = Callable[[Event], object]
@@ -50,6 +52,7 @@ def audit(
     family: str | Path | None = None,
     download: bool = False,
     journal: str | Path | bool = False,
+    reference: str | Path | None = None,
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
     **unknown: object,
@@ -86,6 +89,8 @@ def audit(
         family: a file that says what the names of this kind of model cannot tell.
         download: keep a hub repository's files instead of streaming them.
         journal: a folder to keep progress in, True for the default one, False for none.
+        reference: what published models have: a file of `llmtrap reference build`, "none", or None for the table that
+            ships with the package.
         name: what weights in memory are called in the report.
         config: what a config.json would say of weights in memory; a module's own by default.
         unknown: any other option is an error that names the nearest one.
@@ -99,6 +104,7 @@ def audit(
         "exclude": _texts("exclude", exclude), "split_fused": split_fused, "shuffles": shuffles, "seed": seed,
         "device": device, "backend": backend,
     }  # fmt: skip
+    published = chosen_reference(None if reference is None else str(reference))
     parts = tuple(PART + word for word in _texts("part", part))
     chosen = _settings(settings, given, parts)
     run_options = _checked(
@@ -117,7 +123,7 @@ def audit(
         run = AuditRun(checkpoint, chosen, run_options, kept)
         if workers is None and run.plan.core_seconds < ALONE_SECONDS:
             run.options = RunOptions(workers=1, stall_timeout=stall_timeout)
-        return _follow(run, progress)
+        return judged(_follow(run, progress), published)
     finally:
         checkpoint.source.close()
 
@@ -163,7 +169,7 @@ def analyze(
         raise UsageError(problem, tensor=name, remedy="Give one matrix, or a mapping of names to arrays to audit")
     report = audit(
         {name: W}, alpha=alpha, traps=traps, trap_rule=trap_rule, shuffles=shuffles, seed=seed, device=device,
-        backend=backend, workers=1, progress=False,
+        backend=backend, workers=1, progress=False, reference="none",
     )  # fmt: skip
     for failed in report.coverage.failed:
         raise MatrixError(failed.error, tensor=name)
