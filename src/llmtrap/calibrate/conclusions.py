@@ -20,6 +20,8 @@ SMALL_NETWORKS = (
 )
 # An AUC below this is the other way round: traps mark the healthy checkpoints.
 _OPPOSITE = 0.4
+# One below this tells next to nothing, so that no measure is said to do as well.
+_USEFUL = 0.6
 _WITHOUT = "without weight decay"
 _WITH = "with weight decay"
 
@@ -127,10 +129,11 @@ def _rivals(separation: Sequence[SeparationRow]) -> list[str]:
         if traps is None or traps.against_grok is None:
             continue
         mark = traps.against_grok.value
+        least = max(mark - 0.005, _USEFUL)
         better = [
             f"{row.label} ({row.against_grok.value:.2f})"
             for row in rows.values()
-            if row.measure != "centred" and row.against_grok is not None and row.against_grok.value >= mark - 0.005
+            if row.measure != "centred" and row.against_grok is not None and row.against_grok.value >= least
         ]
         found.append(
             f"Centred traps tell anti-grokking from grokked checkpoints with an AUC of {mark:.2f} "
@@ -162,7 +165,11 @@ def _lag(onsets: Sequence[Onset]) -> list[str]:
         text += (
             f"; when the first is seen, {middle:.0f} points of test accuracy are already lost in the median "
             f"({100 * min(lost):.0f} to {100 * max(lost):.0f})"
-            + (": traps follow the collapse, they do not foretell it" if middle >= 1 else "")
+            + (
+                ": traps follow the collapse, they do not foretell it"
+                if middle >= 1
+                else ": they come while nothing is lost"
+            )
         )
     return [*found, text + (f"; {never} show none." if never else ".")]
 
