@@ -54,6 +54,9 @@ _PACKAGES = ("audit", "calibrate", "gate")
 
 _DEFINED_IN = {
     "analyze": "llmtrap.audit.call",
+    "audit": "llmtrap.audit.call",
+    "calibrate": "llmtrap.calibrate.run",
+    "gate": "llmtrap.gate.run",
     "AuditRun": "llmtrap.audit.run",
     "AuditSettings": "llmtrap.audit.settings",
     "RunOptions": "llmtrap.audit.settings",
