@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("dev", "docs", "fuzz", "torch", "calibrate", "gguf", "ray", "weightwatcher", "studies")
+EXTRAS = ("dev", "docs", "fuzz", "torch", "calibrate", "train", "gguf", "ray", "weightwatcher", "studies")
 
 
 def locked(name: str) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Audits inside other tools: callbacks for training loops."""
