@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from scipy.stats import spearmanr
 from tests.support import audits
 
 pytest.importorskip("torch", reason="the extra 'ablation' is not installed")
@@ -33,6 +34,9 @@ def test_the_needed_entry_is_no_trap_and_the_traps_are_inert(smollm2_with_tokeni
     assert needed.limits < 1
     assert needed.control_floor is not None
     assert needed.control_floor < 1e-3
+    effects = [(c.j.value, c.kl.value) for c in found.values() if c.j is not None and c.kl is not None]
+    assert len(effects) == len(found)
+    assert spearmanr(*zip(*effects, strict=True)).statistic > 0.9
     traps = [c for c in found.values() if "trap" in c.origins]
     assert len(traps) == 3
     assert {c.label for c in traps} == {"inert"}

@@ -28,6 +28,7 @@ PLANTED = {
     ("layers.14.attention.q", 40, 41): "bit 14",
     ("layers.8.mlp.up", 3, 5): "NaN",
 }
+LONG = 3600.0  # each runs the model several times
 NEEDED = "layers.11.mlp.down:507,1229"
 
 
@@ -72,7 +73,7 @@ def test_planted_damage_is_found_and_repaired(
     base = ["--base", smollm2_with_tokenizer] if with_base else []
     entries = [word for name, row, column in PLANTED for word in ("--entry", f"{name}:{row},{column}")]
     # Without a base the audit finds them; the traps that it finds too are no damage, and stay.
-    ended = run("repair", damaged, "--out", tmp_path / "new", *base, *(entries if with_base else []))
+    ended = run("repair", damaged, "--out", tmp_path / "new", *base, *(entries if with_base else []), patience=LONG)
     assert ended.returncode == (0 if with_base else 3), ended.stdout + ended.stderr
     manifest = json.loads((tmp_path / "new" / "llmtrap-repair.json").read_text())
     found = {(r["location"]["matrix"], r["location"]["row"], r["location"]["column"]) for r in manifest["repairs"]}
@@ -89,7 +90,7 @@ def test_planted_damage_is_found_and_repaired(
 
 @pytest.mark.slow
 def test_an_entry_that_the_model_needs_is_refused(smollm2_with_tokenizer: Path, tmp_path: Path) -> None:
-    ended = run("repair", smollm2_with_tokenizer, "--out", tmp_path / "new", "--entry", NEEDED)
+    ended = run("repair", smollm2_with_tokenizer, "--out", tmp_path / "new", "--entry", NEEDED, patience=LONG)
     assert ended.returncode == 2, ended.stderr
     assert "predicts the text worse" in ended.stdout
     assert not (tmp_path / "new").exists()

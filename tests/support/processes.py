@@ -23,12 +23,16 @@ def environment(**changed: str) -> dict[str, str]:
 
 
 def run(
-    *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, text: str | None = None
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    text: str | None = None,
+    patience: float = 3 * PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
     """Run `llmtrap` to its end, both outputs in pipes."""
     return subprocess.run(
         [LLMTRAP, *map(str, arguments)], cwd=cwd, env=environment(**(env or {})), capture_output=True, check=False,
-        text=True, input=text, timeout=PATIENCE * 3,
+        text=True, input=text, timeout=patience,
     )  # fmt: skip
 
 
