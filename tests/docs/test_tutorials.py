@@ -35,3 +35,11 @@ def test_the_report_the_frame_and_the_figure_are_shown(run: Any) -> None:
     assert "entry [7, 11]" in shown(run, '\nplanted["layers.1.mlp.up"]')["text/plain"]
     figure = shown(run, ".plot()")["application/vnd.plotly.v1+json"]
     assert "traps" in [trace["name"] for trace in figure["data"]]
+
+
+@pytest.mark.slow
+def test_the_fine_tune_in_which_an_entry_grows_is_stopped(run: Any) -> None:
+    words = shown(run, 'print("stopped after step", trainer.state.global_step)')["text/plain"]
+    assert 10 <= int(words.rpartition(" ")[2]) < 200
+    (cell,) = [cell for cell in run.cells if "trainer.state.log_history" in cell.source]
+    assert "'llmtrap/new_traps': 1" in cell.outputs[-1]["data"]["text/plain"]
