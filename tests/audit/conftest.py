@@ -28,6 +28,7 @@ def timeless() -> Callable[[Report], dict[str, Any]]:
             del matrix["seconds"]
         del document["summary"]["seconds"], document["summary"]["peak_rss_bytes"]
         del document["summary"]["remembered"]
+        del document["run"]
         return document
 
     return strip

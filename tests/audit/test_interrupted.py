@@ -42,6 +42,7 @@ def timeless(document: dict[str, Any]) -> dict[str, Any]:
         del matrix["seconds"]
     del document["summary"]["seconds"], document["summary"]["peak_rss_bytes"]
     del document["summary"]["remembered"]
+    del document["run"]
     return document
 
 

@@ -11,16 +11,18 @@ COMMON_MEASURE = {
     "--traps", "--trap-rule", "--no-alpha", "--include", "--exclude", "--split-fused", "--shuffles", "--seed",
     "--device", "--backend", "--workers", "--revision",
 }  # fmt: skip
-FACES = {"--json", "--html", "--markdown"}
+SHARED = {"--csv", "--model-card", "--badge"}
+FACES = {"--json", "--html", "--markdown"} | SHARED
 TALK = {"--quiet", "--verbose"}
 OPTIONS = {
     "audit": COMMON_MEASURE | FACES | TALK
-    | {"--reference", "--demo", "--engine", "--stall-timeout", "--part", "--family", "--journal", "--fresh",
-       "--download", "--subfolder"},
+    | {"--reference", "--demo", "--engine", "--stall-timeout", "--part", "--family", "--journal", "--fresh", "--download",
+       "--subfolder", "--name", "--full-paths", "--no-digest"},
     "inspect": {"--include", "--exclude", "--split-fused", "--part", "--family", "--revision", "--subfolder", "--all",
                 "--json", "--verbose"},
-    "merge": FACES | TALK,
-    "report": {"--html", "--markdown", "--against", "--ablation", "--reference", "--index", "--verbose"},
+    "merge": FACES | TALK | {"--name"},
+    "report": SHARED | {"--html", "--markdown", "--against", "--ablation", "--reference", "--index",
+                        "--verbose"},
     "reference": {"--out", "--name", "--verbose"},
     "verify": {"--matrices", "--part", "--family", "--seed", "--revision", "--subfolder", "--verbose"},
     "trajectory": COMMON_MEASURE - {"--split-fused", "--revision"} | TALK | {"--json", "--html", "--journal"}

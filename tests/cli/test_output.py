@@ -32,7 +32,7 @@ def test_an_audit_in_a_pipe(small: Path, tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stdout + done.stderr
     first, second, *_, last = done.stderr.splitlines()
-    assert first == f"{small}: llama, F32, 1 file"
+    assert first == f"{small.name}: llama, F32, 1 file"
     assert second.startswith("4 matrices to measure, ")
     assert last.startswith("written: llmtrap-reports/small/report.json")
     assert {path.name for path in (tmp_path / "llmtrap-reports" / "small").iterdir()} == {

@@ -34,6 +34,7 @@ def test_an_audit_s_own_place_is_not_led_astray(invoke: Any, tmp_path: Path, vic
     small = write_small(tmp_path / "small", layers=1)
     audit = ("audit", small, "--workers", "1", "--traps", "certify", "--no-alpha", "--journal", tmp_path / "j")
     folder = default_report_folder(str(small), "folder")
+    folder = folder.with_name(f"{folder.name}_no-alpha_certify")
     folder.mkdir(parents=True)
     for face in ("report.json", "report.html", "report.md"):
         (folder / face).symlink_to(victim)

@@ -40,6 +40,7 @@ def without_times(report: llmtrap.Report) -> dict[str, Any]:
     document = report.to_json_dict()
     del document["summary"]["seconds"], document["summary"]["peak_rss_bytes"]
     del document["summary"]["remembered"]
+    del document["run"]
     for matrix in document["matrices"]:
         del matrix["seconds"]
     return document

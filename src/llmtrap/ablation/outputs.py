@@ -73,18 +73,22 @@ def to_html(report: AblationReport) -> str:
     return page
 
 
-def write(report: AblationReport, json_path: Path | None, html: Path | None, markdown: Path | None) -> None:
+def write(report: AblationReport, json_path: Path | None, html: Path | None, markdown: Path | None) -> str | None:
     """Write the outputs that are asked for, each whole or not at all.
+
+    Returns:
+        The one that is asked for as `-`, for standard output.
 
     Raises:
         OutputError: one could not be written.
     """
-    if json_path is not None:
-        write_whole(json_path, to_json(report).encode("ascii"))
-    if html is not None:
-        write_whole(html, to_html(report).encode("utf-8", "backslashreplace"))
-    if markdown is not None:
-        write_whole(markdown, to_markdown(report).encode("utf-8", "backslashreplace"))
+    piped = None
+    for path, face in ((json_path, to_json), (html, to_html), (markdown, to_markdown)):
+        if path == Path("-"):
+            piped = face(report)
+        elif path is not None:
+            write_whole(path, face(report).encode("utf-8", "backslashreplace"))
+    return piped
 
 
 def show(report: AblationReport, console: Console) -> None:

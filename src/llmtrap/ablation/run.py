@@ -151,7 +151,7 @@ class _Ablation:
         return AblationReport(
             tool=Tool(name="llmtrap", version=__version__),
             target=Target(
-                name=identity.name, kind=identity.kind, revision=identity.revision, family=self.checkpoint.family
+                name=identity.shown_name, kind=identity.kind, revision=identity.revision, family=self.checkpoint.family
             ),
             settings=Settings(
                 seed=settings.seed, device=settings.device, top=settings.top, matrices=settings.matrices,

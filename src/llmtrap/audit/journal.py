@@ -16,8 +16,8 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
@@ -57,10 +57,14 @@ class PlanRecord:
 
 @dataclass(frozen=True)
 class BesideRecord:
-    """What the tensors beside the matrices hold: those skipped, with what could not be read, and the findings."""
+    """What the tensors beside the matrices hold: those skipped, with what could not be read, and the findings.
+
+    `digests` are those of the files, by their names; empty where none was asked for.
+    """
 
     skipped: tuple[document.SkippedTensor, ...]
     findings: tuple[document.TensorFinding, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,10 +143,11 @@ class Journal:
         found = None
         for record in self._records():
             if record.get("kind") == "beside" and record.get("key") == plan:
-                with contextlib.suppress(ValidationError, KeyError, TypeError):
+                with contextlib.suppress(ValidationError, KeyError, TypeError, ValueError):
                     found = BesideRecord(
                         tuple(document.SkippedTensor.model_validate(s) for s in record["skipped"]),
                         tuple(document.TensorFinding.model_validate(t) for t in record["findings"]),
+                        {str(name): str(digest) for name, digest in dict(record.get("digests", {})).items()},
                     )
         return found
 
@@ -154,6 +159,7 @@ class Journal:
                 "key": plan,
                 "skipped": [s.model_dump(mode="json") for s in beside.skipped],
                 "findings": [t.model_dump(mode="json") for t in beside.findings],
+                "digests": dict(beside.digests),
             }
         )
 

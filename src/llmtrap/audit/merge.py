@@ -11,8 +11,8 @@ from llmtrap.errors import UsageError
 from llmtrap.report import document
 
 
-def merge_journals(paths: Sequence[Path]) -> document.Report:
-    """The report of the newest plan that all journals share.
+def merge_journals(paths: Sequence[Path], name: str | None = None) -> document.Report:
+    """The report of the newest plan that all journals share; `name` is what to call its target.
 
     Raises:
         LlmtrapError: a journal is not there.
@@ -37,7 +37,10 @@ def merge_journals(paths: Sequence[Path]) -> document.Report:
     seconds = sum(matrix.seconds for matrix in matrices.values())
     found = [beside for journal in journals if (beside := journal.beside(plan.key)) is not None]
     beside = found[0] if found else BesideRecord(tuple(map(_not_looked_at, plan.skipped)))
-    return assemble(plan, matrices, beside, seconds=seconds, remembered=remembered(results.values()))
+    return assemble(
+        plan, matrices, beside, digests=beside.digests, name=name, seconds=seconds,
+        remembered=remembered(results.values()),
+    )  # fmt: skip
 
 
 def _file(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -17,26 +18,29 @@ from llmtrap.version import __version__
 TOOL = document.Tool(name="llmtrap", version=__version__)
 
 
-def target_of(checkpoint: Checkpoint) -> document.Target:
-    """What was audited, with its files."""
+def target_of(checkpoint: Checkpoint, *, full_paths: bool = False) -> document.Target:
+    """What was audited, with its files; of a path on this machine the last part is named, or with `full_paths` all."""
     catalogue = checkpoint.catalogue
+    base = catalogue.base
     return document.Target(
-        name=catalogue.identity.name,
+        name=catalogue.identity.name if full_paths else catalogue.identity.shown_name,
         kind=catalogue.identity.kind,
         revision=catalogue.identity.revision,
         family=checkpoint.family,
         files=tuple(document.File(path=f.name, bytes=f.size, digest=f.digest) for f in catalogue.files),
         encodings=tuple(sorted({matrix.encoding for matrix in checkpoint.matrices})),
-        base=None if catalogue.base is None else catalogue.base.label,
+        base=None if base is None else base.label if full_paths else base.shown_label,
         cautions=tuple(document.Caution(kind=item.kind, text=item.text) for item in checkpoint.cautions),
     )
 
 
-def record_of(checkpoint: Checkpoint, settings: document.Settings, plan: Plan) -> PlanRecord:
+def record_of(
+    checkpoint: Checkpoint, settings: document.Settings, plan: Plan, *, full_paths: bool = False
+) -> PlanRecord:
     """What a report needs to know beside its matrices, as the journal keeps it."""
     return PlanRecord(
         key=plan.key,
-        target=target_of(checkpoint),
+        target=target_of(checkpoint, full_paths=full_paths),
         settings=settings,
         skipped=tuple(document.SkippedTensor(**asdict(item)) for item in plan.skipped),
         tasks=tuple((t.matrix.id, t.matrix.tensor, t.key, t.matrix.size, t.bytes) for t in plan.tasks),
@@ -49,6 +53,8 @@ def assemble(
     beside: BesideRecord,
     *,
     errors: Mapping[str, str] | None = None,
+    digests: Mapping[str, str] | None = None,
+    name: str | None = None,
     seconds: float,
     peak_rss_bytes: int = 0,
     remembered: document.Remembered | None = None,
@@ -60,6 +66,8 @@ def assemble(
         results: the matrices measured, by the keys of their tasks.
         beside: what the tensors beside the matrices hold.
         errors: why others were not, by the same keys.
+        digests: SHA-256 of files, as `sha256:HEX`, by their names; those that the source knows by itself stay.
+        name: what whoever asked for the report calls the target.
         seconds: how long the audit took.
         peak_rss_bytes: the most memory it held; 0 where that is not known.
         remembered: which of the results came from a journal.
@@ -78,7 +86,12 @@ def assemble(
     coverage = count_coverage(len(record.tasks), amount, beside.skipped, failed)
     report = document.Report(
         tool=TOOL,
-        target=record.target,
+        target=_with_digests(record.target, digests or {}),
+        run=document.Run(
+            name=name,
+            finished=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+            measuring_seconds=round(sum(matrix.seconds for matrix in matrices), 3),
+        ),
         settings=record.settings,
         coverage=coverage,
         summary=summarise(
@@ -95,3 +108,11 @@ def assemble(
         tensors=beside.findings,
     )
     return judged_as_usual(report)
+
+
+def _with_digests(target: document.Target, digests: Mapping[str, str]) -> document.Target:
+    files = tuple(
+        file.model_copy(update={"digest": digests[file.path]}) if file.digest is None and file.path in digests else file
+        for file in target.files
+    )
+    return target.model_copy(update={"files": files})

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmtrap.audit.beside import look_beside
+from llmtrap.audit.digests import FileDigests
 from llmtrap.audit.executors.base import Standing
 from llmtrap.audit.executors.choose import choose_executor
 from llmtrap.audit.executors.worker import WorkerSpec, peak_rss_bytes
@@ -117,7 +118,7 @@ class AuditRun:
         tasks = self.plan.tasks
         mine = [tasks[k] for k in self.plan.order]
         settings = self.settings.document(backend.name)
-        record = record_of(self.checkpoint, settings, self.plan)
+        record = record_of(self.checkpoint, settings, self.plan, full_paths=self.options.full_paths)
         results = {task.key: self.known[task.matrix.id] for task in mine if task.matrix.id in self.known}
         recorded = self._remembered([task for task in mine if task.key not in results], record)
         given = len(results)
@@ -126,13 +127,15 @@ class AuditRun:
         yield Started(self.plan, len(todo), len(recorded), sum(t.bytes for t in todo), sum(t.cost for t in todo), given)
         errors: dict[str, str] = {}
         memory: dict[str, int] = {}
-        for event in self._work(todo, memory):
-            if isinstance(event, Measured):
-                results[event.task.key] = event.matrix
-            elif isinstance(event, Failed):
-                errors[event.task.key] = event.error
-            yield event
-        beside = look_beside(self.checkpoint, self.checkpoint.source, self.plan.skipped)
+        with FileDigests(self.checkpoint, wanted=self.options.digest) as digests:
+            for event in self._work(todo, memory):
+                if isinstance(event, Measured):
+                    results[event.task.key] = event.matrix
+                elif isinstance(event, Failed):
+                    errors[event.task.key] = event.error
+                yield event
+            beside = look_beside(self.checkpoint, self.checkpoint.source, self.plan.skipped)
+            beside = replace(beside, digests=digests.wait())
         if self.journal is not None and not self.options.part.whole:
             self.journal.add_beside(self.plan.key, beside)
         seconds = time.perf_counter() - start
@@ -144,6 +147,8 @@ class AuditRun:
                 results,
                 beside,
                 errors=errors,
+                digests=beside.digests,
+                name=self.options.name,
                 seconds=seconds,
                 peak_rss_bytes=sum(memory.values()),
                 remembered=remembered(recorded.values()),

@@ -102,6 +102,9 @@ class RunOptions:
     `isolated` keeps even a single worker in a process of its own: what takes that process down, or keeps it busy in one
     long call, leaves this one alive and answering. After `stall_timeout` seconds in which a worker of this machine uses
     no processor time it is given up, as if it had died; None waits for ever.
+
+    With `digest` the report has the SHA-256 of every local file, computed beside the measuring; with `full_paths` the
+    whole path of a local target, else its last part; `name` is what to call the target in words.
     """
 
     workers: int = field(default_factory=_available_cores)
@@ -109,6 +112,9 @@ class RunOptions:
     part: Part = field(default_factory=Part)
     isolated: bool = False
     stall_timeout: float | None = None
+    digest: bool = False
+    full_paths: bool = False
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:

@@ -11,6 +11,7 @@ import typer
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, messages, output
+from llmtrap.cli.faces import check_places
 from llmtrap.errors import MissingExtraError, UsageError
 
 _NEEDED = ("torch", "transformers", "accelerate", "tokenizers")
@@ -60,13 +61,15 @@ def ablate_command(
         from llmtrap.report.read import read_report  # noqa: PLC0415
 
         _check_device(device)
+        check_places({"--json": json, "--html": html, "--markdown": markdown})
         say = messages()
         checkpoint = open_checkpoint(target, revision=revision)
         try:
             if report is not None:
                 document = read_report(report)
-                mine = checkpoint.catalogue.identity.name
-                if document.target.name != mine:
+                identity = checkpoint.catalogue.identity
+                mine = identity.shown_name
+                if document.target.name not in (mine, identity.name):
                     problem = f"the report is of {document.target.name}, and the target is {mine}"
                     raise UsageError(problem, file=str(report), remedy="Give the report of this target")
             else:
@@ -79,8 +82,10 @@ def ablate_command(
             )
         finally:
             checkpoint.source.close()
-        write(found, json, html, markdown)
-        if not quiet:
+        piped = write(found, json, html, markdown)
+        if piped is not None:
+            typer.echo(piped, nl=False)
+        elif not quiet:
             show(found, output())
 
 

@@ -5,33 +5,24 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import replace
-from pathlib import Path
-
-import typer
 
 from llmtrap.audit import AuditRun, AuditSettings, Finished, Journal, Part, RunOptions, default_folder, journal_for
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.checkpoint.families import read_family
 from llmtrap.checkpoint.selection import PART, check_parts
 from llmtrap.cli import options as o
-from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, messages, output
+from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, messages
 from llmtrap.cli.demo import demo_target
+from llmtrap.cli.faces import Faces
 from llmtrap.cli.introduction import introduction, warnings
 from llmtrap.cli.progress import AuditProgress
 from llmtrap.cli.report_folder import default_report_folder
 from llmtrap.errors import UsageError
-from llmtrap.printable import printable
 from llmtrap.report.coverage import is_incomplete
 from llmtrap.report.document import Report
-from llmtrap.report.html import write_html
-from llmtrap.report.json import to_json, write_json
 from llmtrap.report.judging import judged
-from llmtrap.report.markdown import write_markdown
 from llmtrap.report.rarity.reference import chosen_reference
-from llmtrap.report.text import show
 from llmtrap.report.verdict import is_rotated
-
-STANDARD_OUTPUT = Path("-")
 
 
 def audit_command(
@@ -41,6 +32,12 @@ def audit_command(
     html: o.HtmlFile = None,
     markdown: o.MarkdownFile = None,
     reference: o.ReferenceFile = None,
+    csv: o.CsvFile = None,
+    model_card: o.CardFile = None,
+    badge: o.BadgeFile = None,
+    name: o.Name = None,
+    full_paths: o.FullPaths = False,
+    no_digest: o.NoDigest = False,
     traps: o.Traps = o.TrapModeName.AUTO,
     trap_rule: o.TrapRule = o.TrapRuleName.TRACY_WIDOM,
     no_alpha: o.NoAlpha = False,
@@ -66,7 +63,7 @@ def audit_command(
 ) -> None:
     """Measure every weight matrix of a checkpoint and write the reports.
 
-    Without --json, --html or --markdown all three are written to llmtrap-reports/NAME/.
+    Where no output is named JSON, the page and Markdown are written to llmtrap-reports/NAME/.
     """
     with guarded(verbose=verbose, on_interrupt=_carry_on()) as outcome:
         share, of_parts = _shares_and_parts(part)
@@ -83,15 +80,21 @@ def audit_command(
             backend=backend.value,
             device=device,
         )
-        options = RunOptions(engine=engine.value, part=share, isolated=True, stall_timeout=stall_timeout)
+        options = RunOptions(
+            engine=engine.value, part=share, isolated=True, stall_timeout=stall_timeout,
+            digest=not no_digest, full_paths=full_paths, name=name,
+        )  # fmt: skip
         if workers is not None:
             options = replace(options, workers=workers)
         place = _where(target, demo=demo, quiet=quiet)
+        given = {"json": json, "html": html, "markdown": markdown, "csv": csv, "model_card": model_card, "badge": badge}
         checkpoint = open_checkpoint(
             place, split_fused=split_fused, revision=revision, download=download, subfolder=subfolder,
             family=read_family(family) if family is not None else None,
         )  # fmt: skip
         check_parts(checkpoint.matrices, of_parts)
+        identity = checkpoint.catalogue.identity
+        faces = Faces.of(default_report_folder(identity.name, identity.kind), **given)
         for warning in warnings(checkpoint, settings):
             messages().print(warning, soft_wrap=True)
         kept = journal_for(checkpoint, journal or default_folder())
@@ -100,7 +103,7 @@ def audit_command(
         run = AuditRun(checkpoint, settings, options, kept)
         progress = AuditProgress(messages(), options.workers, quiet=quiet)
         if not quiet:
-            messages().print(introduction(checkpoint, run.plan), soft_wrap=True)
+            messages().print(introduction(checkpoint, run.plan, full_paths=full_paths), soft_wrap=True)
             for note in checkpoint.notes:
                 messages().print(f"--split-fused: {note}", soft_wrap=True, markup=False, highlight=False)
         finished = _follow(run, progress)
@@ -111,7 +114,7 @@ def audit_command(
             _part_done(share, kept)
         else:
             outcome.code = EXIT_DONE if is_whole(finished.report) else EXIT_IN_PART
-            write_faces(judged(finished.report, published), json, html, markdown, quiet=quiet)
+            faces.write(judged(finished.report, published), quiet=quiet)
 
 
 def _shares_and_parts(given: list[str] | None) -> tuple[Part, list[str]]:
@@ -152,37 +155,6 @@ def _part_done(share: Part, kept: Journal) -> None:
         f"part {share.number} of {share.of} is measured; when all are: llmtrap merge {shlex.quote(str(kept.path))} …",
         soft_wrap=True,
     )
-
-
-def write_faces(report: Report, json: Path | None, html: Path | None, markdown: Path | None, *, quiet: bool) -> None:
-    """Write the faces asked for, all three to the default folder where none was, and show the closing table.
-
-    `-` for the JSON face is standard output, as is the custom; the table is not shown then.
-    """
-    written: list[Path] = []
-    within: Path | None = None
-    if json is None and html is None and markdown is None:
-        folder = default_report_folder(report.target.name, report.target.kind)
-        json, html, markdown = folder / "report.json", folder / "report.html", folder / "report.md"
-        # Nobody typed this place, and the current folder may be a stranger's repository.
-        within = Path()
-    piped = json == STANDARD_OUTPUT
-    if json is not None and not piped:
-        write_json(report, json, within=within)
-        written.append(json)
-    if html is not None:
-        write_html(report, html, within=within)
-        written.append(html)
-    if markdown is not None:
-        write_markdown(report, markdown, within=within)
-        written.append(markdown)
-    if piped:
-        # Nothing but the document goes there, so that a program can read it.
-        typer.echo(to_json(report), nl=False)
-    elif not quiet:
-        show(report, output())
-    if written and not quiet:
-        messages().print("written: " + ", ".join(printable(str(path)) for path in written), soft_wrap=True)
 
 
 def is_whole(report: Report) -> bool:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from llmtrap.audit import RunOptions, default_folder
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, messages, output
+from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
 from llmtrap.cli.streams import write_commands
 from llmtrap.errors import UsageError
 from llmtrap.gate.measuring import GateOptions
@@ -42,7 +43,8 @@ PolicyFile = Annotated[
 ]  # fmt: skip
 Output = Annotated[
     list[str] | None,
-    typer.Option("--output", metavar="FMT=PATH", help=f"Write a file; repeatable. FMT: {', '.join(OUTPUTS)}.",
+    typer.Option("--output", metavar="FMT=PATH",
+                 help=f"Write a file (- for standard output); repeatable. FMT: {', '.join(OUTPUTS)}.",
                  show_default=False),
 ]  # fmt: skip
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 even where the policy is violated.")]
@@ -87,6 +89,7 @@ def gate_command(
             return
         chosen = _targets(targets or [], reports=reports, outputs=bool(output))
         wanted = [_wanted(text) for text in output or ()]
+        _check_outputs(wanted)
         run = RunOptions() if workers is None else RunOptions(workers=workers)
         judged: list[Gated] = []
         with _Watcher(quiet=quiet) as watcher:
@@ -139,11 +142,24 @@ def _wanted(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def _check_outputs(wanted: list[tuple[str, Path]]) -> None:
+    """Try every file before anything is measured; one output alone goes to standard output."""
+    if sum(path == STANDARD_OUTPUT for _, path in wanted) > 1:
+        raise UsageError("two outputs both name standard output", remedy="Name a file for one of them")
+    for _, path in wanted:
+        check_places({"--output": path})
+
+
 def _write(gated: Gated, wanted: list[tuple[str, Path]], *, quiet: bool) -> None:
     """The files asked for, the text for whoever reads along, and what GitHub shows by itself."""
+    piped = False
     for name, path in wanted:
-        write_whole(path, OUTPUTS[name](gated).encode("utf-8", "backslashreplace"))
-    if not quiet:
+        if path == STANDARD_OUTPUT:
+            piped = True
+            typer.echo(OUTPUTS[name](gated), nl=False)
+        else:
+            write_whole(path, OUTPUTS[name](gated).encode("utf-8", "backslashreplace"))
+    if not quiet and not piped:
         # Wrapped for eyes alone: in a pipe or a log every finding stays on its line.
         width = max(40, output().width) if output().is_terminal else None
         typer.echo(to_text(gated.judgement, width=width), nl=False)

@@ -87,7 +87,7 @@ def _console(*, every: bool) -> Console:
 
 def _document(checkpoint: Checkpoint, plan: Plan) -> dict[str, object]:
     return {
-        "target": checkpoint.catalogue.identity.label,
+        "target": checkpoint.catalogue.identity.shown_label,
         "family": checkpoint.family,
         "bytes": plan.bytes,
         "matrices": [asdict(Listed.of(task.matrix)) for task in plan.tasks],
@@ -101,9 +101,9 @@ def _show(checkpoint: Checkpoint, plan: Plan, console: Console, *, every: bool) 
     identity = checkpoint.catalogue.identity
     workers = RunOptions().workers
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("target", Text(printable(identity.label)))
+    facts.add_row("target", Text(printable(identity.shown_label)))
     if checkpoint.catalogue.base is not None:
-        facts.add_row("adapter of", Text(printable(checkpoint.catalogue.base.label)))
+        facts.add_row("adapter of", Text(printable(checkpoint.catalogue.base.shown_label)))
     facts.add_row("family", Text(checkpoint.family))
     facts.add_row("encodings", Text(encodings(task.matrix for task in plan.tasks)))
     facts.add_row("files", plural(len(checkpoint.catalogue.files), "file") + where_from(checkpoint))

@@ -7,19 +7,24 @@ from collections.abc import Iterable
 from llmtrap.audit import AuditSettings, Plan
 from llmtrap.audit.plan import unused_patterns
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
+from llmtrap.checkpoint.sources.base import SourceIdentity
 from llmtrap.report.wording import join, plural, printable
 
 # Adapters have an encoding for every rank and scale: more than so many are only counted.
 _MOST_NAMED = 4
 
 
-def introduction(checkpoint: Checkpoint, plan: Plan) -> str:
+def introduction(checkpoint: Checkpoint, plan: Plan, *, full_paths: bool = False) -> str:
     """One line: `org/name@COMMIT: gpt_oss, BF16 and MXFP4, 3 files from the hub`."""
     catalogue = checkpoint.catalogue
-    base = f", an adapter of {printable(catalogue.base.label)}" if catalogue.base is not None else ""
+    base = f", an adapter of {_label(catalogue.base, full_paths)}" if catalogue.base is not None else ""
     files = plural(len(catalogue.files), "file") + where_from(checkpoint)
     formats = encodings(task.matrix for task in plan.tasks)
-    return f"{printable(catalogue.identity.label)}{base}: {checkpoint.family}, {formats}, {files}"
+    return f"{_label(catalogue.identity, full_paths)}{base}: {checkpoint.family}, {formats}, {files}"
+
+
+def _label(identity: SourceIdentity, full_paths: bool) -> str:
+    return printable(identity.label if full_paths else identity.shown_label)
 
 
 def warnings(checkpoint: Checkpoint, settings: AuditSettings) -> list[str]:

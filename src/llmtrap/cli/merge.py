@@ -9,8 +9,10 @@ import typer
 
 from llmtrap.audit import merge_journals
 from llmtrap.cli import options as o
-from llmtrap.cli.audit import is_whole, write_faces
+from llmtrap.cli.audit import is_whole
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded
+from llmtrap.cli.faces import Faces, check_places
+from llmtrap.cli.report_folder import default_report_folder
 
 
 def merge_command(
@@ -20,11 +22,17 @@ def merge_command(
     json: o.JsonFile = None,
     html: o.HtmlFile = None,
     markdown: o.MarkdownFile = None,
+    csv: o.CsvFile = None,
+    model_card: o.CardFile = None,
+    badge: o.BadgeFile = None,
+    name: o.Name = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Join the parts of an audit (audit --part I/N) into its one report."""
     with guarded(verbose=verbose) as outcome:
-        report = merge_journals(journals)
+        given = {"json": json, "html": html, "markdown": markdown, "csv": csv, "model_card": model_card, "badge": badge}
+        check_places({f"--{face.replace('_', '-')}": path for face, path in given.items()})
+        report = merge_journals(journals, name)
         outcome.code = EXIT_DONE if is_whole(report) else EXIT_IN_PART
-        write_faces(report, json, html, markdown, quiet=quiet)
+        Faces.of(default_report_folder(report.target.name, report.target.kind), **given).write(report, quiet=quiet)

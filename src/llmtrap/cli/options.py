@@ -69,6 +69,16 @@ ReferenceFile = Annotated[
         "reference", "What published models have: a file of 'llmtrap reference build', or none.", "FILE", plain=False
     ),
 ]
+CsvFile = Annotated[Path | None, _option("csv", "Write a line a matrix, for spreadsheets.", "FILE", plain=False)]
+CardFile = Annotated[
+    Path | None, _option("model-card", "Write metadata and a section for the model's README.", "FILE", plain=False)
+]
+BadgeFile = Annotated[Path | None, _option("badge", "Write the verdict as a small SVG picture.", "FILE", plain=False)]
+Name = Annotated[
+    str | None, _option("name", "What the report calls the target, beside its own name.", "TEXT", plain=False)
+]
+FullPaths = Annotated[bool, _option("full-paths", "Name a local target by its whole path, not its last part.")]
+NoDigest = Annotated[bool, _option("no-digest", "Leave out the SHA-256 of local files.")]
 Quiet = Annotated[bool, _option("quiet", "No progress, no closing table.", None, "-q")]
 Verbose = Annotated[bool, _option("verbose", "Tracebacks, and where the time went.", None, "-v")]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from llmtrap.audit import AuditSettings, Event
 from llmtrap.cli import options as o
-from llmtrap.cli.audit import STANDARD_OUTPUT
 from llmtrap.cli.console import messages, output
+from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
 from llmtrap.cli.progress import AuditProgress
 from llmtrap.cli.report_folder import default_report_folder
 from llmtrap.printable import printable
 from llmtrap.report.document import Report
 from llmtrap.trajectory.document import Point, Trajectory, TrapHistory
-from llmtrap.trajectory.page import write_page
+from llmtrap.trajectory.page import to_html, write_page
 from llmtrap.trajectory.words import cause_words, point_row
 from llmtrap.trajectory.write import to_json, write_trajectory
 
@@ -96,26 +96,27 @@ class Places:
             # Nobody typed this place, and the current folder may be a stranger's repository.
             self.within = Path()
         self.json, self.html = json, html
+        check_places({"--json": json, "--html": html})
 
     @property
     def piped(self) -> bool:
-        """Whether the document goes to standard output."""
-        return self.json == STANDARD_OUTPUT
+        """Whether a face goes to standard output."""
+        return STANDARD_OUTPUT in (self.json, self.html)
 
     def write(self, trajectory: Trajectory) -> list[Path]:
         """Write the files; `-` is left to `text`."""
         written = []
-        if self.json is not None and not self.piped:
+        if self.json is not None and self.json != STANDARD_OUTPUT:
             write_trajectory(trajectory, self.json, within=self.within)
             written.append(self.json)
-        if self.html is not None:
+        if self.html is not None and self.html != STANDARD_OUTPUT:
             write_page(trajectory, self.html, within=self.within)
             written.append(self.html)
         return written
 
     def text(self, trajectory: Trajectory) -> str:
         """What goes to standard output."""
-        return to_json(trajectory)
+        return to_json(trajectory) if self.json == STANDARD_OUTPUT else to_html(trajectory)
 
 
 def settings_of(

@@ -10,14 +10,18 @@ import typer
 from llmtrap.ablation.read import read_ablation, with_activity
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, output
+from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
 from llmtrap.errors import UsageError
-from llmtrap.report.against import compare
-from llmtrap.report.html import write_html, write_index
+from llmtrap.report.against import Comparison, compare
+from llmtrap.report.document import Report
+from llmtrap.report.faces import FACES
+from llmtrap.report.html import to_html, write_index
 from llmtrap.report.judging import judged
-from llmtrap.report.markdown import write_markdown
+from llmtrap.report.markdown import to_markdown
 from llmtrap.report.rarity.reference import chosen_reference
 from llmtrap.report.read import read_report
 from llmtrap.report.text import show
+from llmtrap.report.write import write_whole
 
 
 def report_command(
@@ -26,6 +30,9 @@ def report_command(
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the page.")] = None,
     markdown: Annotated[Path | None, typer.Option("--markdown", metavar="F", help="Write Markdown.")] = None,
+    csv: o.CsvFile = None,
+    model_card: o.CardFile = None,
+    badge: o.BadgeFile = None,
     against: Annotated[
         Path | None, typer.Option("--against", metavar="BASE.json", help="Show what is new against this report.")
     ] = None,
@@ -42,21 +49,33 @@ def report_command(
     with guarded(verbose=verbose):
         if report is None and index is None:
             raise UsageError("nothing to show", remedy="Name a report, or a folder with --index.")
-        if report is None and (html or markdown or against or ablation or reference):
-            raise UsageError(
-                "--html, --markdown, --against, --ablation and --reference need a report",
-                remedy="Name the report first.",
-            )
+        faces = {"html": html, "markdown": markdown, "csv": csv, "model-card": model_card, "badge": badge}
+        named = {name: path for name, path in faces.items() if path is not None}
+        others = {"against": against, "ablation": ablation, "reference": reference}
+        needing = [*named, *(name for name, value in others.items() if value is not None)]
+        if report is None and needing:
+            option = needing[0]
+            raise UsageError(f"--{option} needs a report", remedy="Name the report first.")
+        check_places({f"--{name}": path for name, path in named.items()})
         if report is not None:
             document = judged(read_report(report), chosen_reference(reference))
             if ablation is not None:
                 document = with_activity(document, read_ablation(ablation))
             comparison = compare(document, read_report(against)) if against is not None else None
-            if html is not None:
-                write_html(document, html, comparison)
-            if markdown is not None:
-                write_markdown(document, markdown, comparison)
-            if html is None and markdown is None:
+            for name, path in named.items():
+                text = _face(name, document, comparison)
+                if path == STANDARD_OUTPUT:
+                    typer.echo(text, nl=False)
+                else:
+                    write_whole(path, text.encode("utf-8", "backslashreplace"))
+            if not named:
                 show(document, output(), comparison)
         if index is not None:
             write_index(index)
+
+
+def _face(name: str, document: Report, comparison: Comparison | None) -> str:
+    """A face's text; the page and Markdown show what is new against a base too."""
+    if name == "html":
+        return to_html(document, comparison)
+    return to_markdown(document, comparison) if name == "markdown" else FACES[name].write(document)

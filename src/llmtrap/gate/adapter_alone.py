@@ -142,7 +142,7 @@ def _spectrum(values: NDArray[np.float64], side: int) -> Spectrum:
 def _target(opened: OpenAdapter, matrices: list[Matrix]) -> Target:
     identity, file = opened.source.identity, opened.adapter.file
     return Target(
-        name=identity.name, kind=identity.kind, revision=identity.revision, family=FAMILY,
+        name=identity.shown_name, kind=identity.kind, revision=identity.revision, family=FAMILY,
         files=(File(path=file.name, bytes=file.size, digest=file.digest),),
         encodings=tuple(sorted({matrix.encoding for matrix in matrices})),
     )  # fmt: skip

@@ -111,7 +111,9 @@ class Contents:
         """What a checkpoint holds, of which `report` measured the changed matrices alone."""
         identity = checkpoint.catalogue.identity
         return cls(
-            side=Side(name=identity.name, kind=identity.kind, revision=identity.revision, family=checkpoint.family),
+            side=Side(
+                name=identity.shown_name, kind=identity.kind, revision=identity.revision, family=checkpoint.family
+            ),
             described={m.id: Described(m.id, m.tensor, m.shape, m.encoding, m.aliases) for m in matrices.values()},
             measured={} if report is None else {m.id: m for m in report.matrices},
             failed={} if report is None else {f.id: f.error for f in report.coverage.failed},

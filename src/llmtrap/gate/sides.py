@@ -54,4 +54,4 @@ def adapted_sides(opened: OpenAdapter, baseline: Checkpoint | None, *, alone: bo
 
 
 def _name(checkpoint: Checkpoint) -> str:
-    return printable(checkpoint.catalogue.identity.label, 200)
+    return printable(checkpoint.catalogue.identity.shown_label, 200)

@@ -10,6 +10,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from llmtrap.audit.digests import sha256_of
 from llmtrap.checkpoint import Catalogue, Source, TensorEntry, WeightMatrix
 from llmtrap.checkpoint.encodings.plain import PlainTensor
 from llmtrap.checkpoint.sources import ByteRange, Bytes
@@ -21,7 +22,6 @@ from llmtrap.report.document import Target
 # most entries of a matrix, so that a difference is found at once, and the matrix will be read again to be measured.
 CHUNK_BYTES = 1 << 20
 FIRST_BYTES = 1 << 12
-_HASHED_BYTES = 1 << 24
 
 Pair = tuple[WeightMatrix, WeightMatrix]
 
@@ -253,15 +253,7 @@ def unchanged_by_digest(
         size, digest = known.get(file.name, (-1, None))
         if digest is None or size != file.size:
             continue
-        mine = file.digest if _is_sha256(file.digest) else _sha256(source, file.name, file.size)
+        mine = file.digest if _is_sha256(file.digest) else sha256_of(source, file.name, file.size)
         if mine == digest:
             same.add(file.name)
     return frozenset(m.id for m in matrices if {span.file for part in m.stored.parts for span in part.spans} <= same)
-
-
-def _sha256(source: Source, name: str, size: int) -> str:
-    total = hashlib.sha256()
-    for start in range(0, size, _HASHED_BYTES):
-        with source.open(ByteRange(name, start, min(start + _HASHED_BYTES, size))) as data:
-            total.update(data.data)
-    return f"sha256:{total.hexdigest()}"

@@ -400,6 +400,18 @@ class Finding(Model):
     )
 
 
+class Run(Model):
+    """When a report was made, and what it took to measure.
+
+    `measuring_seconds` is the time the matrices took one after the other, in this run, in earlier ones whose results
+    the journal kept, and in every part of a merged audit; `Summary.seconds` is the time that this run took.
+    """
+
+    name: str | None = Field(default=None, description="what whoever asked for the report calls the target (--name)")
+    finished: str = Field(pattern=UTC_TIME, description="UTC, ISO 8601")
+    measuring_seconds: float
+
+
 class AlphaSummary(Model):
     """α over the reliable fits, and how many matrices fall in each band."""
 
@@ -455,6 +467,7 @@ class Report(ReportMethods, Model):
     tool: Tool
     target: Target
     settings: Settings
+    run: Run | None = Field(default=None, description="null in reports of older versions")
     coverage: Coverage
     summary: Summary
     findings: Items[Finding] = Field(default=(), description="the gravest first")

@@ -11,6 +11,7 @@ from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shif
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.document import Finding, Report
 from llmtrap.report.facts import is_notable
+from llmtrap.report.run_words import run_words
 from llmtrap.report.verdict import (
     LONGEST_FINDING,
     MEAN_SHIFTS_ARE_USUAL,
@@ -20,7 +21,7 @@ from llmtrap.report.verdict import (
     remembered_words,
     tensor_finding,
 )
-from llmtrap.report.wording import duration, number, plural, printable, size
+from llmtrap.report.wording import number, plural, printable, size
 from llmtrap.report.worst_rows import notable_rows
 from llmtrap.report.write import write_whole
 
@@ -109,7 +110,7 @@ def _facts(report: Report, comparison: Comparison | None) -> str:
         rows.append(("Base", f"{code(comparison.base.target.name)}. {against_words(comparison)}"))
     chosen = f"traps {settings.traps}, rule {settings.trap_rule}, {settings.shuffles} shuffles, seed {settings.seed}"
     rows.append(("Settings", f"{chosen}, {code(settings.backend, 60)}"))
-    used = f"{plural(len(report.target.files), 'file')}, {size(held)}, {duration(summary.seconds)}"
+    used = f"{plural(len(report.target.files), 'file')}, {size(held)}, {run_words(report)}"
     # An audit joined from its parts does not know what each of them held.
     memory = f", {size(summary.peak_rss_bytes)} of memory at most" if summary.peak_rss_bytes else ""
     rows.append(("Read", f"{used}{memory}"))

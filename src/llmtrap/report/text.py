@@ -14,8 +14,9 @@ from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.document import Finding, Report, Weight
 from llmtrap.report.facts import is_notable
+from llmtrap.report.run_words import run_words
 from llmtrap.report.verdict import LONGEST_FINDING, NO_PROOF, Tone, Verdict, remembered_words, tensor_finding
-from llmtrap.report.wording import duration, name_some, number, plural, printable, size
+from llmtrap.report.wording import name_some, number, plural, printable, size
 from llmtrap.report.worst_rows import Row, notable_rows
 
 _STYLES: dict[Tone, str] = {
@@ -143,8 +144,10 @@ def _facts(report: Report, answers: Verdict, comparison: Comparison | None, limi
     read = f"{plural(len(target.files), 'file')}, {size(held)}{revision}"
     if target.base is not None:
         facts.append(("adapter of", printable(target.base, 100)))
+    if report.run is not None and report.run.name:
+        facts.append(("named", printable(report.run.name, 100)))
     memory = f", {size(summary.peak_rss_bytes)} of memory" if summary.peak_rss_bytes else ""
-    run = f"seed {report.settings.seed}, {duration(summary.seconds)}{memory}"
+    run = f"{run_words(report)}, seed {report.settings.seed}{memory}"
     kept = remembered_words(report)
     return [*facts, ("read", read), ("run", f"{run}; {kept}" if kept else run)]
 

@@ -34,7 +34,7 @@ def write_whole(path: Path, content: bytes, *, within: Path | None = None) -> No
     Raises:
         OutputError: the disk is full, the folder cannot be written, the path is a folder, or below `within` a link.
     """
-    with _explained(path):
+    with explained(path):
         if within is None:
             if path.exists() and not path.is_file():
                 path.write_bytes(content)
@@ -63,7 +63,7 @@ def make_folder(folder: Path, *, within: Path) -> None:
     Raises:
         OutputError: it cannot be made, or a part of the path is a link.
     """
-    with _explained(folder):
+    with explained(folder):
         os.close(_open_below(within, folder.relative_to(within).parts))
 
 
@@ -134,7 +134,8 @@ def _remove_unheld(folder: int, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the system refuses while `path` is written into an `OutputError` that says why and what to do."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # links that go in a circle; a null byte

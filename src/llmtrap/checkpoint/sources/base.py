@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Protocol
 
 import numpy as np
@@ -54,6 +56,19 @@ class SourceIdentity:
     def label(self) -> str:
         """`NAME`, or `NAME@REVISION` where there is one."""
         return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    @property
+    def shown_name(self) -> str:
+        """The name for a document or a log that others read: of a path on this machine its last part alone."""
+        if self.kind not in ("folder", "file"):
+            return self.name
+        # A folder may be called `.`, and a disk has no name at all.
+        return PurePath(os.path.abspath(self.name)).name or self.name  # noqa: PTH100 - a link keeps the name typed
+
+    @property
+    def shown_label(self) -> str:
+        """As `label`, with the name to be shown."""
+        return f"{self.shown_name}@{self.revision}" if self.revision else self.shown_name
 
 
 class Source(Protocol):
