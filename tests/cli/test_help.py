@@ -16,8 +16,8 @@ FACES = {"--json", "--html", "--markdown"} | SHARED
 TALK = {"--quiet", "--verbose"}
 OPTIONS = {
     "audit": COMMON_MEASURE | FACES | TALK
-    | {"--reference", "--demo", "--engine", "--stall-timeout", "--part", "--family", "--journal", "--fresh", "--download",
-       "--subfolder", "--name", "--full-paths", "--no-digest"},
+    | {"--reference", "--demo", "--engine", "--stall-timeout", "--part", "--family", "--journal", "--fresh",
+       "--download", "--subfolder", "--name", "--full-paths", "--no-digest"},
     "inspect": {"--include", "--exclude", "--split-fused", "--part", "--family", "--revision", "--subfolder", "--all",
                 "--json", "--verbose"},
     "merge": FACES | TALK | {"--name"},

@@ -24,7 +24,7 @@ def test_two_runs_checkpoints_of_one_name_have_a_folder_each(
         write_small(Path(run) / "checkpoint-500", layers=1)
         assert invoke("audit", f"{run}/checkpoint-500", *FAST).exit_code == 0
     for run in ("run_a", "run_b"):
-        report = json.loads(Path(f"llmtrap-reports/{run}-checkpoint-500/report.json").read_text())
+        report = json.loads(Path(f"llmtrap-reports/{run}-checkpoint-500_no-alpha_certify/report.json").read_text())
         assert report["target"]["name"] == "checkpoint-500"
 
 

@@ -147,7 +147,7 @@ def _facts(report: Report, answers: Verdict, comparison: Comparison | None, limi
     if report.run is not None and report.run.name:
         facts.append(("named", printable(report.run.name, 100)))
     memory = f", {size(summary.peak_rss_bytes)} of memory" if summary.peak_rss_bytes else ""
-    run = f"{run_words(report)}, seed {report.settings.seed}{memory}"
+    run = f"seed {report.settings.seed}, {run_words(report)}{memory}"
     kept = remembered_words(report)
     return [*facts, ("read", read), ("run", f"{run}; {kept}" if kept else run)]
 
