@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from llmtrap.errors import UsageError
@@ -90,9 +93,26 @@ class Part:
         return self.of == 1
 
 
-def _available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def available_cores(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores this process may use: its affinity, or what the quota of its container leaves, rounded up.
+
+    Args:
+        cgroups: where Linux shows a container its own limits, in version 2 (`cpu.max`) or 1 (`cpu/cpu.cfs_…_us`).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(cgroups)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _quota(cgroups: Path) -> float | None:
+    """Cores' worth of time that a control group allows; None where it sets no limit."""
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        if (cgroups / "cpu.max").is_file():
+            allowed, _, period = (cgroups / "cpu.max").read_text("ascii").partition(" ")
+            return None if allowed == "max" else int(allowed) / int(period)
+        allowed, period = ((cgroups / "cpu" / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period"))
+        return int(allowed) / int(period) if int(allowed) > 0 else None
+    return None
 
 
 @dataclass(frozen=True)
@@ -107,7 +127,7 @@ class RunOptions:
     whole path of a local target, else its last part; `name` is what to call the target in words.
     """
 
-    workers: int = field(default_factory=_available_cores)
+    workers: int = field(default_factory=available_cores)
     engine: Literal["local", "ray"] = "local"
     part: Part = field(default_factory=Part)
     isolated: bool = False

@@ -99,7 +99,10 @@ Shuffles = Annotated[int, _option("shuffles", "Shuffles of a matrix near or beyo
 Seed = Annotated[int, _option("seed", "The audit's seed.", "N")]
 Device = Annotated[str, _option("device", "auto, cpu, cuda or cuda:N.", "DEVICE")]
 Backend = Annotated[BackendName, _option("backend", "Array library that computes the spectra.")]
-Workers = Annotated[int | None, _option("workers", "Matrices at once. Default: cores, or devices.", "N", plain=False)]
+Workers = Annotated[
+    int | None,
+    _option("workers", "Matrices at once. Default: cores allowed here, or devices.", "N", plain=False),
+]
 StallTimeout = Annotated[
     float | None,
     _option("stall-timeout", "Give up a worker that has come to a stand for so long.", "SECONDS", plain=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
@@ -21,15 +22,18 @@ def to_junit(judgement: Judgement) -> str:
     """
     root = ET.Element("testsuites", name="llmtrap gate")
     totals = [0, 0, 0, 0]
+    by_case: dict[str, dict[str, list[Finding]]] = defaultdict(lambda: defaultdict(list))
+    for finding in judgement.findings:
+        by_case[finding.rule][finding.kind].append(finding)
     for rule in judgement.rules:
-        found = [finding for finding in judgement.findings if finding.rule == rule.id]
+        found = by_case[rule.id]
         gaps = [item for item in judgement.not_judged if item.rule == rule.id and item.ignored is None]
-        kinds = sorted({*rule.kinds, *(finding.kind for finding in found), *(k for item in gaps for k in item.kinds)})
+        kinds = sorted({*rule.kinds, *found, *(k for item in gaps for k in item.kinds)})
         suite = ET.SubElement(root, "testsuite", name=f"{rule.id} {rule.name}")
         numbers = [0, 0, 0, 0]
         for kind in kinds:
             here = [item for item in gaps if kind in item.kinds]
-            outcome = _case(suite, rule, kind, [finding for finding in found if finding.kind == kind], here)
+            outcome = _case(suite, rule, kind, found[kind], here)
             numbers[0] += 1
             if outcome:
                 numbers[outcome] += 1
@@ -52,7 +56,7 @@ def _case(suite: ET.Element, rule: RuleApplied, kind: str, found: list[Finding],
         ET.SubElement(case, "skipped", message="the policy turns this rule off")
         return 3
     errors = [finding for finding in found if finding.level == "error" and finding.ignored is None]
-    others = [finding for finding in found if finding not in errors]
+    others = [finding for finding in found if finding.level != "error" or finding.ignored is not None]
     if errors:
         tag = "error" if rule.id == COVERAGE else "failure"
         words = f"{rule.title}: {plural(len(errors), 'finding')}"
