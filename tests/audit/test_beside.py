@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,16 @@ def test_one_bad_value_in_a_norm_breaks_the_model_and_every_face_says_so(
     assert (found.tensor, found.shape, found.first, found.all_zero) == (NORM, (64,), (3,), False)
     assert (found.nan, found.inf) == counted
     assert (report.summary.non_finite, report.summary.level) == (1, "broken")
-    for text in (plain(report), to_markdown(report), to_html(report)):
-        assert "Broken values" in text
+    page = to_html(report)
+    # The page's glossary has every verdict
+    verdict = re.search(r'<section id="verdict".*?</section>', page, re.DOTALL)
+    assert verdict is not None
+    assert "<title>Broken values" in page
+    for text, said in ((page, verdict[0]), *((text, text) for text in (plain(report), to_markdown(report)))):
+        assert "Broken values" in said
         assert NORM in text
         assert "the first at [3]" in text
-        assert "Usual" not in text
+        assert "Usual" not in said
 
 
 def test_a_bad_value_in_a_kernel_is_found_in_its_matrix(tmp_path: Path) -> None:

@@ -100,15 +100,21 @@ def test_auto_shuffles_only_what_is_not_certified(rng: np.random.Generator) -> N
     assert methods == ["certified", "certified", "measured", "measured", "undecided", "measured"]
 
 
-def test_far_from_the_edge_one_shuffle_is_enough_and_near_it_all_are_drawn(rng: np.random.Generator) -> None:
+def test_far_from_the_edge_one_shuffle_is_enough_near_it_all_are_drawn_and_25_where_they_disagree(
+    rng: np.random.Generator,
+) -> None:
     settings = AnalysisSettings(alpha=False, traps="measure", shuffles=7)
-    far = analyse(noise(rng, (300, 200)), settings).traps
-    near = analyse(with_entries(noise(rng, (300, 200)), [(5, 6)], [1.35]), settings).traps
-    assert far is not None
-    assert near is not None
-    assert len(far.counts) == 1
-    assert len(near.counts) == 7
-    assert len({c.top_z for c in near.counts}) == 7
+    drawn = {}
+    for limits in (0.0, 1.2, 1.35):
+        entries = ([(5, 6)], [limits]) if limits else ([], [])
+        traps = analyse(with_entries(noise(rng, (300, 200)), *entries), settings).traps
+        assert traps is not None
+        drawn[limits] = [count.count for count in traps.counts]
+        assert len({count.top_z for count in traps.counts}) == len(traps.counts)
+    assert drawn[0.0] == [0]
+    assert drawn[1.2] == [0] * 7
+    assert len(drawn[1.35]) == 25
+    assert set(drawn[1.35]) == {0, 1}
 
 
 def test_the_median_is_the_lower_one(rng: np.random.Generator) -> None:
