@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tests.support.documents import verdict_section
 from tests.support.raw_safetensors import header, write
 
 import llmtrap
@@ -56,11 +56,8 @@ def test_one_bad_value_in_a_norm_breaks_the_model_and_every_face_says_so(
     assert (found.nan, found.inf) == counted
     assert (report.summary.non_finite, report.summary.level) == (1, "broken")
     page = to_html(report)
-    # The page's glossary has every verdict
-    verdict = re.search(r'<section id="verdict".*?</section>', page, re.DOTALL)
-    assert verdict is not None
     assert "<title>Broken values" in page
-    for text, said in ((page, verdict[0]), *((text, text) for text in (plain(report), to_markdown(report)))):
+    for text, said in ((page, verdict_section(page)), *((it, it) for it in (plain(report), to_markdown(report)))):
         assert "Broken values" in said
         assert NORM in text
         assert "the first at [3]" in text

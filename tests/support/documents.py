@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -446,3 +447,10 @@ def gpt_oss_20b() -> Report:
 def gpt_oss_120b() -> Report:
     """9,398 matrices, each with both histograms: the largest page there is."""
     return gpt_oss(36, 128, "openai/gpt-oss-120b", every_shuffled=True)
+
+
+def verdict_section(page: str) -> str:
+    """What a page says first: its glossary further down has every verdict's word."""
+    found = re.search(r'<section id="verdict".*?</section>', page, re.DOTALL)
+    assert found is not None
+    return found[0]
