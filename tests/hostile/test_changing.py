@@ -38,6 +38,10 @@ def grow(path: Path) -> None:
         file.write(bytes(100))
 
 
+def get_another_name(path: Path) -> None:
+    os.link(path, path.with_suffix(".link"))
+
+
 def rewrite(path: Path) -> None:
     """Other bytes of the same length, in the same file."""
     with path.open("r+b") as file:
@@ -102,12 +106,26 @@ def test_a_shard_that_changes_between_its_matrices_is_noticed_or_still_the_old_o
 ) -> None:
     expected, _ = audited(small, lambda _: None)
     found, failed = audited(small, change)
-    # What gets another's name stays what it was for who has it open; losing its own name changes its ctime, and that
-    # may be noticed.
-    assert len(failed) == 3 if change in IN_PLACE else len(failed) in (0, 3)
+    # What gets another's name stays what it was for who has it open
+    assert len(failed) == (3 if change in IN_PLACE else 0)
     assert found.keys() | failed == ids()
     for id_, matrix in found.items():
         assert matrix.model_copy(update={"seconds": 0.0}) == expected[id_].model_copy(update={"seconds": 0.0})
+
+
+def test_another_name_for_a_shard_is_no_change_of_it(small: Path) -> None:
+    expected, _ = audited(small, lambda _: None)
+    found, failed = audited(small, get_another_name)
+    assert (found.keys(), failed) == (expected.keys(), set())
+
+
+def test_a_shard_that_is_rewritten_with_its_old_time_is_noticed(small: Path) -> None:
+    def rewrite_and_set_back(path: Path) -> None:
+        times = path.stat()
+        rewrite(path)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert len(audited(small, rewrite_and_set_back)[1]) == 3
 
 
 def audited(folder: Path, change: Callable[[Path], None]) -> tuple[dict[str, Matrix], set[str]]:

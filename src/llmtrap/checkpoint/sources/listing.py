@@ -94,7 +94,20 @@ def stamp_of(status: os.stat_result) -> str:
 
     The modification time alone can be set back, and tools that copy do: the time of change and the inode cannot.
     """
-    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}-{status.st_nlink}"
+
+
+def is_unchanged(stamp: str, status: os.stat_result) -> bool:
+    """Whether a file that is being read is still the one that had this stamp.
+
+    A name that it got or lost meanwhile (a hard link, a rename over it) changes the time of change and no content:
+    then the other facts decide. Between two audits there is no such leave, and the whole stamp is compared.
+    """
+    if stamp == stamp_of(status):
+        return True
+    size, modified, _, inode, names = stamp.split("-")
+    same = (status.st_size, status.st_mtime_ns, status.st_ino) == (int(size), int(modified), int(inode))
+    return same and status.st_nlink != int(names)
 
 
 def _refusal(root: Path, path: Path) -> str | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, SourceIdentity
-from llmtrap.checkpoint.sources.listing import Listing, list_file, list_folder, stamp_of
+from llmtrap.checkpoint.sources.listing import Listing, is_unchanged, list_file, list_folder
 from llmtrap.errors import CheckpointError, TargetError
 
 _KEPT_BUFFERS = 4
@@ -183,7 +183,7 @@ class LocalSource:
 
     def _check_unchanged(self, name: str, descriptor: int) -> None:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or stamp_of(status) != self._listing.entries[name].stamp:
+        if not stat.S_ISREG(status.st_mode) or not is_unchanged(self._listing.entries[name].stamp, status):
             raise CheckpointError("the file changed while it was audited", file=name, remedy=_CHANGED)
 
     def _borrow(self, size: int) -> Bytes:
