@@ -5,11 +5,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support import documents
+from tests.support.gated import checkpoint
+from typer.testing import CliRunner, Result
 
+from llmtrap.cli import app
 from llmtrap.gate.document import Judgement, OutsideTensor, Side, Update
 from llmtrap.gate.judge import judge
 from llmtrap.gate.matching import Contents, Known, match
@@ -21,6 +25,7 @@ from llmtrap.report.trap_changes import ValuesAt
 TODAY = datetime.date(2026, 3, 1)
 
 JudgeReports = Callable[..., Judgement]
+Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -87,3 +92,18 @@ def hostile() -> Judgement:
             ),
         }
     )
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`llmtrap gate` in a folder of its own, with a checkpoint `base` in it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+    checkpoint(tmp_path / "base")
+
+    def command(*arguments: str, **environment: str) -> Result:
+        journal = str(tmp_path / "journal")
+        return CliRunner().invoke(app, ["gate", *arguments, "--workers", "1", "--journal", journal], env=environment)
+
+    return command

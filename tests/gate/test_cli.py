@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from safetensors.numpy import save_file
+from tests.gate.conftest import Run
 from tests.support.audits import audit
+from tests.support.gated import checkpoint, planted
 from tests.support.planting import write_planted
 from tests.support.small_checkpoint import write_small
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from llmtrap.cli import app
 from llmtrap.gate.outputs import OUTPUTS
 from llmtrap.report.json import write_json
-
-Run = Callable[..., Result]
-
-
-def checkpoint(folder: Path, **changes: np.ndarray) -> Path:
-    """A small checkpoint of three matrices."""
-    rng = np.random.default_rng(5)
-    tensors = {f"{name}.weight": rng.standard_normal((120, 80)).astype(np.float32) for name in ("one", "two", "three")}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors | {f"{name}.weight": value for name, value in changes.items()}, folder / "model.safetensors")
-    return folder
-
-
-def planted() -> np.ndarray:
-    """`two` with one entry far over the limit of a single one."""
-    rng = np.random.default_rng(5)
-    rng.standard_normal((120, 80))
-    matrix = rng.standard_normal((120, 80)).astype(np.float32)
-    matrix[4, 5] = 60.0
-    return matrix
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.chdir(tmp_path)
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
-    checkpoint(tmp_path / "base")
-
-    def command(*arguments: str, **environment: str) -> Result:
-        journal = str(tmp_path / "journal")
-        return CliRunner().invoke(app, ["gate", *arguments, "--workers", "1", "--journal", journal], env=environment)
-
-    return command
 
 
 def test_an_equal_checkpoint_passes(run: Run, tmp_path: Path) -> None:

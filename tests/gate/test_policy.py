@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from tests.gate.conftest import Run
+from tests.support.gated import checkpoint
 
 from llmtrap.errors import OutputError, UsageError
 from llmtrap.gate.policy import Ignore, Policy
@@ -188,3 +191,21 @@ def test_an_ignore_may_be_of_a_part_of_the_model(match: str, meant: list[str] | 
     assert {id_ for id_ in ids if ignore.means("LT001", id_)} == expected
     assert not ignore.means("LT002", "layers.0.mlp.up")
     assert ignore.means("LT001", None) == (match == "checkpoint")
+
+
+# -- policies to start from --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, None], ids=lambda path: "template" if path is None else path.stem)
+def test_a_policy_to_start_from_warns_of_nothing(run: Run, tmp_path: Path, path: Path | None) -> None:
+    checkpoint(tmp_path / "copy")
+    own = tmp_path / "llmtrap.toml"
+    if path is None:
+        assert run("--init").exit_code == 0
+    else:
+        own.write_bytes(path.read_bytes())
+    result = run("copy", "--baseline", "base", "--output", "json=out.json")
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert (result.exit_code, document["findings"], document["notes"]) == (0, [], [])
+    assert document["policy"]["path"] == "llmtrap.toml"
+    assert "warn" not in result.stderr.lower()

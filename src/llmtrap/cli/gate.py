@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from llmtrap.audit import RunOptions, default_folder
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, messages, output
 from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
+from llmtrap.cli.gate_changes import Changes
 from llmtrap.cli.streams import write_commands
 from llmtrap.errors import UsageError
 from llmtrap.gate.measuring import GateOptions
@@ -57,6 +59,21 @@ TrajectoryFile = Annotated[
 BaseRevision = Annotated[
     str | None, typer.Option("--baseline-revision", metavar="R", help="Hub revision of the base.", show_default=False)
 ]
+Accept = Annotated[
+    str | None,
+    typer.Option("--accept", metavar="REASON", show_default=False,
+                 help="Write an [[ignore]] for each violation into the policy file, and judge by it."),
+]  # fmt: skip
+Expires = Annotated[
+    datetime.datetime | None,
+    typer.Option("--expires", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], show_default=False,
+                 help="The last day on which what --accept writes holds."),
+]  # fmt: skip
+UpdateBaseline = Annotated[
+    Path | None,
+    typer.Option("--update-baseline", metavar="FILE", show_default=False,
+                 help="Write the target's report, the baseline of the next gates, where all of it was judged."),
+]  # fmt: skip
 
 
 def gate_command(
@@ -66,6 +83,9 @@ def gate_command(
     policy: PolicyFile = None,
     output: Output = None,
     exit_zero: ExitZero = False,
+    accept: Accept = None,
+    expires: Expires = None,
+    update_baseline: UpdateBaseline = None,
     reports: Reports = False,
     init: Init = False,
     device: o.Device = "auto",
@@ -88,6 +108,7 @@ def gate_command(
             messages().print(f"written: {write_template(Path())}", soft_wrap=True)
             return
         chosen = _targets(targets or [], reports=reports, outputs=bool(output))
+        changes = Changes.prepare(chosen, policy, accept, expires, update_baseline)
         wanted = [_wanted(text) for text in output or ()]
         _check_outputs(wanted)
         run = RunOptions() if workers is None else RunOptions(workers=workers)
@@ -95,14 +116,17 @@ def gate_command(
         with _Watcher(quiet=quiet) as watcher:
             options = GateOptions(workers=run.workers,
                 device=device, backend=backend.value, journal=journal or default_folder(), fresh=fresh,
-                revision=revision, base_revision=baseline_revision, subfolder=subfolder, observe=watcher.observe,
+                revision=revision, base_revision=baseline_revision, subfolder=subfolder,
+                whole=update_baseline is not None, observe=watcher.observe,
             )  # fmt: skip
             for target in chosen:
                 base = baseline if trajectory is None else _past(trajectory, target, baseline)
-                judged.append(gate(target, base, load_policy(policy, target=target), options))
+                loaded = changes.policy or load_policy(policy, target=target)
+                judged.append(changes.accept(gate(target, base, loaded, options)))
                 outcome.code = _worst(outcome.code, judged[-1].judgement.exit_code, exit_zero=exit_zero)
         for gated in judged:
             _write(gated, wanted, quiet=quiet)
+        changes.finish(judged, quiet=quiet)
 
 
 def _past(trajectory: str, target: str, baseline: str | None) -> Report:

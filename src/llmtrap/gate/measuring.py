@@ -40,7 +40,8 @@ Observer = Callable[[str, int, int], None]
 class GateOptions:
     """How a gate runs; nothing here changes the judgement.
 
-    `journal` is the folder where measurements are kept, so that the base is measured once; None keeps none.
+    `journal` is the folder where measurements are kept, so that the base is measured once; None keeps none. `whole`
+    also measures what equals the base, for a report of the whole target.
     """
 
     workers: int = field(default_factory=lambda: RunOptions().workers)
@@ -51,6 +52,7 @@ class GateOptions:
     revision: str | None = None
     base_revision: str | None = None
     subfolder: str | None = None
+    whole: bool = False
     observe: Observer | None = None
 
     def tell(self, what: str, done: int, of: int) -> None:

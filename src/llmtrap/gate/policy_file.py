@@ -59,7 +59,7 @@ def load_policy(path: Path | None = None, folder: Path | None = None, target: st
     """
     if path is not None:
         loaded = _read(path, required=True)
-        if _belongs_to(path, target):
+        if belongs_to(path, target):
             return replace(loaded, notes=(f"the policy {printable(str(path), 160)} belongs to the target",))
         return loaded
     here = Path() if folder is None else folder
@@ -67,7 +67,7 @@ def load_policy(path: Path | None = None, folder: Path | None = None, target: st
     for name in (OWN_FILE, PYPROJECT):
         if not os.path.lexists(here / name):
             continue
-        if _belongs_to(here / name, target):
+        if belongs_to(here / name, target):
             if name == OWN_FILE:
                 notes.append(f"{name} lies in the target and was not read: name it with --policy to judge by it")
             continue
@@ -77,7 +77,7 @@ def load_policy(path: Path | None = None, folder: Path | None = None, target: st
     return LoadedPolicy(Policy(), notes=tuple(notes))
 
 
-def _belongs_to(path: Path, target: str | None) -> bool:
+def belongs_to(path: Path, target: str | None) -> bool:
     """Whether a file, or the link to it, lies in the folder that is judged or beside the file of weights that is."""
     if target is None or not os.path.lexists(target):
         return False
@@ -89,9 +89,26 @@ def _belongs_to(path: Path, target: str | None) -> bool:
 
 
 def _read(path: Path, *, required: bool) -> LoadedPolicy:
-    text = _text(path)
+    return parse_policy(read_policy_bytes(path), path, required=required)
+
+
+def parse_policy(content: bytes, path: Path, *, required: bool = True) -> LoadedPolicy:
+    """The policy that a file holds, or would hold.
+
+    Args:
+        content: all bytes of the file.
+        path: its path; a pyproject.toml has its tables under `[tool.llmtrap]`.
+        required: whether a pyproject.toml without such tables is an error, and not the built-in policy.
+
+    Raises:
+        UsageError: as `load_policy`.
+    """
     try:
-        content: dict[str, Any] = tomllib.loads(text)
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError("this is not UTF-8 text", file=str(path), remedy="Name a TOML file") from error
+    try:
+        tables: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise UsageError(
             f"this is not TOML: {printable(str(error), 300)}", file=str(path), remedy="Correct the file"
@@ -99,25 +116,26 @@ def _read(path: Path, *, required: bool) -> LoadedPolicy:
     prefix = ""
     if path.name == PYPROJECT:
         prefix = "tool.llmtrap."
-        tool = content.get("tool", {})
-        content = tool.get("llmtrap") if isinstance(tool, dict) else None  # type: ignore[assignment]
-        if content is None and not required:
+        tool = tables.get("tool", {})
+        tables = tool.get("llmtrap") if isinstance(tool, dict) else None  # type: ignore[assignment]
+        if tables is None and not required:
             return LoadedPolicy(Policy())
-        if not isinstance(content, dict):
+        if not isinstance(tables, dict):
             raise UsageError("there is no [tool.llmtrap.gate] table", file=str(path), remedy=_REMEDY)
-    return LoadedPolicy(_validated(content, path, prefix), path, _lines(text, prefix))
+    return LoadedPolicy(_validated(tables, path, prefix), path, _lines(text, prefix))
 
 
-def _text(path: Path) -> str:
+def read_policy_bytes(path: Path) -> bytes:
+    """All bytes of a policy file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     try:
-        content = read_document(path, LIMIT_BYTES, "policy")
+        return read_document(path, LIMIT_BYTES, "policy")
     except DocumentError as error:
         problem = f"the policy cannot be read: {error.problem}"
         raise UsageError(problem, file=str(path), remedy="Check the path given with --policy") from error
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError("this is not UTF-8 text", file=str(path), remedy="Name a TOML file") from error
 
 
 def _validated(content: dict[str, Any], path: Path, prefix: str) -> Policy:

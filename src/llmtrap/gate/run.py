@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from llmtrap.audit import AuditSettings
 from llmtrap.audit.executors.worker import peak_rss_bytes
@@ -16,6 +16,7 @@ from llmtrap.gate.document import Judgement
 from llmtrap.gate.judge import judge, trap_tolerances
 from llmtrap.gate.matching import Contents, Known, Matched, match, match_named
 from llmtrap.gate.measuring import GateOptions, measure, settings_like
+from llmtrap.gate.new_baseline import why_no_baseline
 from llmtrap.gate.outside import compare_outside
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
 from llmtrap.gate.sides import adapted_sides
@@ -32,7 +33,9 @@ __all__ = ["GateOptions", "Gated", "gate"]
 class Gated:
     """The judgement and the two reports it rests on; these hold the changed matrices alone where weights were given.
 
-    `comparison` is of the two reports, decided as the judgement decides it.
+    `comparison` is of the two reports, decided as the judgement decides it. `matched` are the two sides, for
+    `judge_again`. `whole` is the report of all matrices of the target, where the options ask for it and the target can
+    be a baseline.
     """
 
     judgement: Judgement
@@ -40,6 +43,24 @@ class Gated:
     base: Report | None
     peak_rss_bytes: int
     comparison: Comparison | None = None
+    matched: Matched | None = field(default=None, repr=False)
+    whole: Report | None = field(default=None, repr=False)
+
+
+def judge_again(gated: Gated, loaded: LoadedPolicy) -> Gated:
+    """The same sides judged by a policy whose ignores are others; nothing is measured.
+
+    Raises:
+        ValueError: the sides are not at hand.
+    """
+    if gated.matched is None:
+        raise ValueError("the sides of this judgement are not at hand")
+    return replace(gated, judgement=judge(gated.matched, loaded, today()))
+
+
+def today() -> datetime.date:
+    """The day that decides which ignores have expired, in UTC."""
+    return datetime.datetime.now(tz=datetime.UTC).date()
 
 
 def gate(
@@ -72,6 +93,9 @@ def gate(
         raise UsageError("the baseline is an adapter", file=str(against), remedy="Give the base model as the baseline")
     settings = settings_like(was.settings if isinstance(was, Report) else None, chosen)
     now = open_target(target, split_fused=settings.split_fused, revision=chosen.revision, subfolder=chosen.subfolder)
+    if chosen.whole and isinstance(now, OpenAdapter):
+        problem = "an adapter is no baseline: a baseline is the report of a whole model"
+        raise UsageError(problem, file=str(target), remedy="Merge it into its base, and gate the result")
     if isinstance(now, Report):
         settings = settings_like(now.settings, chosen)
         if settings.split_fused and isinstance(was, Checkpoint) and against is not None:
@@ -81,14 +105,16 @@ def gate(
         chosen = replace(chosen, journal=None)
     try:
         matched, report, base_report = _match(now, was, settings, chosen, adapter_alone=_adapter_alone(loaded))
+        if why is not None:
+            note = f"the journal was not used, and everything measured anew: {why}"
+            matched = replace(matched, notes=(*matched.notes, note))
+        judgement = judge(matched, loaded, today())
+        wanted = chosen.whole and why_no_baseline(judgement) is None
+        whole = _whole(now, was, report, settings, chosen) if wanted else None
     finally:
         for side in (now, was):
             if not isinstance(side, Report) and side is not None:
                 side.source.close()
-    if why is not None:
-        note = f"the journal was not used, and everything measured anew: {why}"
-        matched = replace(matched, notes=(*matched.notes, note))
-    judgement = judge(matched, loaded, datetime.datetime.now(tz=datetime.UTC).date())
     comparison = None
     if base_report is not None:
         tolerances = trap_tolerances(loaded.policy, judgement.chance)
@@ -99,7 +125,19 @@ def gate(
             {name: it for name, it in changes.items() if it is not None},
             judgement.counts.unchanged,
         )
-    return Gated(judgement, report, base_report, peak_rss_bytes(), comparison)
+    return Gated(judgement, report, base_report, peak_rss_bytes(), comparison, matched, whole)
+
+
+def _whole(
+    now: Opened, was: Opened | None, report: Report, settings: AuditSettings, options: GateOptions
+) -> Report | None:
+    """The report of everything in the target; without a base everything has been measured already."""
+    if not isinstance(now, Checkpoint):
+        return now if isinstance(now, Report) else None
+    if was is None:
+        return report
+    settings = replace(settings, include=(), exclude=())
+    return measure(now, {matrix.id for matrix in now.matrices}, settings, options, "measuring the new baseline")
 
 
 def _adapter_alone(loaded: LoadedPolicy) -> bool:
