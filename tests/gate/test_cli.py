@@ -133,7 +133,7 @@ def test_the_baseline_may_stand_in_the_policy_beside_it(run: Run, tmp_path: Path
     (tmp_path / "ci" / "policy.toml").write_text('[gate]\nbaseline = "base"\n')
     result = run("tuned", "--policy", "ci/policy.toml")
     assert result.exit_code == 1
-    assert "base          ci/base" in result.stdout
+    assert "base          base\n" in result.stdout  # the last part of a local path alone is shown
 
 
 def test_without_a_base_the_absolute_rules_judge(run: Run, tmp_path: Path) -> None:
