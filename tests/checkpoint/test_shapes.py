@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtrap.checkpoint.encodings.plain import PlainTensor
-from llmtrap.checkpoint.shapes import LARGEST_KERNEL, arrange, holds_weights, widest_side
+from llmtrap.checkpoint.shapes import LARGEST_KERNEL, _is_buffer, arrange, holds_weights, widest_side
 from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.checkpoint.tensors import TensorEntry
 
@@ -153,3 +153,14 @@ def test_no_entry_is_lost_or_counted_twice(shape: list[int]) -> None:
     ]
     assert held == int(np.prod(shape))
     assert all(len(item.shape) in (2, 3) for item in found.weights)
+
+
+def test_thousands_of_experts_are_looked_up_among_the_buffers_by_their_last_words() -> None:
+    _is_buffer.cache_clear()
+    experts = [stored(f"model.layers.{k // 64}.mlp.experts.{k % 64}.up_proj.weight", (64, 32)) for k in range(2000)]
+
+    found = arrange([*experts, stored("model.rotary_emb.inv_freq", (64,))], {})
+
+    assert len(found.weights) == 2000
+    assert [item.kind for item in found.left_out] == ["buffer"]
+    assert _is_buffer.cache_info().misses == 2

@@ -13,7 +13,7 @@ import pytest
 from tests.support import documents
 from tests.support.documents import matrix
 
-from llmtrap.gate.document import Judgement
+from llmtrap.gate.document import Judgement, NotJudged
 from llmtrap.gate.outputs import OUTPUTS
 from llmtrap.gate.outputs.github import to_annotations, to_summary
 from llmtrap.gate.outputs.html import to_page
@@ -102,6 +102,33 @@ def test_junit_has_a_case_for_each_rule_and_kind_and_counts_right(judgement: Jud
     failed = {case.get("classname", "")[8:] for case in cases if case.find("failure") is not None}
     assert failed == {finding.rule for finding in judgement.errors} - {"LT006"}
     assert (root.get("errors") != "0") == any(finding.rule == "LT006" for finding in judgement.errors)
+
+
+def test_junit_looks_at_each_gap_once_however_many_kinds_there_are(violated: Judgement) -> None:
+    class Counted(tuple):
+        looked_at = 0
+
+        def __iter__(self):
+            Counted.looked_at += 1
+            return super().__iter__()
+
+        def __contains__(self, item: object) -> bool:
+            Counted.looked_at += 1
+            return super().__contains__(item)
+
+    rule = violated.rules[0]
+    kinds = [f"layers.mlp.role{k}" for k in range(300)]
+    gaps = tuple(
+        NotJudged(rule=rule.id, name=rule.name, level="warn", reason="not measured", matrices=1, ids=(), kinds=())
+        .model_copy(update={"kinds": Counted([kind])})
+        for kind in kinds
+    )  # fmt: skip
+    findings = tuple(violated.findings[0].model_copy(update={"rule": rule.id, "kind": kind}) for kind in kinds)
+
+    root = ET.fromstring(to_junit(violated.model_copy(update={"not_judged": gaps, "findings": findings})))  # noqa: S314
+
+    assert {case.get("name") for case in root.iter("testcase")} >= set(kinds)
+    assert Counted.looked_at <= 3 * len(gaps)
 
 
 def test_junit_opens_in_another_library(violated: Judgement, tmp_path: Path) -> None:

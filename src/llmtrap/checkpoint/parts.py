@@ -15,6 +15,7 @@ import numpy as np
 
 from llmtrap.checkpoint.catalogue import read_catalogue
 from llmtrap.checkpoint.checkpoint import Checkpoint
+from llmtrap.checkpoint.collection import collection_paused
 from llmtrap.checkpoint.config import MAX_CONFIG, read_config
 from llmtrap.checkpoint.families import Family
 from llmtrap.checkpoint.find import Found, find_matrices
@@ -66,6 +67,11 @@ def open_parts(source: Source, *, split_fused: bool = False, family: Family | No
         CheckpointError: as `read_catalogue` and `find_parts`.
         TargetError: there are no weights.
     """
+    with collection_paused():
+        return _opened(source, split_fused=split_fused, family=family)
+
+
+def _opened(source: Source, *, split_fused: bool, family: Family | None) -> Checkpoint:
     parts = find_parts(source)
     if not parts:
         catalogue = read_catalogue(source)

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from llmtrap.checkpoint.config import integer
@@ -83,22 +84,33 @@ class _Shapes:
     """What must be known of the whole checkpoint to read one shape."""
 
     def __init__(self, taken: Sequence[StoredTensor], config: dict[str, Any]):
+        self._taken = taken
         self._widest = widest_side(taken)
         self._experts = {count for key in _EXPERT_COUNTS if (count := integer(config, key)) is not None}
-        # A router [experts, hidden] lies beside the experts, or one module above them.
-        self._routers: dict[str, set[tuple[int, ...]]] = {}
-        self._dimensions: dict[str, int] = {}
-        for stored in taken:
+
+    @cached_property
+    def _routers(self) -> dict[str, set[tuple[int, ...]]]:
+        """The shapes of the matrices in each module: a router [experts, hidden] lies beside the experts, or above."""
+        routers: dict[str, set[tuple[int, ...]]] = {}
+        for stored in self._taken:
             if len(stored.shape) == 2:
-                self._routers.setdefault(_parent(stored.module), set()).add(stored.shape)
-            self._dimensions[stored.module] = max(len(stored.shape), self._dimensions.get(stored.module, 0))
+                routers.setdefault(_parent(stored.module), set()).add(stored.shape)
+        return routers
+
+    @cached_property
+    def _dimensions(self) -> dict[str, int]:
+        """The most dimensions of any tensor of each module."""
+        dimensions: dict[str, int] = {}
+        for stored in self._taken:
+            dimensions[stored.module] = max(len(stored.shape), dimensions.get(stored.module, 0))
+        return dimensions
 
     def of(self, stored: StoredTensor) -> StoredTensor | tuple[str, SkipKind]:
         """The tensor in the shape in which it is measured, or why it is not and what it counts as."""
         shape = stored.shape
         if 0 in shape:
             return "empty tensor", "unmeasured"
-        if _BUFFER.fullmatch(stored.name) or _is_mask(stored.name, shape):
+        if _is_buffer(_tail(stored.name)) or _is_mask(stored.name, shape):
             return "a buffer (positions, frequencies or a mask)", "buffer"
         if not shape:
             return "scalar", "one_dimensional"
@@ -151,6 +163,17 @@ class _Shapes:
         module = stored.module.removesuffix("bias").rstrip("._")
         dimensions = max(self._dimensions.get(module + suffix, 0) for suffix in ("", "_weight"))
         return dimensions > len(stored.shape)
+
+
+@lru_cache(maxsize=1024)
+def _is_buffer(tail: str) -> bool:
+    """Whether a name with these last words is that of a buffer; thousands of experts share their last words."""
+    return _BUFFER.fullmatch(tail) is not None
+
+
+def _tail(name: str) -> str:
+    """The last two words of a name."""
+    return ".".join(name.rsplit(".", 2)[-2:])
 
 
 def _parent(module: str) -> str:

@@ -25,7 +25,7 @@ class Chunk:
     span: ByteRange
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorEntry:
     """One tensor as its container states it; `span` holds absolute offsets in the file.
 

@@ -19,7 +19,7 @@ _MOST_WORDS = 31  # no real name has more; what follows is taken for one
 _EXPERTS = ("experts", "shared_experts")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Module:
     """A module with a weight: its name without the storage suffix, and the shape of the weight."""
 

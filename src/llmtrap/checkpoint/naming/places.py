@@ -19,7 +19,7 @@ MOST_KINDS = 4_000
 _TABLES = ("position", "query_tokens", "ssm.A_log", "decay")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a weight stands in its model.
 

@@ -30,7 +30,7 @@ class FileEntry:
     stamp: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ByteRange:
     """Bytes [start, stop) of one file."""
 

@@ -27,13 +27,17 @@ def to_junit(judgement: Judgement) -> str:
         by_case[finding.rule][finding.kind].append(finding)
     for rule in judgement.rules:
         found = by_case[rule.id]
-        gaps = [item for item in judgement.not_judged if item.rule == rule.id and item.ignored is None]
-        kinds = sorted({*rule.kinds, *found, *(k for item in gaps for k in item.kinds)})
+        gaps_of: dict[str, list[NotJudged]] = defaultdict(list)
+        for item in judgement.not_judged:
+            if item.rule != rule.id or item.ignored is not None:
+                continue
+            for kind in dict.fromkeys(item.kinds):
+                gaps_of[kind].append(item)
+        kinds = sorted({*rule.kinds, *found, *gaps_of})
         suite = ET.SubElement(root, "testsuite", name=f"{rule.id} {rule.name}")
         numbers = [0, 0, 0, 0]
         for kind in kinds:
-            here = [item for item in gaps if kind in item.kinds]
-            outcome = _case(suite, rule, kind, found[kind], here)
+            outcome = _case(suite, rule, kind, found.get(kind, []), gaps_of.get(kind, []))
             numbers[0] += 1
             if outcome:
                 numbers[outcome] += 1
