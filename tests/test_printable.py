@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtrap.printable import break_commands, printable
+from llmtrap.printable import break_commands, printable, quoted
 
 # What a runner takes for a command: GitHub's and Azure's anywhere in a line, GitHub's newer ones at its beginning.
 COMMAND = re.compile(r"##\w*\[|::")
@@ -57,3 +59,13 @@ def test_what_was_broken_stays_a_beginning(first: str, second: str) -> None:
     begun = break_commands(first)
     assert break_commands(begun) == begun
     assert break_commands(begun + second).startswith(begun)
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", 'a "b" \\ c', "line\nand\ttab", "\x00\x1b[31m\x7f\x85", "a\u202eb\u2028", "é模\N{ROCKET}"]
+)
+def test_a_quoted_text_is_read_back_by_toml_and_by_yaml(text: str) -> None:
+    written = quoted(text)
+    assert all(character.isprintable() for character in written)
+    assert tomllib.loads(f"key = {written}") == {"key": text}
+    assert yaml.safe_load(f"key: {written}") == {"key": text}

@@ -62,3 +62,14 @@ def _escape(code: int) -> str:
 
 
 _SHORT = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+
+
+def quoted(text: str) -> str:
+    """A text as a double-quoted string, which TOML and YAML read back alike; what cannot be seen is escaped."""
+    return '"' + "".join(_quoted_character(character) for character in text) + '"'
+
+
+def _quoted_character(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    return character if character.isprintable() else f"\\U{ord(character):08x}"

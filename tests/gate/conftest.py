@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support import documents
-from tests.support.gated import checkpoint
+from tests.support.gated import Run, checkpoint
 from typer.testing import CliRunner, Result
 
 from llmtrap.cli import app
@@ -25,7 +25,6 @@ from llmtrap.report.trap_changes import ValuesAt
 TODAY = datetime.date(2026, 3, 1)
 
 JudgeReports = Callable[..., Judgement]
-Run = Callable[..., Result]
 
 
 @pytest.fixture

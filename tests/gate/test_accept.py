@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tests.gate.conftest import TODAY, Run
-from tests.support.gated import checkpoint, planted
+from tests.support.gated import Run, checkpoint, planted
 
 from llmtrap.errors import OutputError, UsageError
 from llmtrap.gate.accept import Accepted, accept, prepare
@@ -22,6 +21,7 @@ from llmtrap.gate.policy_file import load_policy
 
 WHY = ("--accept", 'seen "by hand"', "--expires", "2199-03-01")
 LATER = datetime.date(2199, 3, 1)
+TODAY = datetime.date(2026, 3, 1)
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
-from tests.gate.conftest import Run
 from tests.support.audits import audit
-from tests.support.gated import checkpoint, planted
+from tests.support.gated import Run, checkpoint, planted
 from tests.support.planting import write_planted
 from tests.support.small_checkpoint import write_small
 from typer.testing import CliRunner

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.gate.conftest import Run
 from tests.support.audits import audit
-from tests.support.gated import checkpoint, planted
+from tests.support.gated import Run, checkpoint, planted
 
 from llmtrap.report.read import read_report
 

@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.gate.conftest import Run
-from tests.support.gated import checkpoint
+from tests.support.gated import Run, checkpoint
 
 from llmtrap.errors import OutputError, UsageError
 from llmtrap.gate.policy import Ignore, Policy

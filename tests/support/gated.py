@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
+from typer.testing import Result
+
+Run = Callable[..., Result]
+"""`llmtrap gate` with these arguments; keywords are the environment."""
 
 
 def checkpoint(folder: Path, **changes: np.ndarray) -> Path:

@@ -24,6 +24,7 @@ from llmtrap.gate.policy_file import (
     read_policy_bytes,
 )
 from llmtrap.gate.rules import CHECKPOINT, COVERAGE
+from llmtrap.printable import quoted
 from llmtrap.report.trial import try_writing
 from llmtrap.report.wording import plural, printable
 from llmtrap.report.write import write_whole
@@ -136,22 +137,11 @@ def _lines(blocks: Iterable[tuple[Finding, Ignore]], before: bytes, path: Path) 
             yield ""
         yield f"# {finding.name}: {printable(finding.message, 200)}"
         yield f"[[{table}]]"
-        yield f"rule = {_toml(ignore.rule)}"
-        yield f"match = {_toml(ignore.match)}"
-        yield f"reason = {_toml(ignore.reason)}"
+        yield f"rule = {quoted(ignore.rule)}"
+        yield f"match = {quoted(ignore.match)}"
+        yield f"reason = {quoted(ignore.reason)}"
         if ignore.expires is not None:
             yield f"expires = {ignore.expires.isoformat()}"
-
-
-def _toml(text: str) -> str:
-    """A basic string of TOML; what is not shown as it is (controls, marks of direction) is escaped."""
-    return '"' + "".join(_escaped(char) for char in text) + '"'
-
-
-def _escaped(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    return char if char.isprintable() else f"\\U{ord(char):08x}"
 
 
 def _checked(before: bytes, after: bytes, ignores: tuple[Ignore, ...], path: Path) -> LoadedPolicy:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from llmtrap.printable import quoted
 from llmtrap.report.document import Report
 from llmtrap.report.markdown import code
 from llmtrap.report.verdict import judge
@@ -30,8 +29,7 @@ def _metadata(report: Report) -> str:
         ("alpha_median", "Median HTSR alpha", summary.alpha.median),
         ("alpha_below_2", "Matrices with alpha below 2", summary.alpha.over),
     ]
-    # A text in JSON is one in YAML too, whatever the name of a model holds.
-    lines = ["---", "tags:", "- llmtrap", "model-index:", f"- name: {json.dumps(report.target.name)}", "  results:",
+    lines = ["---", "tags:", "- llmtrap", "model-index:", f"- name: {quoted(report.target.name)}", "  results:",
              "  - task:", "      type: weight-audit", "      name: Weight audit (llmtrap)",
              "    dataset:", "      type: none", "      name: none, weights only", "    metrics:"]  # fmt: skip
     for key, name, value in metrics:

@@ -42,6 +42,11 @@ def page_script() -> Script:
     return inline_script(f'"use strict";\n(() => {{\n{body}\n}})();\n')
 
 
+def sort_script() -> Script:
+    """The script that makes a plain table sortable by its columns."""
+    return inline_script(_read("js/sort.js"))
+
+
 @cache
 def plotly_script() -> Script:
     """Plotly, whole, as its Python package has it: five megabytes, for pages with maps of colours."""

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from llmtrap.errors import LlmtrapError, TargetError
 from llmtrap.report.command import audit_command
 from llmtrap.report.document import Coverage, Summary, Target, Tool
-from llmtrap.report.html.assets import style
+from llmtrap.report.html.assets import sort_script, style
 from llmtrap.report.html.page import content_security_policy, environment
 from llmtrap.report.read import read_report, schema_of
 from llmtrap.report.verdict import Verdict, judge
@@ -32,6 +32,7 @@ class Entry:
         seed: the audit's seed.
         rule: the trap rule.
         command: what measures the target again.
+        finished: when the report was made, UTC in ISO 8601; empty in a report of an older version.
         links: name and address of each face that lies beside it, the best to read first.
     """
 
@@ -43,6 +44,7 @@ class Entry:
     seed: int
     rule: str
     command: str
+    finished: str
     links: tuple[tuple[str, str], ...]
 
 
@@ -89,7 +91,7 @@ def write_index(folder: Path) -> Path:
         raise TargetError(
             "no report in this folder", file=str(folder), remedy="Put `llmtrap audit --json` files there."
         )
-    page = folder / "index.html"
+    page, sort = folder / "index.html", sort_script()
     text = (
         environment()
         .get_template("index.html.j2")
@@ -98,7 +100,8 @@ def write_index(folder: Path) -> Path:
             others=others,
             unread=unread,
             style=style(),
-            csp=content_security_policy(),
+            sort=sort.text,
+            csp=content_security_policy(sort.digest),
         )
     )
     write_whole(page, text.encode("utf-8", "backslashreplace"), within=folder)
@@ -116,6 +119,7 @@ def _entry(path: Path, folder: Path) -> Entry:
         seed=report.settings.seed,
         rule=report.settings.trap_rule,
         command=audit_command(report),
+        finished="" if report.run is None else report.run.finished,
         links=_links(path, folder),
     )
 
