@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.make_gptoss import SIZES
+from benchmarks.make_headers import llama_70b
 from llmtrap.audit import AuditSettings
 from llmtrap.audit.plan import core_seconds
 from llmtrap.demo.layout import GptOssShape, tensor_specs
@@ -52,6 +53,13 @@ def gpt_oss(name: str, shape: GptOssShape) -> Model:
     return Model(name, shapes, sum(spec.nbytes for spec in tensor_specs(shape)))
 
 
+def dense() -> Model:
+    """Llama-3-70B, from the headers that `benchmarks.make_headers` writes."""
+    specs = llama_70b()
+    shapes = Counter((spec.shape[0], spec.shape[1]) for spec in specs if len(spec.shape) == 2)
+    return Model("Llama-3-70B, BF16", shapes, sum(spec.nbytes for spec in specs))
+
+
 def trillion() -> Model:
     """A mixture of about 10¹² parameters, as such models are built: 60 layers of 384 experts of 7168 × 2048, in FP8."""
     layers, experts, hidden, middle = 60, 384, 7168, 2048
@@ -84,7 +92,7 @@ def gpu_minutes(model: Model) -> float:
 
 def rows() -> Iterator[tuple[str, ...]]:
     """The table."""
-    for model in (gpt_oss("gpt-oss-20b", SIZES["20b"]), gpt_oss("gpt-oss-120b", SIZES["120b"]), trillion()):
+    for model in (gpt_oss("gpt-oss-20b", SIZES["20b"]), gpt_oss("gpt-oss-120b", SIZES["120b"]), dense(), trillion()):
         with_alpha, without = core_minutes(model)
         reading, gpu = model.bytes / DISK_BYTES_PER_SECOND / 60, gpu_minutes(model)
         times = (with_alpha / 2, with_alpha / 64, without / 2, gpu, gpu / 8, 0.0)

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 
 from llmtrap.audit.settings import AuditSettings, Part
 from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
+from llmtrap.checkpoint.collection import collection_paused
 from llmtrap.checkpoint.encodings import StoredTensor
 from llmtrap.checkpoint.selection import selects
 from llmtrap.errors import UsageError
@@ -62,6 +63,7 @@ class Plan:
         return sum(task.cost for task in self.tasks)
 
 
+@collection_paused()
 def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None = None) -> Plan:
     """Choose and order the matrices of a checkpoint.
 
