@@ -37,7 +37,8 @@ def reference(folder: Path) -> dict[str, torch.Tensor]:
                 squares[name] += parameter.grad.square()
     scores = {}
     for name, p in model.named_parameters():
-        if (p.dim() > 1 and ".layers." in name) or (".h." in name and p.dim() > 1):
+        # The experts' biases, one row each, are no matrices
+        if p.dim() > 1 and (".layers." in name or ".h." in name) and not name.endswith("bias"):
             values = p.detach()
             scores[name] = (values - values.mean((-2, -1), keepdim=True)).square() * squares[name] / TOKENS.numel() / 2
     return scores
