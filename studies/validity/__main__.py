@@ -19,6 +19,7 @@ PARTS = {
     "families": ("families", "border"),
     "prediction": ("prediction", "shuffled_at_the_border"),
     "exponent": ("exponent", "accuracy"),
+    "noise_bands": ("noise_bands", "called"),
     "precision": ("precision", "difference"),
 }
 

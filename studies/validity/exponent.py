@@ -13,7 +13,7 @@ from studies.validity.work import generator
 
 Floats = NDArray[np.float64]
 EXPONENTS = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
-SIZES = ((50, 200), (100, 200), (300, 100), (1000, 30))
+SIZES = ((50, 200), (100, 200), (300, 100), (1000, 100))
 
 
 def accuracy(case: str, draws: int, **what: Any) -> dict[str, Any]:
@@ -39,6 +39,8 @@ def _drawn(case: str, draws: int, alpha: float, size: int) -> dict[str, Any]:
         "deviation": float(found.std()), "bias": float(found.mean() - alpha),
         "median_sigma": float(np.median([f.sigma for f in fits])),
         "within_one_sigma": float((off < 1).mean()), "within_two_sigma": float((off < 2).mean()),
+        "interval_covers": float(np.mean([f.low <= alpha <= f.high for f in fits])),
+        "interval_width": float(np.median([(f.high - f.low) / f.alpha for f in fits])),
         "reliable": float(np.mean([f.reliable for f in fits])),
         "tail_share": float(np.mean([f.tail / f.usable for f in fits])),
     }  # fmt: skip

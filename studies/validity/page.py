@@ -45,11 +45,37 @@ def write() -> None:
     page = template.render(
         **results, edge=edge, exact=survival(edge), interval=interval, upper_limit=upper_limit,
         expected={str(z): survival(z) for z in (2.0, 3.0, 4.0, 5.0)},
+        noise=_noise_summary(results["noise_bands"]),
         null=_null_summary(results["false_positives"]), gaussian=_gaussian_summary(results["gaussian_edge"]),
         sound=_sound_summary(results), told=_told_summary(results["prediction"], edge), onset=_onset(results["power"]),
         needed=_needed("tracy-widom"), needed_strict=_needed("weightwatcher"),
     )  # fmt: skip
     PAGE.write_text(page + "\n")
+
+
+def _noise_summary(cells: Results) -> dict[str, Any]:
+    """How many matrices of noise were called well or over trained, by the fit alone and in a report."""
+
+    def called(cell: dict[str, Any], how: str) -> int:
+        return int(cell[how].get("well", 0) + cell[how].get("over", 0))
+
+    laws = list(dict.fromkeys(cell["law"] for cell in cells))
+    rows = [
+        {
+            "law": law,
+            "cells": [{**cell, "alone": called(cell, "fitted"), "told": called(cell, "reported")} for cell in of_law],
+        }
+        for law in laws
+        for of_law in [[cell for cell in cells if cell["law"] == law]]
+    ]
+    return {
+        "rows": rows,
+        "shapes": [cell["shape"] for cell in rows[0]["cells"]],
+        "draws": sum(cell["draws"] for cell in cells),
+        "told": sum(called(cell, "reported") for cell in cells),
+        "alone": sum(called(cell, "fitted") for cell in cells),
+        "random": sum(cell["reported"].get("random", 0) for cell in cells),
+    }
 
 
 def _gaussian_summary(cells: Results) -> dict[str, Any]:
