@@ -65,7 +65,7 @@ def _entries(law: str, shape: tuple[int, int], rng: np.random.Generator) -> NDAr
 def cells(quick: bool) -> list[dict[str, Any]]:
     """Gaussian spectra first, then whole matrices."""
     return [
-        {"law": law, "shape": shape, "draws": 2 if quick else draws[law != "Gaussian"]}
+        {"law": law, "shape": list(shape), "draws": 2 if quick else draws[law != "Gaussian"]}
         for law in ("Gaussian", *LAWS)
         for shape, draws in SHAPES.items()
     ]
