@@ -18,11 +18,12 @@ MIB = 1 << 20
 
 AUDIT = """
 import json, sys
-import llmtrap
+from llmtrap.audit import AuditRun, AuditSettings, Finished, RunOptions
 from llmtrap.audit.executors.worker import peak_rss_bytes
+from llmtrap.checkpoint import open_checkpoint
 
-settings = llmtrap.AuditSettings(traps=sys.argv[2], shuffles=1)
-report = llmtrap.audit(sys.argv[1], settings)
+run = AuditRun(open_checkpoint(sys.argv[1]), AuditSettings(traps=sys.argv[2], shuffles=1), RunOptions(workers=1))
+(report,) = [event.report for event in run.events() if isinstance(event, Finished)]
 print(json.dumps([peak_rss_bytes(), [m.id for m in report.matrices], report.summary.peak_rss_bytes]))
 """
 

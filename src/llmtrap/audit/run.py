@@ -139,7 +139,6 @@ class AuditRun:
         if self.journal is not None and not self.options.part.whole:
             self.journal.add_beside(self.plan.key, beside)
         seconds = time.perf_counter() - start
-        memory[f"{os.getpid()}"] = peak_rss_bytes()
         report = None
         if self.options.part.whole:
             report = assemble(
@@ -150,9 +149,12 @@ class AuditRun:
                 digests=beside.digests,
                 name=self.options.name,
                 seconds=seconds,
-                peak_rss_bytes=sum(memory.values()),
                 remembered=remembered(recorded.values()),
             )
+            # Read last: to judge a report loads SciPy's statistics.
+            memory[f"{os.getpid()}"] = peak_rss_bytes()
+            held = report.summary.model_copy(update={"peak_rss_bytes": sum(memory.values())})
+            report = report.model_copy(update={"summary": held})
         yield Finished(report, seconds)
 
     def _work(self, todo: Sequence[Task], memory: dict[str, int]) -> Iterator[Measured | Failed | Stalled]:
