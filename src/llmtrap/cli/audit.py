@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from llmtrap.audit import AuditRun, AuditSettings, Finished, Journal, Part, RunOptions, default_folder, journal_for
 from llmtrap.checkpoint import open_checkpoint
@@ -12,7 +13,7 @@ from llmtrap.checkpoint.families import read_family
 from llmtrap.checkpoint.selection import PART, check_parts
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, messages
-from llmtrap.cli.demo import demo_target
+from llmtrap.cli.demo import demo_target, planted_found
 from llmtrap.cli.faces import Faces
 from llmtrap.cli.introduction import introduction, warnings
 from llmtrap.cli.progress import AuditProgress
@@ -115,6 +116,8 @@ def audit_command(
         else:
             outcome.code = EXIT_DONE if is_whole(finished.report) else EXIT_IN_PART
             faces.write(judged(finished.report, published), quiet=quiet)
+            if demo and not quiet and (told := planted_found(Path(place), finished.report)):
+                messages().print(told, highlight=False)
 
 
 def _shares_and_parts(given: list[str] | None) -> tuple[Part, list[str]]:

@@ -47,7 +47,7 @@ def facts(judgement: Judgement) -> list[tuple[str, str]]:
     if judgement.base is not None:
         rows.append(("base", _side(judgement.base.name, judgement.base.revision)))
     else:
-        rows.append(("base", "none: judged by absolute rules alone"))
+        rows.append(("base", "none: judged by absolute rules alone; name one with --baseline to see what is new"))
     rows.append(("policy", _policy(judgement)))
     aside = ", ".join(
         f"{count:,} {words}"
