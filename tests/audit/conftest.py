@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.audits import without_times
 from tests.support.small_checkpoint import write_small
 
 from llmtrap.report.document import Report
@@ -21,14 +22,4 @@ def small(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def timeless() -> Callable[[Report], dict[str, Any]]:
     """A report as JSON types without its times and its memory."""
-
-    def strip(report: Report) -> dict[str, Any]:
-        document = report.to_json_dict()
-        for matrix in document["matrices"]:
-            del matrix["seconds"]
-        del document["summary"]["seconds"], document["summary"]["peak_rss_bytes"]
-        del document["summary"]["remembered"]
-        del document["run"]
-        return document
-
-    return strip
+    return without_times

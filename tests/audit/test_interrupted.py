@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.audits import timeless
 from tests.support.disks import enlarge, tiny_disk
 from tests.support.processes import LLMTRAP, Terminal, has_open, of_session, run, started, wait_for
 from tests.support.small_checkpoint import write_small
@@ -35,15 +36,6 @@ def audit_once(folder: Path, journals: Path) -> dict[str, Any]:
         if isinstance(event, Finished) and event.report is not None:
             return timeless(event.report.to_json_dict())
     raise AssertionError("no report")
-
-
-def timeless(document: dict[str, Any]) -> dict[str, Any]:
-    for matrix in document["matrices"]:
-        del matrix["seconds"]
-    del document["summary"]["seconds"], document["summary"]["peak_rss_bytes"]
-    del document["summary"]["remembered"]
-    del document["run"]
-    return document
 
 
 def recorded(journals: Path) -> Counter[str]:
@@ -96,7 +88,19 @@ def test_killed_at_twenty_moments_nothing_is_lost_and_nothing_measured_twice(tmp
 
 def test_the_command_killed_with_its_workers_at_work_carries_on(tmp_path: Path) -> None:
     folder, journals, report = write_small(tmp_path / "model", layers=8, scale=4), tmp_path / "j", tmp_path / "r.json"
-    command = ("audit", folder, "--traps", "certify", "--workers", "2", "--json", report, "--journal", journals)
+    command = (
+        "audit",
+        folder,
+        "--traps",
+        "certify",
+        "--workers",
+        "2",
+        "--json",
+        report,
+        "--no-digest",
+        "--journal",
+        journals,
+    )
     for enough in (1, 12):
         with started(*command) as process:
             wait_for(lambda: recorded(journals).total() >= enough, "results")  # noqa: B023
@@ -174,7 +178,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_a_clear_error_and_the_journal_carries_on_afterwards(tmp_path: Path, small_disk: Path) -> None:
     folder = write_small(tmp_path / "model", layers=10)
     command = (
-        "audit", folder, "--traps", "certify", "--workers", "1", "--json", tmp_path / "r.json", "--journal", small_disk
+        "audit", folder, "--traps", "certify", "--workers", "1", "--json", tmp_path / "r.json", "--no-digest",
+        "--journal", small_disk,
     )  # fmt: skip
     stopped = run(*command)
 

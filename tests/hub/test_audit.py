@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from tests.support import hub_faults as faults
+from tests.support.audits import timeless
 from tests.support.hub import LoopbackHub
 
 from llmtrap.audit import AuditRun, AuditSettings, Finished, Journal, Measured, RunOptions
@@ -47,15 +48,8 @@ def audit(target: str, settings: AuditSettings, journal: Path | None = None) -> 
 
 
 def stripped(report: dict[str, Any]) -> dict[str, Any]:
-    del (
-        report["target"],
-        report["summary"]["seconds"],
-        report["summary"]["peak_rss_bytes"],
-        report["summary"]["remembered"],
-    )
-    for matrix in report["matrices"]:
-        del matrix["seconds"]
-    return report
+    del report["target"]
+    return timeless(report)
 
 
 def matrix_bytes(target: str) -> int:

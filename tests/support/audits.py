@@ -36,10 +36,13 @@ def traps_of(report: llmtrap.Report) -> dict[str, Traps]:
 
 
 def without_times(report: llmtrap.Report) -> dict[str, Any]:
-    """The document but for what the machine decides: seconds and memory."""
-    document = report.to_json_dict()
-    del document["summary"]["seconds"], document["summary"]["peak_rss_bytes"]
-    del document["summary"]["remembered"]
+    """The document but for what the machine and the hour decide."""
+    return timeless(report.to_json_dict())
+
+
+def timeless(document: dict[str, Any]) -> dict[str, Any]:
+    """A report's document but for seconds, memory, the hour and what came from a journal; changed in place."""
+    del document["summary"]["seconds"], document["summary"]["peak_rss_bytes"], document["summary"]["remembered"]
     del document["run"]
     for matrix in document["matrices"]:
         del matrix["seconds"]
