@@ -155,9 +155,10 @@ class Handler(BaseHTTPRequestHandler):
                 self._hang_up()
                 return
             part = body[: chunk if limit is None else min(chunk, limit - self.record.body)]
+            # Counted first: the other side may have the last part before this thread goes on
+            self.record.body += len(part)
             self.hub.wait_for_line(len(part))
             self.wfile.write(part)
-            self.record.body += len(part)
             body = body[len(part) :]
             if isinstance(fault, faults.Drip):
                 time.sleep(fault.pause)
