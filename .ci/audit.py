@@ -13,6 +13,10 @@ import json
 import subprocess
 import sys
 
+NOT_FOUND = "not found on PyPI"
+MANY = 50
+"""Releases of which PyPI knows some: an index that knows none is a mirror without advisories."""
+
 
 def main(command: str, *files: str) -> int:
     """Run pip-audit over the files and judge what it says."""
@@ -28,6 +32,8 @@ def main(command: str, *files: str) -> int:
     if not packages:
         return _failed("it found no package to check")
     skipped = [package for package in packages if "skip_reason" in package]
+    if len(packages) >= MANY and all(NOT_FOUND in package.get("skip_reason", "") for package in packages):
+        return _unreachable(f"the index in use knows none of {len(packages)} releases, so it is no PyPI")
     vulnerable = [package for package in packages if package.get("vulns")]
     for package in vulnerable:
         for advisory in package["vulns"]:

@@ -84,3 +84,10 @@ def test_a_service_that_is_away_is_said_and_is_no_failure(tmp_path: Path, error:
 def test_any_other_failure_fails(tmp_path: Path, output: str) -> None:
     code, shown = audit(tmp_path, output, "ERROR: invalid requirements file")
     assert (code, shown.splitlines()[-1]) == (2, "ERROR: invalid requirements file")
+
+
+def test_a_mirror_that_knows_no_release_is_no_advisory_service(tmp_path: Path) -> None:
+    code, shown = audit(tmp_path, answer(*[UNKNOWN] * 50))
+    assert (code, "WARNING: no release was checked" in shown) == (0, True)
+    assert audit(tmp_path, answer(*[UNKNOWN] * 49))[0] == 2
+    assert audit(tmp_path, answer(SOUND, *[UNKNOWN] * 50))[0] == 2
