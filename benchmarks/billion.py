@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.audit.executors.worker import peak_rss_bytes
+from llmtrap.systems.process import peak_rss_bytes
 from llmtrap.spectra.entries import BLOCK_ENTRIES
 from llmtrap.spectra.shuffle import MOST_DRAWN, drawn_from_histogram, generator_for
 

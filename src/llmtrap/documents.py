@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmtrap.printable import printable
-
-# Not blocking: a FIFO must not hold up whoever opens it. No controlling terminal may be won by opening a device.
-_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+from llmtrap.systems.files import open_file
 
 
 class DocumentError(Exception):
@@ -38,7 +36,7 @@ def open_document(path: Path, limit: int, what: str) -> Iterator[BinaryIO]:
         DocumentError: it is not there, no regular file, too large, or reading it failed.
     """
     try:
-        descriptor = os.open(path, _READING)
+        descriptor = open_file(path)
     except (OSError, ValueError) as error:
         raise _explained(error, what) from error
     try:

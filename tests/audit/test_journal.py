@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
 import multiprocessing
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -336,13 +336,11 @@ def test_a_line_whose_numbers_were_changed_is_no_result(journal: Journal) -> Non
 
 def test_a_writer_waits_for_another(journal: Journal) -> None:
     journal.add("1", matrix("a"))
-    with journal.path.open("rb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    with FileLock(f"{journal.path}.lock"):
         writer = threading.Thread(target=journal.add, args=("2", matrix("b")), daemon=True)
         writer.start()
         writer.join(0.3)
         assert writer.is_alive()
         assert journal.matrices({"2"}) == {}
-        fcntl.flock(other, fcntl.LOCK_UN)
     writer.join(60)
     assert journal.matrices({"2"}).keys() == {"2"}

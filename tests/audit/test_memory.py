@@ -19,7 +19,7 @@ MIB = 1 << 20
 AUDIT = """
 import json, sys
 from llmtrap.audit import AuditRun, AuditSettings, Finished, RunOptions
-from llmtrap.audit.executors.worker import peak_rss_bytes
+from llmtrap.systems.process import peak_rss_bytes
 from llmtrap.checkpoint import open_checkpoint
 
 run = AuditRun(open_checkpoint(sys.argv[1]), AuditSettings(traps=sys.argv[2], shuffles=1), RunOptions(workers=1))

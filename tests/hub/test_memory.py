@@ -26,7 +26,7 @@ BUDGET, KEEP = 8 * MIB, 4 * MIB
 AUDIT = f"""
 import contextlib, json, sys
 from llmtrap.audit import AuditRun, AuditSettings, Finished, RunOptions
-from llmtrap.audit.executors.worker import peak_rss_bytes
+from llmtrap.systems.process import peak_rss_bytes
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.checkpoint.catalogue import read_catalogue
 from llmtrap.checkpoint.find import find_matrices

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from llmtrap.checkpoint import WeightMatrix
 from llmtrap.checkpoint.names import printable
 from llmtrap.errors import OutputError, UnsupportedError
+from llmtrap.systems.files import link_or_copy, sync_folder
 
 _DTYPES: dict[str, np.dtype[np.generic]] = {
     "F64": np.dtype("<f8"),
@@ -96,10 +97,10 @@ def rewrite(source: Path, out: Path, patches: Sequence[Patch], documents: Mappin
                 shutil.copyfile(path, place)
                 _apply(place, [patch for patch in patches if patch.file == name])
             else:
-                _link(path, place)
+                link_or_copy(path.resolve(), place)
         for name, content in documents.items():
             (part / name).write_bytes(content)
-        _sync(part)
+        sync_folder(part)
         part.rename(out)
     except OSError as error:
         raise OutputError(
@@ -141,18 +142,3 @@ def _is_nan(data: bytes, dtype: np.dtype[np.generic]) -> bool:
 
 def _bytes(value: float, dtype: np.dtype[np.generic]) -> bytes:
     return np.asarray(value, dtype=np.float64).astype(dtype).tobytes()
-
-
-def _link(path: Path, place: Path) -> None:
-    try:
-        os.link(path.resolve(), place)
-    except OSError:  # another disk, or a file system without hard links
-        shutil.copyfile(path, place)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

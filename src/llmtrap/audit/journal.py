@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import fcntl
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from pydantic import ValidationError
 from llmtrap.checkpoint.strict_json import MAX_MEMORY, memory_of
 from llmtrap.errors import LlmtrapError, OutputError
 from llmtrap.report import document
+from llmtrap.systems.files import is_of_another, locked, open_file, others_may_write, read_at, sync_folder, user_id
 
 # The plan of 160,000 matrices, the most that an audit takes, has some 50 MB.
 MAX_LINE = 128 << 20
@@ -86,8 +86,7 @@ class Journal:
 
     def __init__(self, path: Path, *, typed: bool = False):
         self.path = path
-        # A link is followed only where the user typed the whole path. Not blocking: a FIFO must not hold up a run.
-        self._opening = os.O_CLOEXEC | os.O_NONBLOCK | (0 if typed else os.O_NOFOLLOW)
+        self._follow = typed  # a link is followed only where the user typed the whole path
 
     @classmethod
     def for_target(cls, folder: Path, name: str, kind: str) -> Journal:
@@ -178,19 +177,20 @@ class Journal:
         with self._explained():
             created = not self.path.exists()
             make_private(self.path.parent)
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | self._opening, 0o600)
+            file = open_file(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600, follow=self._follow)
             try:
                 self._check(os.fstat(file))
-                _append_line(file, line)
+                with locked(self.path) as alone:
+                    _append_line(file, line, alone=alone)
             finally:
                 os.close(file)
             if created:
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
 
     def _records(self) -> Iterator[dict[str, Any]]:
         with self._explained():
             try:
-                descriptor = os.open(self.path, os.O_RDONLY | self._opening)
+                descriptor = open_file(self.path, follow=self._follow)
             except FileNotFoundError:
                 return
             with os.fdopen(descriptor, "rb") as file:
@@ -206,12 +206,11 @@ class Journal:
         Raises:
             OutputError: it is no regular file, of another user, or may be written by others.
         """
-        owner = os.geteuid()
         if not stat.S_ISREG(status.st_mode):
             problem = "this is not a regular file"
-        elif status.st_uid != owner:
-            problem = f"this journal belongs to another user (uid {status.st_uid}, and yours is {owner})"
-        elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        elif is_of_another(status):
+            problem = f"this journal belongs to another user (uid {status.st_uid}, and yours is {user_id()})"
+        elif others_may_write(status):
             problem = "other users may write to this journal"
         else:
             return
@@ -263,7 +262,7 @@ def make_private(folder: Path) -> None:
     if folder == default_folder():
         for place in (folder.parent, folder):
             status = place.stat()
-            if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+            if status.st_uid == user_id() and status.st_mode & 0o077:
                 place.chmod(0o700)
 
 
@@ -271,11 +270,11 @@ def _is_time(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and re.fullmatch(document.UTC_TIME, value, re.ASCII) is not None
 
 
-def _append_line(file: int, line: bytes) -> None:
-    """Append one line and wait until it is on disk; on failure leave the file as it was."""
-    locked = _lock(file)
+def _append_line(file: int, line: bytes, *, alone: bool) -> None:
+    """Append one line and wait until it is on disk; a failure leaves the file as it was where nobody else writes."""
     end = os.fstat(file).st_size
-    if end and os.pread(file, 1, end - 1) != b"\n":
+    last = bytearray(b"\n")
+    if end and read_at(file, memoryview(last), end - 1) and last != b"\n":
         # A crash may have left half a line: it keeps its own line, and ours begins a new one.
         line = b"\n" + line
     try:
@@ -284,31 +283,10 @@ def _append_line(file: int, line: bytes) -> None:
             rest = rest[os.write(file, rest) :]
         os.fsync(file)
     except OSError:
-        if locked:
+        if alone:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, end)
         raise
-
-
-def _lock(file: int) -> bool:
-    """Keep other writers out until the file is closed; False on a file system without locks (some cluster ones)."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            return False
-        raise
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name last, where folders can be synced."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _plan_of(record: dict[str, Any]) -> PlanRecord:

@@ -12,7 +12,7 @@ from llmtrap.audit.beside import look_beside
 from llmtrap.audit.digests import FileDigests
 from llmtrap.audit.executors.base import Standing
 from llmtrap.audit.executors.choose import choose_executor
-from llmtrap.audit.executors.worker import WorkerSpec, peak_rss_bytes
+from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.journal import Journal, PlanRecord, Recorded, remembered
 from llmtrap.audit.plan import Plan, Task, make_plan
 from llmtrap.audit.report import assemble, record_of
@@ -21,6 +21,7 @@ from llmtrap.checkpoint import Checkpoint
 from llmtrap.errors import UsageError
 from llmtrap.report import document
 from llmtrap.spectra.backends import select_backend
+from llmtrap.systems.process import peak_rss_bytes
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from typing import Literal
 from llmtrap.errors import UsageError
 from llmtrap.report import document
 from llmtrap.spectra import AnalysisSettings
+from llmtrap.systems.process import HAS_WORKERS, cores
 
 ALONE_SECONDS = 4.0
 """Below this much work, in seconds of one core, worker processes cost more than they save."""
@@ -99,9 +99,13 @@ def available_cores(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
     Args:
         cgroups: where Linux shows a container its own limits, in version 2 (`cpu.max`) or 1 (`cpu/cpu.cfs_…_us`).
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota(cgroups)
-    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+    there, quota = cores(), _quota(cgroups)
+    return there if quota is None else max(1, min(there, math.ceil(quota)))
+
+
+def usual_workers() -> int:
+    """Workers where no number is given: one a core, or one where this process has to do all."""
+    return available_cores() if HAS_WORKERS else 1
 
 
 def _quota(cgroups: Path) -> float | None:
@@ -119,15 +123,15 @@ def _quota(cgroups: Path) -> float | None:
 class RunOptions:
     """How an audit runs. Nothing here changes a number of the report but its times.
 
-    `isolated` keeps even a single worker in a process of its own: what takes that process down, or keeps it busy in one
-    long call, leaves this one alive and answering. After `stall_timeout` seconds in which a worker of this machine uses
-    no processor time it is given up, as if it had died; None waits for ever.
+    `isolated` keeps even a single worker in a process of its own, where the system has those: what takes that process
+    down, or keeps it busy in one long call, leaves this one alive and answering. After `stall_timeout` seconds in which
+    a worker of this machine uses no processor time it is given up, as if it had died; None waits for ever.
 
     With `digest` the report has the SHA-256 of every local file, computed beside the measuring; with `full_paths` the
     whole path of a local target, else its last part; `name` is what to call the target in words.
     """
 
-    workers: int = field(default_factory=available_cores)
+    workers: int = field(default_factory=usual_workers)
     engine: Literal["local", "ray"] = "local"
     part: Part = field(default_factory=Part)
     isolated: bool = False
@@ -139,5 +143,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError("--workers must be at least 1", remedy="Leave it out to use every core")
+        if self.workers > 1 and self.engine == "local" and not HAS_WORKERS:
+            raise UsageError("--workers is at most 1 on this system", remedy="Leave it out, or run llmtrap under WSL")
         if self.stall_timeout is not None and not self.stall_timeout > 0:
             raise UsageError("--stall-timeout must be more than 0", remedy="Give seconds, or leave it out to wait")

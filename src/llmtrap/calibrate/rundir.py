@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.errors import CheckpointError, OutputError, UsageError
 from llmtrap.report.write import make_folder, write_whole
+from llmtrap.systems.files import open_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from llmtrap.calibrate.data import TaskData
 
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 class RunFolder:
@@ -103,7 +104,7 @@ class RunFolder:
     def append_measure(self, line: Mapping[str, Any]) -> None:
         """Add one measured checkpoint, flushed to disk before this returns."""
         try:
-            with os.fdopen(os.open(self._measures, _APPEND, 0o666), "w", encoding="utf-8") as stream:
+            with os.fdopen(open_file(self._measures, _APPEND, follow=False), "w", encoding="utf-8") as stream:
                 stream.write(json.dumps(line, allow_nan=False) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())

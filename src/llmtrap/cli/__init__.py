@@ -6,7 +6,6 @@ Nothing is imported here before it is settled how signals end the process: the r
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +32,10 @@ def main() -> None:
     from llmtrap.cli.ending import end_at_once  # noqa: PLC0415
 
     end_at_once()
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
+    from llmtrap.systems.process import address_space_limit  # noqa: PLC0415
+
+    limit = address_space_limit()
+    if limit is not None and limit < LEAST_ADDRESS_SPACE:
         _end(
             f"{limit >> 10:,} kB of address space are too few to load the libraries. "
             f"Raise the limit (ulimit -v {LEAST_ADDRESS_SPACE >> 10} or more)"

@@ -16,9 +16,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmtrap.processes import interrupts
+from llmtrap.systems.process import ALARM, ENDING, ring_no_more, ring_soon
+
+if TYPE_CHECKING:
+    import socket
 
 LAST_SECONDS = 5.0
 """From a signal to the end of the process, whatever its clean-up waits for."""
@@ -28,7 +32,7 @@ _AGAIN_SECONDS = 0.01
 
 def end_at_once() -> None:
     """Let each of the signals end this process without a word, but those that the caller has it ignore (`nohup`)."""
-    for number in interrupts.SIGNALS:
+    for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
     # Python gives signals their defaults back in its last moments, when all is done and written
@@ -40,7 +44,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 
 def _ignore() -> None:
-    for number in interrupts.SIGNALS:
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -48,26 +52,29 @@ def _ignore() -> None:
 def interruptible() -> Iterator[None]:
     """Raise `Interrupted` for a signal inside the block; `LAST_SECONDS` later the process ends in any case."""
     usual = (signal.SIG_DFL, signal.default_int_handler, _end)
-    numbers = [number for number in interrupts.SIGNALS if signal.getsignal(number) in usual]
+    numbers = [number for number in ENDING if signal.getsignal(number) in usual]
     if threading.current_thread() is not threading.main_thread() or not numbers:
         yield
         return
     interrupts.forget()
     before: dict[int, Any] = {number: signal.signal(number, interrupts.interrupt) for number in numbers}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _again)
+    if ALARM is not None:
+        before[ALARM] = signal.signal(ALARM, _again)
     hook, sys.unraisablehook = sys.unraisablehook, _not_lost
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    wakes = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    import socket  # noqa: PLC0415 - not before there is something to interrupt
+
+    reading, writing = socket.socketpair()  # of pipes Windows cannot tell which has something to read
+    writing.setblocking(False)
+    wakes = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reading,), name="last-seconds", daemon=True).start()
     try:
         yield
     finally:
         with interrupts.deferred():
             _stop_forgotten_workers()
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            ring_no_more()
             signal.set_wakeup_fd(wakes)
-            os.close(writing)
+            writing.close()
             sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -81,29 +88,37 @@ def _stop_forgotten_workers() -> None:
         stop_all(running())
 
 
-def _watch(reading: int) -> None:
+def _watch(reading: socket.socket) -> None:
     """End the process some seconds after a signal: what it waits for, in Python or in a library, may never come."""
-    while byte := os.read(reading, 1):
-        if byte[0] not in interrupts.SIGNALS:
+    while byte := reading.recv(1):
+        if byte[0] not in ENDING:
             continue
         number, last = byte[0], time.monotonic() + LAST_SECONDS
         while select.select([reading], [], [], max(0.0, last - time.monotonic()))[0]:
-            if not os.read(reading, 1):
-                os.close(reading)
+            if not reading.recv(1):
+                reading.close()
                 return
         from llmtrap.processes.worker import kill_running  # noqa: PLC0415
 
         kill_running()
         os._exit(128 + number)
-    os.close(reading)
+    reading.close()
 
 
 def _not_lost(unraisable: sys.UnraisableHookArgs) -> None:
     """An interruption that fell into a finaliser or a callback, where Python can only print it, comes once more."""
     if isinstance(unraisable.exc_value, interrupts.Interrupted):
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        ring_soon(_AGAIN_SECONDS, _raise_again)
         return
     sys.__unraisablehook__(unraisable)
+
+
+def _raise_again() -> None:
+    """From a thread, where there are no alarms: the signal itself once more."""
+    number = interrupts.received()
+    interrupts.forget()
+    if number:
+        signal.raise_signal(number)
 
 
 def _again(_number: int, _frame: FrameType | None) -> None:

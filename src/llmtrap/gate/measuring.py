@@ -22,7 +22,7 @@ from llmtrap.audit import (
 from llmtrap.audit.beside import look_beside
 from llmtrap.audit.executors.base import Standing
 from llmtrap.audit.executors.choose import choose_executor
-from llmtrap.audit.executors.worker import WorkerSpec, peak_rss_bytes
+from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.journal import BesideRecord, Recorded, remembered
 from llmtrap.audit.report import assemble, record_of
 from llmtrap.audit.settings import ALONE_SECONDS
@@ -31,6 +31,7 @@ from llmtrap.gate.pair_task import Compared, PairSource, PairTask, measure_pair
 from llmtrap.gate.pairing import MatrixPair
 from llmtrap.report.document import Matrix, Report, Settings
 from llmtrap.spectra.backends import select_backend
+from llmtrap.systems.process import peak_rss_bytes
 
 Observer = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and of how much: `measuring the target`, 3, 12."""

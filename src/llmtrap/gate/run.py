@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass, field, replace
 
 from llmtrap.audit import AuditSettings
-from llmtrap.audit.executors.worker import peak_rss_bytes
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.errors import UsageError
 from llmtrap.gate.adapter_alone import audit_adapter
@@ -25,6 +24,7 @@ from llmtrap.gate.trust import distrusted, sources_of
 from llmtrap.gate.unchanged import unchanged_by_digest
 from llmtrap.report.against import Comparison, compare
 from llmtrap.report.document import Report
+from llmtrap.systems.process import peak_rss_bytes
 
 __all__ = ["GateOptions", "Gated", "gate"]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from llmtrap.checkpoint import Source
 from llmtrap.gate.targets import Opened
 from llmtrap.report.document import Report
+from llmtrap.systems.files import is_of_another, user_id
 
 
 def distrusted(folder: Path, sources: Iterable[Source]) -> str | None:
@@ -21,9 +21,11 @@ def distrusted(folder: Path, sources: Iterable[Source]) -> str | None:
         folder: where the journals are, or will be.
         sources: the files that are judged, and those they are judged against.
     """
+    if user_id() is None:
+        return "whose it is cannot be told on this system"
     place = folder.absolute()
     for there in (place, *(sorted(place.glob("*.jsonl")) if place.is_dir() else ())):
-        if there.exists() and there.stat().st_uid != os.geteuid():
+        if there.exists() and is_of_another(there.stat()):
             return "it belongs to another user"
     resolved = place.resolve()
     for source in sources:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
+
+from llmtrap.systems.files import link_or_copy
 
 PREFIX = "before-trap-"
 
@@ -38,9 +39,9 @@ class CheckpointBeforeTrap:
         link = path.with_name(PREFIX + path.name)
         _remove(link)
         if path.is_dir():
-            shutil.copytree(path, link, copy_function=_link)
+            shutil.copytree(path, link, copy_function=link_or_copy)
         else:
-            _link(path, link)
+            link_or_copy(path, link)
         self._waiting.append((step, link))
         self._settle()
 
@@ -72,14 +73,6 @@ class CheckpointBeforeTrap:
                     _remove(link)
             self._clean = clean[-1]
             self._waiting = [(step, link) for step, link in self._waiting if step > self._last_clean_step]
-
-
-def _link(source: str | Path, target: str | Path) -> str:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)
-    return str(target)
 
 
 def _remove(path: Path) -> None:

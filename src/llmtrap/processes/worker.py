@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
@@ -17,8 +16,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from llmtrap.processes.interrupts import SIGNALS, deferred
+from llmtrap.errors import UnsupportedError
+from llmtrap.processes.interrupts import deferred
 from llmtrap.processes.serving import Answer, Asked, Raised
+from llmtrap.systems.process import HAS_WORKERS, deaf
 
 _PROGRAM = Path(__file__).with_name("child.py")
 _STOP_SECONDS = 2.0
@@ -50,6 +51,10 @@ class WorkerProcess:
     """
 
     def __init__(self) -> None:
+        if not HAS_WORKERS:
+            raise UnsupportedError(
+                "worker processes need a POSIX system", remedy="Run it under WSL, or what needs one process alone"
+            )
         try:
             with deferred():
                 ours, theirs = socket.socketpair()
@@ -182,12 +187,9 @@ def kill_running() -> None:
 
 def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
     """Start the process with signals blocked: what it inherits holds until it has said what they mean to it."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
+    with deaf():
         return subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-P", os.fspath(_PROGRAM), str(theirs.fileno())],
             stdin=subprocess.PIPE,
             pass_fds=[theirs.fileno()],
         )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)

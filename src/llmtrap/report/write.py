@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -13,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmtrap.errors import OutputError
+from llmtrap.systems.files import hold, is_of_another
+from llmtrap.systems.folders import Folder, open_folder, refuse_what_is_no_file
 
-_IN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _NAME_OTHERS = "Remove it, or name another place yourself"
 
 
@@ -43,18 +43,18 @@ def write_whole(path: Path, content: bytes, *, within: Path | None = None) -> No
             if place.is_symlink():  # from Python 3.13 on nothing is raised for links that go in a circle
                 raise OSError(errno.ELOOP, "links that go in a circle")
             place.parent.mkdir(parents=True, exist_ok=True)
-            folder = os.open(place.parent, _IN_FOLDER)
+            folder = open_folder(place.parent)
             name = place.name
         else:
             folder = _open_below(within, path.relative_to(within).parent.parts)
             name = path.name
         try:
             if within is not None:
-                _refuse_what_is_no_file(folder, name)
+                refuse_what_is_no_file(folder, name)
             _remove_left_behind(folder, name)
             _replace(folder, name, content)
         finally:
-            os.close(folder)
+            folder.close()
 
 
 def make_folder(folder: Path, *, within: Path) -> None:
@@ -64,73 +64,62 @@ def make_folder(folder: Path, *, within: Path) -> None:
         OutputError: it cannot be made, or a part of the path is a link.
     """
     with explained(folder):
-        os.close(_open_below(within, folder.relative_to(within).parts))
+        _open_below(within, folder.relative_to(within).parts).close()
 
 
-def _open_below(within: Path, parts: tuple[str, ...]) -> int:
-    """A descriptor of a folder below another; folders are made, links refused."""
+def _open_below(within: Path, parts: tuple[str, ...]) -> Folder:
+    """A folder below another, held open; folders are made, links refused."""
     within.mkdir(parents=True, exist_ok=True)
-    folder = os.open(within, _IN_FOLDER)
+    folder = open_folder(within)
     for part in parts:
         try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, dir_fd=folder)
-            inner = os.open(part, _IN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            inner = folder.inner(part)
         finally:
-            os.close(folder)
+            folder.close()
         folder = inner
     return folder
 
 
-def _refuse_what_is_no_file(folder: int, name: str) -> None:
-    try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISLNK(mode):
-        raise OSError(errno.ELOOP, "a link")
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "a folder")
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.ENXIO, "not a regular file")
-
-
-def _replace(folder: int, name: str, content: bytes) -> None:
+def _replace(folder: Folder, name: str, content: bytes) -> None:
     part = f".{name[:50]}.{secrets.token_hex(4)}.part"
-    file = os.open(part, _NEW_FILE, 0o666, dir_fd=folder)
+    file = folder.open(part, _NEW_FILE)
     try:
         with open(file, "wb") as stream:  # noqa: PTH123 - a descriptor
             with contextlib.suppress(OSError):  # some cluster file systems have no locks
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                hold(file)
             stream.write(content)
             stream.flush()
             os.fsync(file)
-            os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+            if not folder.moves_open_files:
+                stream.close()
+            folder.replace(part, name)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(part, dir_fd=folder)
+            folder.remove(part)
         raise
 
 
-def _remove_left_behind(folder: int, name: str) -> None:
+def _remove_left_behind(folder: Folder, name: str) -> None:
     """Remove temporary files of this name that no process holds any more."""
     pattern = re.compile(rf"\.{re.escape(name[:50])}\.[0-9a-f]{{8}}\.part")
     with contextlib.suppress(OSError):
-        for left in os.listdir(folder):
+        for left in folder.names():
             if pattern.fullmatch(left):
                 _remove_unheld(folder, left)
 
 
-def _remove_unheld(folder: int, name: str) -> None:
+def _remove_unheld(folder: Folder, name: str) -> None:
     with contextlib.suppress(OSError):
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        file = folder.open(name, os.O_RDONLY)
         try:
             status = os.fstat(file)
-            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(name, dir_fd=folder)
+            left = stat.S_ISREG(status.st_mode) and not is_of_another(status) and hold(file)
+            if left and folder.moves_open_files:
+                folder.remove(name)
         finally:
             os.close(file)
+        if left and not folder.moves_open_files:
+            folder.remove(name)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from llmtrap.audit.executors.serial import SerialExecutor
 from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.settings import RunOptions
 from llmtrap.spectra.backends import cuda_device_count
+from llmtrap.systems.process import HAS_WORKERS
 
 
 def choose_executor(spec: WorkerSpec, options: RunOptions) -> Executor:
@@ -22,7 +23,7 @@ def choose_executor(spec: WorkerSpec, options: RunOptions) -> Executor:
     most = MOST_TOGETHER if devices[0].startswith("cuda") and spec.analysis.alpha else 1
     if options.engine == "ray":
         return RayExecutor(replace(spec, device=devices[0]), options.workers, most)
-    if len(devices) == 1 and not options.isolated:
+    if len(devices) == 1 and not (options.isolated and HAS_WORKERS):
         return SerialExecutor(replace(spec, device=devices[0]), most)
     return LocalExecutor(spec, devices, most, options.stall_timeout)
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Protocol
 
 from threadpoolctl import threadpool_limits
@@ -27,6 +24,7 @@ from llmtrap.report import document
 from llmtrap.spectra import AnalysisSettings
 from llmtrap.spectra.backends import Backend, select_backend
 from llmtrap.spectra.together import Steps, together
+from llmtrap.systems.process import peak_rss_bytes
 
 
 class MeasureTask(Protocol):
@@ -125,17 +123,6 @@ class Worker:
         """End what reads ahead; the source stays open."""
         if self._ahead is not None:
             self._ahead.close()
-
-
-def peak_rss_bytes() -> int:
-    """The most resident memory this process has held."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
 
 
 @dataclass

@@ -21,6 +21,7 @@ import numpy as np
 from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, SourceIdentity
 from llmtrap.checkpoint.sources.listing import Listing, is_unchanged, list_file, list_folder
 from llmtrap.errors import CheckpointError, TargetError
+from llmtrap.systems.files import open_file, read_ahead, read_at
 
 _KEPT_BUFFERS = 4
 _KEPT_BYTES = 64 << 20
@@ -113,10 +114,8 @@ class LocalSource:
 
     def prefetch(self, spans: Iterable[ByteRange]) -> None:
         """Ask the kernel to read ahead; costs nothing where the pages are already there."""
-        if not hasattr(os, "posix_fadvise"):
-            return
         for span in spans:
-            os.posix_fadvise(self._descriptor(span.file), span.start, span.size, os.POSIX_FADV_WILLNEED)
+            read_ahead(self._descriptor(span.file), span.start, span.size)
 
     def close(self) -> None:
         """Close all files and drop the buffers."""
@@ -150,7 +149,7 @@ class LocalSource:
         view, done = memoryview(data.data), 0
         while done < span.size:
             try:
-                got = os.preadv(descriptor, [view[done : done + _ONE_READ]], span.start + done)
+                got = read_at(descriptor, view[done : done + _ONE_READ], span.start + done)
             except OSError as error:
                 raise CheckpointError(f"reading failed ({error.strerror})", file=span.file) from error
             if got == 0:
@@ -167,7 +166,7 @@ class LocalSource:
             path = self._listing.paths[name]
             try:
                 # Not blocking: a file replaced by a FIFO since it was listed must not hang the audit.
-                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                descriptor = open_file(path)
             except OSError as error:
                 problem = f"cannot be opened ({error.strerror})"
                 too_many = error.errno in (errno.EMFILE, errno.ENFILE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 import threading
 import time
@@ -17,6 +16,7 @@ from llmtrap.checkpoint.sources.hub.library import answer, http, hub_headers, nu
 from llmtrap.checkpoint.sources.hub.location import CHANGED, MAX_REDIRECTS, Location, Locator
 from llmtrap.checkpoint.sources.hub.retry import ClosedError, Patience, TransientError
 from llmtrap.errors import CheckpointError
+from llmtrap.systems.process import own_mapping
 
 # A server that answers a range with the whole file is borne with up to here; no further, for it may be 65 GB.
 MAX_UNASKED = 16 << 20
@@ -211,7 +211,7 @@ def _room(size: int) -> Bytes:
     """
     if size < OWN_MAPPING_FROM:
         return np.empty(size, np.uint8)
-    return np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+    return np.frombuffer(own_mapping(size), np.uint8)
 
 
 _USE_DOWNLOAD = "Try again with --download, which fetches whole files"

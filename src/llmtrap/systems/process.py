@@ -1,0 +1,91 @@
+"""This process: the signals that end it, its memory, and whether it can have workers."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+try:
+    import resource
+except ImportError:
+    resource = None  # type: ignore[assignment]
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+"""Signals that ask a process to end: Ctrl-C, `kill`, a closed terminal."""
+
+ALARM: int | None = getattr(signal, "SIGALRM", None)
+"""The signal of a timer; None where there is no such."""
+
+HAS_WORKERS = os.name == "posix" and hasattr(signal, "pthread_sigmask")
+"""Whether worker processes can be started: they are given a descriptor, and are deaf to signals while they start."""
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Hold these signals back while the block runs, and in what is started in it; where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def ring_soon(seconds: float, otherwise: Callable[[], object]) -> None:
+    """Send this process an alarm after so long; without alarms a thread calls a function instead."""
+    if ALARM is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        return
+    timer = threading.Timer(seconds, otherwise)
+    timer.daemon = True
+    timer.start()
+
+
+def ring_no_more() -> None:
+    """Call the alarm off."""
+    if ALARM is not None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def address_space_limit() -> int | None:
+    """Bytes of address space that this process may have (`ulimit -v`); None where no limit is set or known."""
+    if resource is None:
+        return None
+    limit = int(resource.getrlimit(resource.RLIMIT_AS)[0])
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def peak_rss_bytes() -> int:
+    """The most resident memory that this process has held, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if resource is not None:
+        used = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return used if sys.platform == "darwin" else used * 1024
+    import psutil  # noqa: PLC0415 - where nothing else tells
+
+    info = psutil.Process().memory_info()
+    return int(getattr(info, "peak_wset", info.rss))
+
+
+def own_mapping(size: int) -> mmap.mmap:
+    """New memory that goes back to the system as soon as it is dropped."""
+    if hasattr(mmap, "MAP_ANONYMOUS"):
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, size)
+
+
+def cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
