@@ -183,7 +183,7 @@ def test_a_full_disk_is_a_clear_error_and_the_journal_carries_on_afterwards(tmp_
     )  # fmt: skip
     stopped = run(*command)
 
-    (journal,) = small_disk.iterdir()
+    (journal,) = small_disk.glob("*.jsonl")
     assert stopped.returncode == 2
     message = stopped.stderr.splitlines()[-1]
     assert message == (

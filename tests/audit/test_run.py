@@ -304,7 +304,7 @@ def test_a_part_gives_no_report_but_keeps_its_share(small: Path, tmp_path: Path)
 
 def test_a_damaged_record_is_measured_again(small: Path, tmp_path: Path) -> None:
     events_of(small, journal=tmp_path / "j")
-    journal = Journal(next((tmp_path / "j").iterdir()))
+    journal = Journal(next((tmp_path / "j").glob("*.jsonl")))
     lines = journal.path.read_bytes().splitlines(keepends=True)
     lines[3] = lines[3].replace(b'"F32"', b'"F64"')
     journal.path.write_bytes(b"".join(lines))

@@ -121,7 +121,7 @@ def test_the_environment_stands_for_the_options(invoke: Any, small: Path, monkey
 def test_parts_say_how_to_join_them(invoke: Any, small: Path, tmp_path: Path) -> None:
     command = ("audit", small, "--traps", "certify", "--workers", "1", "--journal", tmp_path / "j")
     first = invoke(*command, "--part", "1/2")
-    (journal,) = (tmp_path / "j").iterdir()
+    (journal,) = (tmp_path / "j").glob("*.jsonl")
     assert first.exit_code == 0
     assert f"part 1 of 2 is measured; when all are: llmtrap merge {journal}" in first.stderr
 

@@ -146,8 +146,8 @@ def test_without_a_base_the_absolute_rules_judge(run: Run, tmp_path: Path) -> No
 def test_the_base_is_measured_once(run: Run, tmp_path: Path) -> None:
     checkpoint(tmp_path / "tuned", two=planted())
     run("tuned", "--baseline", "base")
-    lines = {path.name: path.read_text().count('"kind":"matrix"') for path in (tmp_path / "journal").iterdir()}
+    lines = {path.name: path.read_text().count('"kind":"matrix"') for path in (tmp_path / "journal").glob("*.jsonl")}
     run("tuned", "--baseline", "base")
-    again = {path.name: path.read_text().count('"kind":"matrix"') for path in (tmp_path / "journal").iterdir()}
+    again = {path.name: path.read_text().count('"kind":"matrix"') for path in (tmp_path / "journal").glob("*.jsonl")}
     assert lines == again
     assert sorted(lines.values()) == [1, 1]
