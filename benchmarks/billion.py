@@ -18,9 +18,9 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.systems.process import peak_rss_bytes
 from llmtrap.spectra.entries import BLOCK_ENTRIES
 from llmtrap.spectra.shuffle import MOST_DRAWN, drawn_from_histogram, generator_for
+from llmtrap.systems.process import peak_rss_bytes
 
 
 def main(arguments: list[str] | None = None) -> int:

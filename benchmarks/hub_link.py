@@ -68,9 +68,9 @@ def serve(ready: Connection, size: int, speed: float) -> None:
 
 def read_all(computing: float) -> dict[str, float]:
     """Read the file slice by slice, two slices ahead as a worker does; seconds and megabytes."""
-    from llmtrap.systems.process import peak_rss_bytes  # noqa: PLC0415 - only the reading process needs them
     from llmtrap.checkpoint.sources.base import ByteRange  # noqa: PLC0415
     from llmtrap.checkpoint.sources.hub import HubSource  # noqa: PLC0415
+    from llmtrap.systems.process import peak_rss_bytes  # noqa: PLC0415 - only the reading process needs them
 
     with HubSource.from_target(REPO) as source:
         size = source.files()[0].size
