@@ -108,7 +108,7 @@ def test_a_fault_in_the_background_is_said_once_and_training_goes_on(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr("llmtrap.integrations.monitor.open_checkpoint", broken)
+    monkeypatch.setattr("llmtrap.integrations.checking.open_memory", broken)
     trainer = train(tmp_path, Training(), TrapCallback(every=5, late="wait"), steps=20)
     assert trainer.global_step == 20
     assert [r.getMessage() for r in caplog.records if r.name == "llmtrap"] == [

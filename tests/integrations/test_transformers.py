@@ -150,7 +150,7 @@ def test_checks_go_with_saves_where_it_is_asked(tmp_path: Path) -> None:
 
 def test_alpha_of_a_sample_that_rotates(tmp_path: Path) -> None:
     listening = Listening()
-    callback = TrapCallback(every=5, alpha=True, alpha_seconds=1e-9, late="wait")
+    callback = TrapCallback(every=5, alpha=True, alpha_seconds=1e-9, late="wait", include=("*.mlp.*",))
     train(tmp_path, callback, listening, steps=20)
     found = [logs for _, logs in listening.heard if "llmtrap/alpha_median" in logs]
     counts = [logs["llmtrap/alpha_matrices"] for logs in found]
@@ -176,7 +176,7 @@ def test_a_fault_in_the_background_is_said_once_and_training_goes_on(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr("llmtrap.integrations.monitor.open_checkpoint", broken)
+    monkeypatch.setattr("llmtrap.integrations.checking.open_memory", broken)
     trainer = train(tmp_path, TrapCallback(every=5, on_trap="stop", late="wait"), steps=20)
     assert trainer.state.global_step == 20
     assert list(said) == ["the check of step 0 failed, and training goes on: RuntimeError: no such luck"]

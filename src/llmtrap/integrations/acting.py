@@ -7,8 +7,10 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from llmtrap.integrations.checks import Check
 from llmtrap.integrations.kept import CheckpointBeforeTrap
-from llmtrap.integrations.monitor import Check, TrapMonitor, TrapOptions
+from llmtrap.integrations.monitor import TrapMonitor
+from llmtrap.integrations.options import TrapOptions
 
 logger = logging.getLogger("llmtrap")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtrap.errors import UnsupportedError
@@ -21,8 +19,9 @@ _WATCH = "Save checkpoints and run `llmtrap watch DIR` beside the training"
 class WeightCopy:
     """Holds one copy of a module's weights, in buffers that are used again.
 
-    Tensors that share their storage (tied embeddings) share the copy. What does not require gradients, and was not
-    written to since the last time, is not copied again.
+    Only floating-point tensors are copied: no training changes codes. Tensors that share their storage (tied
+    embeddings) share the copy. What does not require gradients, and was not written to since the last time, is not
+    copied again.
     """
 
     def __init__(self) -> None:
@@ -41,7 +40,7 @@ class WeightCopy:
         held: dict[_Storage, torch.Tensor] = {}
         with torch.no_grad():
             for name, tensor in module.state_dict(keep_vars=True).items():
-                if not isinstance(tensor, torch.Tensor):
+                if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
                     continue
                 refuse_sharded(name, tensor)
                 key = _storage_of(tensor)
@@ -64,26 +63,6 @@ class WeightCopy:
         return buffer
 
 
-def write_copy(tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], folder: Path) -> None:
-    """Write a copy as a checkpoint, which worker processes then read without asking this one.
-
-    Args:
-        tensors: what `WeightCopy.take` gave; of tied ones the first name is written, as trainers do.
-        config: the model's configuration.
-        folder: an empty folder.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    from safetensors.torch import save_file  # noqa: PLC0415
-
-    written: dict[int, str] = {}
-    for name, tensor in tensors.items():
-        written.setdefault(id(tensor), name)
-    save_file({name: tensors[name] for name in written.values()}, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(dict(config), default=str), encoding="utf-8")
-
-
 def refuse_sharded(name: str, tensor: torch.Tensor) -> None:
     """Refuse what is only a part of a weight.
 
@@ -100,3 +79,14 @@ def refuse_sharded(name: str, tensor: torch.Tensor) -> None:
 def _storage_of(tensor: torch.Tensor) -> _Storage:
     place = tensor.untyped_storage().data_ptr()
     return str(tensor.device), place, int(tensor.storage_offset()), tuple(tensor.shape), tuple(tensor.stride())
+
+
+def config_of(module: torch.nn.Module) -> dict[str, Any]:
+    """The configuration of a model, or of the one model within a trainer's module; empty where there is none."""
+    configured = [it for it in (module, *module.children()) if callable(_to_dict(it))]
+    stated = _to_dict(configured[0])() if configured else {}
+    return dict(stated) if isinstance(stated, Mapping) else {}
+
+
+def _to_dict(module: torch.nn.Module) -> Any:
+    return getattr(getattr(module, "config", None), "to_dict", None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmtrap.errors import MissingExtraError
 from llmtrap.integrations.acting import TrapActions
-from llmtrap.integrations.monitor import TrapOptions
+from llmtrap.integrations.options import TrapOptions
 
 try:
     from lightning.pytorch import LightningModule, Trainer
