@@ -180,7 +180,7 @@ def analyze(
 
 
 def _follow(run: AuditRun, progress: bool | Observer) -> document.Report:
-    from llmtrap.cli.notebook import shown  # noqa: PLC0415  (Rich is needed where something is shown alone)
+    from llmtrap.audit.progress import shown  # noqa: PLC0415  (Rich is needed where something is shown alone)
 
     events = run.events()
     try:

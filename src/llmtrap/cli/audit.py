@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmtrap.audit import AuditRun, AuditSettings, Finished, Journal, Part, RunOptions, default_folder, journal_for
+from llmtrap.audit.progress import AuditProgress
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.checkpoint.families import read_family
 from llmtrap.checkpoint.selection import PART, check_parts
@@ -16,7 +17,6 @@ from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, messages
 from llmtrap.cli.demo import demo_target, planted_found
 from llmtrap.cli.faces import Faces
 from llmtrap.cli.introduction import introduction, warnings
-from llmtrap.cli.progress import AuditProgress
 from llmtrap.cli.report_folder import default_report_folder
 from llmtrap.errors import UsageError
 from llmtrap.report.coverage import is_incomplete

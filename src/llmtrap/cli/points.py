@@ -1,4 +1,7 @@
-"""The table of a run's checkpoints as it grows: a line each on standard output, progress on standard error."""
+"""What `trajectory` and `watch` share: the table of a run's checkpoints as it grows, its files, its settings.
+
+The table: a line each on standard output, progress on standard error.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmtrap.audit import AuditSettings, Event
+from llmtrap.audit import AuditSettings, Event, RunOptions
+from llmtrap.audit.progress import AuditProgress
 from llmtrap.cli import options as o
 from llmtrap.cli.console import messages, output
 from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
-from llmtrap.cli.progress import AuditProgress
 from llmtrap.cli.report_folder import default_report_folder
 from llmtrap.printable import printable
 from llmtrap.report.document import Report
@@ -19,9 +22,9 @@ from llmtrap.trajectory.page import to_html, write_page
 from llmtrap.trajectory.words import cause_words, point_row
 from llmtrap.trajectory.write import to_json, write_trajectory
 
-_HEADS = ("step", "measured", "same", "traps", "new", "median α", "verdict")
+HEADS = ("step", "measured", "same", "traps", "new", "median α", "verdict")
 _WIDTHS = (12, 8, 6, 6, 5, 8)
-_MOST_NAMED = 8
+MOST_NAMED = 8
 
 
 class PointTable:
@@ -31,6 +34,11 @@ class PointTable:
         self._workers, self._quiet = workers, quiet
         self._progress: AuditProgress | None = None
         self._began = False
+
+    @contextmanager
+    def shown(self) -> Iterator[PointTable]:
+        """The table is there while the block runs."""
+        yield self
 
     @contextmanager
     def live(self, name: str) -> Iterator[PointTable]:
@@ -50,25 +58,53 @@ class PointTable:
         if self._quiet:
             return
         if not self._began:
-            self._line(_HEADS)
+            self._line(HEADS)
             self._began = True
         row = point_row(point, report)
         self._line((row.label, row.measured, row.unchanged, row.traps, row.new, row.alpha, row.verdict))
-        found = {matrix.id: matrix for matrix in report.matrices}
-        for name in (point.new_traps or ())[:_MOST_NAMED]:
-            traps = found[name].traps
-            causes = ", ".join(cause_words(trap.cause) for trap in (traps.found if traps is not None else ())[:3])
-            output().print(f"{'':>{_WIDTHS[0]}}  new trap in {printable(name, 80)}: {causes}", soft_wrap=True)
+        for name in (point.new_traps or ())[:MOST_NAMED]:
+            output().print(f"{'':>{_WIDTHS[0]}}  {new_trap_words(name, report)}", soft_wrap=True)
 
     def say(self, words: str) -> None:
         """A line on standard error."""
         if not self._quiet:
             messages().print(words, soft_wrap=True)
 
+    def wait(self, words: str) -> None:
+        """Say what is waited for."""
+        self.say(words)
+
     def _line(self, cells: tuple[str, ...]) -> None:
         shown = [f"{printable(cells[0], 40):>{_WIDTHS[0]}}"]
         shown += [f"{cell:>{width}}" for cell, width in zip(cells[1:-1], _WIDTHS[1:], strict=True)]
         output().print("  ".join([*shown, cells[-1]]), soft_wrap=True)
+
+
+def point_table(workers: int, *, quiet: bool, piped: bool = False) -> PointTable:
+    """The table that fits where it is shown: one that is drawn anew on a terminal, lines in a pipe.
+
+    Args:
+        workers: for the time that is left.
+        quiet: show nothing.
+        piped: standard output is something else's.
+    """
+    if quiet or piped or not output().is_terminal:
+        return PointTable(workers, quiet=quiet or piped)
+    from llmtrap.cli.live_points import LiveTable  # noqa: PLC0415 - it is made of this one
+
+    return LiveTable(workers, quiet=quiet)
+
+
+def new_trap_words(name: str, report: Report) -> str:
+    """`new trap in layers.3.mlp.up: entry [7, 11]`."""
+    traps = next(matrix for matrix in report.matrices if matrix.id == name).traps
+    causes = ", ".join(cause_words(trap.cause) for trap in (traps.found if traps is not None else ())[:3])
+    return f"new trap in {printable(name, 80)}: {causes}"
+
+
+def run_of(workers: int | None) -> RunOptions:
+    """How the checkpoints of a run are audited: the workers in processes of their own."""
+    return RunOptions(isolated=True) if workers is None else RunOptions(workers=workers, isolated=True)
 
 
 def appearances(traps: tuple[TrapHistory, ...], points: tuple[Point, ...], limit: int = 10) -> list[str]:

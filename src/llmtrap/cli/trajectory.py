@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from llmtrap.audit import RunOptions, default_folder
+from llmtrap.audit import default_folder
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded
-from llmtrap.cli.points import Places, PointTable, appearances, settings_of
+from llmtrap.cli.points import Places, PointTable, appearances, point_table, run_of, settings_of
 from llmtrap.printable import printable
 from llmtrap.report.coverage import is_incomplete
 from llmtrap.report.wording import plural
@@ -70,15 +70,16 @@ def trajectory_command(
             traps=traps, trap_rule=trap_rule, no_alpha=no_alpha, include=include, exclude=exclude, shuffles=shuffles,
             seed=seed, device=device, backend=backend,
         )  # fmt: skip
-        run = RunOptions(isolated=True) if workers is None else RunOptions(workers=workers, isolated=True)
+        run = run_of(workers)
         found = find_checkpoints(checkpoints, revisions, points)
         name = _name(checkpoints, found)
         places = Places(name, "hub" if revisions is not None else "folder", json, html)
-        table = PointTable(run.workers, quiet=quiet or places.piped)
+        table = point_table(run.workers, quiet=quiet, piped=places.piped)
         follower = Follower(name, settings, FollowOptions(run, journal or default_folder()))
         try:
-            for checkpoint in found:
-                _add(checkpoint, follower, table)
+            with table.shown():
+                for checkpoint in found:
+                    _add(checkpoint, follower, table)
         finally:
             follower.close()
         trajectory = follower.trajectory

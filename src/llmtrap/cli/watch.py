@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from llmtrap.audit import RunOptions, default_folder
+from llmtrap.audit import default_folder
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded
-from llmtrap.cli.points import Places, PointTable, settings_of
+from llmtrap.cli.points import Places, PointTable, point_table, run_of, settings_of
 from llmtrap.cli.trajectory import HtmlFile, JsonFile
 from llmtrap.errors import UsageError
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
@@ -79,18 +79,19 @@ def watch_command(
             traps=traps, trap_rule=trap_rule, no_alpha=no_alpha, include=include, exclude=exclude, shuffles=shuffles,
             seed=seed, device=device, backend=backend,
         )  # fmt: skip
-        run = RunOptions(isolated=True) if workers is None else RunOptions(workers=workers, isolated=True)
+        run = run_of(workers)
         rules = load_policy(policy, target=str(folder))
         places = Places(str(folder), "folder", json, html)
         if places.json is None or places.piped:
             raise UsageError("watch keeps the run in its JSON file", remedy="Name a file with --json")
         past = None if fresh or not places.json.exists() else read_trajectory(places.json)
         follower = Follower(str(folder), settings, FollowOptions(run, journal or default_folder(), digests=True), past)
-        table = PointTable(run.workers, quiet=quiet)
-        if past is not None and past.points:
-            table.say(f"carrying on after {printable(past.points[-1].name, 80)}: {places.json}")
-        outcome.code = _follow(folder, follower, WatchOptions(every, settle, idle, once), places, table, rules,
-                               keep_going=keep_going)  # fmt: skip
+        table = point_table(run.workers, quiet=quiet)
+        options = WatchOptions(every, settle, idle, once)
+        with table.shown():
+            if past is not None and past.points:
+                table.say(f"carrying on after {printable(past.points[-1].name, 80)}: {places.json}")
+            outcome.code = _follow(folder, follower, options, places, table, rules, keep_going=keep_going)
 
 
 def _follow(
@@ -112,7 +113,7 @@ def _follow(
                 waiting = f"; {event.waiting} not complete yet" if event.waiting else ""
                 words = f"waiting for the next checkpoint in {printable(str(folder), 80)}{waiting}"
                 if not options.once and words != said:
-                    table.say(words + (f", for {duration(options.idle)}" if options.idle is not None else ""))
+                    table.wait(words + (f", for {duration(options.idle)}" if options.idle is not None else ""))
                 said = words
                 continue
             said = None

@@ -1,16 +1,19 @@
-"""The live progress of an audit: a bar on a terminal, a line now and then in a pipe or log."""
+"""The live progress of an audit: a bar on a terminal, a line now and then in a pipe or log.
+
+The command line and a call from Python show the same. Loaded where something is shown alone, since it needs Rich.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from llmtrap.audit import Event, Failed, Measured, Stalled, Started
+from llmtrap.audit.run import AuditRun, Event, Failed, Measured, Stalled, Started
 from llmtrap.report.wording import duration, plural, printable, size
 
 # Seconds between lines where there is no terminal.
@@ -120,3 +123,20 @@ class AuditProgress:
     def _line(self, words: str) -> None:
         if not self._quiet:
             (self._bar.console if self._bar is not None else self._console).print(words, soft_wrap=True)
+
+
+@contextmanager
+def shown(run: AuditRun, progress: bool | Callable[[Event], object]) -> Iterator[Callable[[Event], object]]:
+    """What each event is given to.
+
+    Args:
+        run: what is followed.
+        progress: a function of one's own; True for a bar on a terminal or in a notebook; False for none.
+    """
+    if callable(progress):
+        yield progress
+        return
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    quiet = not progress or not (console.is_terminal or console.is_jupyter)
+    with AuditProgress(console, run.options.workers, quiet=quiet).live() as bar:
+        yield bar.show
