@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from tests.support.processes import LLMTRAP, environment
 from typer.testing import CliRunner
 
 from llmtrap.cli import app
+from llmtrap.cli.commands import NAMES, function_of, words_of
 
 
 def completed(line: str) -> list[str]:
@@ -32,6 +34,14 @@ def completed(line: str) -> list[str]:
 )
 def test_it_knows_commands_options_and_words(line: str, offered: list[str]) -> None:
     assert completed(line) == offered
+
+
+def test_the_names_come_with_the_words_of_the_help() -> None:
+    asked = {"_LLMTRAP_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "llmtrap "}
+    shown = CliRunner().invoke(app, [], prog_name="llmtrap", env=asked).stdout
+    for name in NAMES:
+        assert words_of(name) == inspect.getdoc(function_of(name))
+        assert f'"{name}":"' in shown
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

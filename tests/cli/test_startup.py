@@ -42,6 +42,17 @@ def test_the_version_needs_none_of_the_program() -> None:
     assert found & {"numpy", "scipy", "pydantic", "rich", "llmtrap.audit", "llmtrap.cli.audit"} == set()
 
 
+def test_completing_a_command_s_name_needs_none_of_the_program() -> None:
+    code = (
+        "import os, sys; from llmtrap.cli import main; sys.argv = ['llmtrap']\n"
+        "os.environ.update(_LLMTRAP_COMPLETE='complete_bash', COMP_WORDS='llmtrap ', COMP_CWORD='1')\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass"
+    )
+    found = imported(code)
+    assert "llmtrap.cli.commands" in found
+    assert found & {"numpy", "scipy", "rich", "llmtrap.audit", "llmtrap.cli.audit"} == set()
+
+
 @pytest.mark.parametrize("command", ["audit", "gate", "inspect", "report"])
 def test_a_command_that_only_begins_imports_no_distributions_and_nothing_that_draws(command: str) -> None:
     code = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from llmtrap.version import __version__
 
@@ -30,13 +32,33 @@ def function_of(name: str) -> Callable[..., None]:
     return found
 
 
+def words_of(name: str) -> str:
+    """What a command's help says, read from its source: the shell's completion waits for no import."""
+    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name == f"{name}_command":
+            return ast.get_docstring(node) or ""
+    return ""
+
+
 class _Commands(TyperGroup):
+    _only_named = False
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        self._only_named = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._only_named = False
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
         return list(NAMES)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         if cmd_name not in NAMES:
             return None
+        if self._only_named:
+            return TyperCommand(cmd_name, help=words_of(cmd_name))
         single = typer.Typer(add_completion=False, **_SETTINGS)
         single.command(cmd_name)(function_of(cmd_name))
         return typer.main.get_command(single)
