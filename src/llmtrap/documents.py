@@ -24,21 +24,22 @@ class DocumentError(Exception):
 
 
 @contextmanager
-def open_document(path: Path, limit: int, what: str) -> Iterator[BinaryIO]:
+def open_document(path: Path, limit: int, what: str, *, follow: bool = True) -> Iterator[BinaryIO]:
     """Open a regular file of at most so many bytes; what is looked at is what is read.
 
     Args:
-        path: the file; links are followed.
+        path: the file.
         limit: the most bytes that it may have.
         what: what it is meant to be, for errors: `report`, `policy`.
+        follow: whether a link as the last part of the path is followed: only where the user named the file itself.
 
     Raises:
         DocumentError: it is not there, no regular file, too large, or reading it failed.
     """
     try:
-        descriptor = open_file(path)
+        descriptor = open_file(path, follow=follow)
     except (OSError, ValueError) as error:
-        raise _explained(error, what) from error
+        raise _explained(error, what, follow=follow) from error
     try:
         _check(os.fstat(descriptor), limit, what)
     except DocumentError:
@@ -48,16 +49,16 @@ def open_document(path: Path, limit: int, what: str) -> Iterator[BinaryIO]:
         try:
             yield file
         except OSError as error:
-            raise _explained(error, what) from error
+            raise _explained(error, what, follow=follow) from error
 
 
-def read_document(path: Path, limit: int, what: str) -> bytes:
+def read_document(path: Path, limit: int, what: str, *, follow: bool = True) -> bytes:
     """All bytes of such a file.
 
     Raises:
         DocumentError: as `open_document`; also where the file grew beyond the limit meanwhile.
     """
-    with open_document(path, limit, what) as file:
+    with open_document(path, limit, what, follow=follow) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise DocumentError(f"over {limit:,} bytes, more than any {what}", f"Name a {what} that llmtrap wrote")
@@ -73,13 +74,15 @@ def _check(status: os.stat_result, limit: int, what: str) -> None:
         raise DocumentError(f"over {limit:,} bytes, more than any {what}", f"Name a {what} that llmtrap wrote")
 
 
-def _explained(error: OSError | ValueError, what: str) -> DocumentError:
+def _explained(error: OSError | ValueError, what: str, *, follow: bool) -> DocumentError:
     if isinstance(error, FileNotFoundError):
         return DocumentError(f"there is no such {what}", "Check the path")
     if isinstance(error, ValueError):
         return DocumentError("no file can have this name (a null character)", "Check the path")
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return DocumentError("cannot be opened (too many files are open)", "Raise the limit (ulimit -n 1024)")
+    if error.errno == errno.ELOOP and not follow:
+        return DocumentError("this is a link, which is not followed", "Remove it, or put the file itself in its place")
     if error.errno == errno.ELOOP:
         return DocumentError("cannot be opened (links that go in a circle)", "Name the file itself")
     if error.errno == errno.ENXIO:

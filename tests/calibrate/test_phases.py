@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from tests.support.measured import layer
+
 from llmtrap.calibrate.data import task_data
 from llmtrap.calibrate.following import follow, read_history
 from llmtrap.calibrate.measurement import Measurement
+from llmtrap.calibrate.networks import matrix_names
 from llmtrap.calibrate.phases import label
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.rundir import RunFolder
@@ -61,12 +64,13 @@ def _made(path: Path, points: int) -> PlannedRun:
     run = PlannedRun(recipe, 0, path / "run", None, "cpu")
     folder = RunFolder(run.folder)
     folder.claim(recipe, 0, task_data(recipe, 0))
+    layers = tuple(layer(name, 0, 0) for name in matrix_names(recipe))
     for number, (train, test) in enumerate(_FALLING[:points]):
         measured = Measurement(
             step=100 * number, seconds=0.0, train_accuracy=train, test_accuracy=test, train_loss=0.0, test_loss=0.0,
-            l2=1.0, circuit_complexity=0.0, sparsity=(0.0,), dead=(0,), class_share=(0.1,), layers=(),
+            l2=1.0, circuit_complexity=0.0, sparsity=(0.0,), dead=(0,), class_share=(0.1,), layers=layers,
         )  # fmt: skip
-        folder.append_measure(measured.model_dump(mode="json"))
+        folder.append_measure(measured)
     return run
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from studies.grokking.report_again import again
+from tests.support.measured import layer
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -19,7 +20,7 @@ from llmtrap.calibrate.document import CalibrationReport
 from llmtrap.calibrate.findings import counter_examples, onsets, phase_rows, rate_rows, separation_rows
 from llmtrap.calibrate.following import read_history
 from llmtrap.calibrate.history import History
-from llmtrap.calibrate.measurement import Layer, Measurement
+from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.page import to_html
 from llmtrap.calibrate.paper import beside_the_paper
 from llmtrap.calibrate.presets import PRESETS, preset
@@ -45,38 +46,6 @@ HEALTHY = ((0, 0.1, 0.1, 0, 0), (10, 0.99, 0.3, 0, 0), (100, 1.0, 0.85, 0, 1), (
 STUBBORN = ((0, 0.1, 0.1, 0, 0), (10, 0.99, 0.3, 0, 0), (100, 1.0, 0.90, 3, 1), (1000, 1.0, 0.88, 6, 1))
 
 Curve = tuple[tuple[int, float, float, int, int], ...]
-
-
-def layer(name: str, centred: int, mean_shift: int) -> Layer:
-    return Layer(
-        name=name,
-        shape=(200, 784),
-        alpha=1.8 if centred > 5 else 4.0,
-        alpha_sigma=0.1,
-        alpha_ks=0.05,
-        alpha_xmin=1.0,
-        tail=40,
-        alpha_reliable=True,
-        traps=centred + mean_shift,
-        centred=centred,
-        entries=centred,
-        mean_shift=mean_shift,
-        low=centred,
-        high=centred + mean_shift,
-        traps_reliable=True,
-        edge_ratio=1.0 + centred + mean_shift,
-        centred_edge_ratio=1.0 + centred,
-        kurtosis=2.0 + 10 * centred,
-        max_sigmas=4.0 + centred,
-        mean_ratio=0.1,
-        mp_ks=0.01 * (1 + centred),
-        mp_p=1.0,
-        mp_sigma=1.0,
-        spectral_norm=9.0,
-        frobenius_norm=30.0,
-        stable_rank=11.0,
-        entropy=100.0 - centred,
-    )
 
 
 def history(curve: Curve, arm: str = "wd0", seed: int = 0) -> History:
@@ -261,7 +230,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> CalibrationReport:
         folder.path.mkdir(parents=True)
         (folder.path / "recipe.json").write_text(json.dumps({"source": "</script><img src=x onerror=alert(1)>"}))
         for measured in history(curves[run.recipe.arm]).measurements:
-            folder.append_measure(measured.model_dump(mode="json"))
+            folder.append_measure(measured)
     followed = [(run, found) for run in planned if (found := read_history(run)) is not None]
     return report_of(settings, followed, [FailedRun("mnist wd0 seed 9", "diverged")], [], 0.0)
 

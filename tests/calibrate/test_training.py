@@ -13,6 +13,7 @@ import torch
 from llmtrap.calibrate import mlp_stepper, training
 from llmtrap.calibrate.data import TaskData, task_data
 from llmtrap.calibrate.flat import FlatAdamW
+from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.mlp_stepper import MlpStepper
 from llmtrap.calibrate.networks import forward, initial_weights, loss
 from llmtrap.calibrate.presets import preset
@@ -189,15 +190,23 @@ def test_a_folder_of_another_run_is_refused(tiny: Recipe, digits: TaskData, fold
 def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(folder: Path) -> None:
     folder.mkdir()
     run = RunFolder(folder)
-    run.append_measure({"step": 10, "x": 1})
+    ten = Measurement(
+        step=10, seconds=0.0, train_accuracy=0.5, test_accuracy=0.5, train_loss=1.0, test_loss=1.0, l2=1.0,
+        circuit_complexity=0.0, sparsity=(0.0,), dead=(0,), class_share=(0.1,), layers=(),
+    )  # fmt: skip
+    twenty = ten.model_copy(update={"step": 20})
+    run.append_measure(ten)
     with (folder / "measures.jsonl").open("a") as stream:
         stream.write('{"step": 20, "x"')
-    assert run.measures() == ({"step": 10, "x": 1},)
-    run.append_measure({"step": 20, "x": 2})
-    assert [line["step"] for line in run.measures()] == [10, 20]
-    (folder / "measures.jsonl").write_text('{"step": 10}\nnot json\n{"step": 30}\n')
-    with pytest.raises(CheckpointError, match=r"measures\.jsonl.*line 2 is damaged"):
-        run.measures()
+    assert run.measures() == (ten,)
+    run.append_measure(twenty)
+    assert run.measures() == (ten, twenty)
+    lines = (folder / "measures.jsonl").read_text().splitlines()
+    for damaged in ("not json", "[" * 100_000, "{}", lines[1].replace("20", "1" + "0" * 400, 1), "\udcff"):
+        rows = [lines[0], damaged, lines[1]]
+        (folder / "measures.jsonl").write_text("\n".join(rows) + "\n", errors="surrogateescape")
+        with pytest.raises(CheckpointError, match=r"measures\.jsonl.*line 2 is damaged"):
+            run.measures()
 
 
 def test_the_transformer_learns_sums_and_its_shortcut_is_the_full_attention() -> None:

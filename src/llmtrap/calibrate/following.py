@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 from llmtrap.calibrate.document import CaseStudy
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.measurement import Measurement
+from llmtrap.calibrate.recipe import Recipe
+from llmtrap.calibrate.run_files import check_tensors
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.settings import FailedRun, PlannedRun, RunEvent
-from llmtrap.errors import LlmtrapError, MissingExtraError
+from llmtrap.errors import CheckpointError, LlmtrapError, MissingExtraError
 from llmtrap.processes.serving import Told, tell
 from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, result_of, stop_all, wait_for_answers
 
@@ -31,6 +33,7 @@ def follow(run: PlannedRun, tell: Listener) -> None:
     """
     from llmtrap.calibrate.data import task_data
     from llmtrap.calibrate.measuring import measure
+    from llmtrap.calibrate.networks import initial_weights
     from llmtrap.calibrate.training import train
 
     recipe = run.recipe
@@ -39,13 +42,15 @@ def follow(run: PlannedRun, tell: Listener) -> None:
     data = task_data(recipe, run.seed, run.data)
     folder = RunFolder(run.folder)
     folder.claim(recipe, run.seed, data)
-    found = {line["step"]: Measurement.model_validate(line) for line in folder.measures()}
+    found = {measured.step: measured for measured in _measured(folder, recipe)}
+    like = initial_weights(recipe, run.seed)
 
     def look(step: int) -> None:
         if step not in found:
-            seconds = folder.seconds_at(step)
-            found[step] = measure(recipe, folder.load_weights(step), data, run.seed, step, seconds)
-            folder.append_measure(found[step].model_dump(mode="json"))
+            weights = folder.load_weights(step)
+            check_tensors(weights, like, folder.weights_file(step))
+            found[step] = measure(recipe, weights, data, run.seed, step, folder.seconds_at(step))
+            folder.append_measure(found[step])
             tell(RunEvent(run.name, step, recipe.steps, found[step].train_accuracy, found[step].test_accuracy))
 
     def stopped() -> bool:
@@ -191,18 +196,32 @@ def _need_extra() -> None:
 
 
 def read_history(run: PlannedRun) -> History | None:
-    """What is measured of a run so far, or None where nothing is."""
+    """What is measured of a run so far, or None where nothing is.
+
+    Raises:
+        CheckpointError: the run's folder is damaged.
+    """
     from llmtrap.calibrate.networks import scored_names
 
     folder = RunFolder(run.folder)
-    lines = folder.measures()
-    if not lines:
+    points = tuple(it for it in _measured(folder, run.recipe) if it.step <= run.recipe.steps)
+    if not points:
         return None
-    words = folder.recipe_words()
-    return History(
-        run.recipe,
-        run.seed,
-        str(words["source"]),
-        scored_names(run.recipe),
-        tuple(Measurement.model_validate(line) for line in lines if line["step"] <= run.recipe.steps),
-    )
+    source = str(folder.recipe_words().get("source", "unknown"))
+    return History(run.recipe, run.seed, source, scored_names(run.recipe), points)
+
+
+def _measured(folder: RunFolder, recipe: Recipe) -> tuple[Measurement, ...]:
+    """The measured checkpoints of a run.
+
+    Raises:
+        CheckpointError: they are damaged, or of another network.
+    """
+    from llmtrap.calibrate.networks import matrix_names
+
+    names = matrix_names(recipe)
+    found = folder.measures()
+    if other := next((it for it in found if tuple(layer.name for layer in it.layers) != names), None):
+        problem = f"step {other.step} is measured of another network"
+        raise CheckpointError(problem, file=str(folder.path / "measures.jsonl"), remedy="Remove it and run again")
+    return found

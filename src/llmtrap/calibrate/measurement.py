@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from llmtrap.report.document import Model
+from llmtrap.report.document import Count, Model
 
 
 class Layer(Model):
     """One weight matrix, by the audit's own code."""
 
     name: str
-    shape: tuple[int, int]
+    shape: tuple[Count, Count]
     alpha: float | None
     alpha_sigma: float | None
     alpha_ks: float | None
     alpha_xmin: float | None
-    tail: int
+    tail: Count
     alpha_reliable: bool
-    traps: int = Field(description="all traps, median over shuffles")
-    centred: int = Field(description="traps of cause entry or heavy_tail")
-    entries: int = Field(description="of the first shuffle's traps, those of cause entry")
-    mean_shift: int
-    low: int
-    high: int
+    traps: Count = Field(description="all traps, median over shuffles")
+    centred: Count = Field(description="traps of cause entry or heavy_tail")
+    entries: Count = Field(description="of the first shuffle's traps, those of cause entry")
+    mean_shift: Count
+    low: Count
+    high: Count
     traps_reliable: bool
     edge_ratio: float = Field(description="largest shuffled eigenvalue / Marchenko-Pastur edge of the bulk variance")
     centred_edge_ratio: float = Field(description="the same after the mean is taken out before the shuffle")
@@ -42,7 +42,7 @@ class Layer(Model):
 class Measurement(Model):
     """One checkpoint of one run."""
 
-    step: int
+    step: Count
     seconds: float = Field(description="CPU seconds of training so far")
     train_accuracy: float
     test_accuracy: float
@@ -52,6 +52,6 @@ class Measurement(Model):
     l2: float
     circuit_complexity: float
     sparsity: tuple[float, ...]
-    dead: tuple[int, ...]
+    dead: tuple[Count, ...]
     class_share: tuple[float, ...]
     layers: tuple[Layer, ...]

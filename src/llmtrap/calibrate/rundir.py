@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtrap.calibrate.recipe import Recipe
-from llmtrap.errors import CheckpointError, OutputError, UsageError
+from llmtrap.calibrate.run_files import read_measure, read_object, read_tensors, read_whole_lines
+from llmtrap.errors import OutputError, UsageError
 from llmtrap.report.write import make_folder, write_whole
 from llmtrap.systems.files import open_file
 
@@ -18,8 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from llmtrap.calibrate.data import TaskData
+    from llmtrap.calibrate.measurement import Measurement
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+_STEP = re.compile(r"\d{9,15}", re.ASCII)
 
 
 class RunFolder:
@@ -37,7 +42,7 @@ class RunFolder:
         self.path = path
         self._steps = path / "steps"
         self._measures = path / "measures.jsonl"
-        self._state = path / "state.safetensors"
+        self.state_file = path / "state.safetensors"
 
     def claim(self, recipe: Recipe, seed: int, data: TaskData) -> None:
         """Make the folder, or check that it belongs to this run.
@@ -48,8 +53,8 @@ class RunFolder:
         """
         key = {"digest": recipe.digest(), "seed": seed, "data": data.fingerprint}
         file = self.path / "recipe.json"
-        if file.exists():
-            held = self._read_json(file)
+        if os.path.lexists(file):
+            held = read_object(file)
             if {name: held.get(name) for name in key} != key:
                 raise UsageError(
                     "holds a run of another recipe, seed or data set",
@@ -61,8 +66,12 @@ class RunFolder:
         write_whole(file, words.encode(), within=self.path)
 
     def recipe_words(self) -> dict[str, Any]:
-        """What `claim` wrote."""
-        return self._read_json(self.path / "recipe.json")
+        """What `claim` wrote.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        return read_object(self.path / "recipe.json")
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -71,47 +80,61 @@ class RunFolder:
         _save(self.weights_file(step), weights, {"step": str(step), "seconds": f"{seconds:.3f}"})
 
     def seconds_at(self, step: int) -> float:
-        """CPU seconds of training that the weights after `step` steps took."""
-        from safetensors import safe_open
+        """CPU seconds of training that the weights after `step` steps took; 0 where they do not say.
 
-        with safe_open(self.weights_file(step), framework="pt") as stored:
-            return float((stored.metadata() or {}).get("seconds", "0"))
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        try:
+            seconds = float(read_tensors(self.weights_file(step))[1].get("seconds", "0"))
+        except ValueError:
+            return 0.0
+        return seconds if math.isfinite(seconds) else 0.0
 
     def weights_file(self, step: int) -> Path:
         """Where the weights after `step` steps are."""
         return self._steps / f"{step:09d}.safetensors"
 
     def load_weights(self, step: int) -> dict[str, Tensor]:
-        """The weights after `step` steps, by name."""
-        return _load(self.weights_file(step))
+        """The weights after `step` steps, by name.
+
+        Raises:
+            CheckpointError: they are not there, or damaged.
+        """
+        return read_tensors(self.weights_file(step))[0]
 
     def saved_steps(self) -> tuple[int, ...]:
-        """Steps whose weights are here."""
-        return tuple(sorted(int(file.stem) for file in self._steps.glob("*.safetensors")))
+        """Steps whose weights are here; other files are no steps."""
+        names = (file.stem for file in self._steps.glob("*.safetensors"))
+        return tuple(sorted(int(name) for name in names if _STEP.fullmatch(name)))
 
     # -- state ---------------------------------------------------------------------------------------------------
 
     def save_state(self, state: Mapping[str, Tensor]) -> None:
         """Write all that the run needs to carry on."""
-        _save(self._state, state, {})
+        _save(self.state_file, state, {})
 
     def load_state(self) -> dict[str, Tensor] | None:
-        """What `save_state` wrote last, or None at the start."""
-        return _load(self._state) if self._state.exists() else None
+        """What `save_state` wrote last, or None at the start.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        return read_tensors(self.state_file)[0] if os.path.lexists(self.state_file) else None
 
     # -- measures ------------------------------------------------------------------------------------------------
 
-    def append_measure(self, line: Mapping[str, Any]) -> None:
+    def append_measure(self, measured: Measurement) -> None:
         """Add one measured checkpoint, flushed to disk before this returns."""
         try:
             with os.fdopen(open_file(self._measures, _APPEND, follow=False), "w", encoding="utf-8") as stream:
-                stream.write(json.dumps(line, allow_nan=False) + "\n")
+                stream.write(json.dumps(measured.model_dump(mode="json"), allow_nan=False) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
             raise OutputError(f"cannot be written: {error}", file=str(self._measures)) from error
 
-    def measures(self) -> tuple[dict[str, Any], ...]:
+    def measures(self) -> tuple[Measurement, ...]:
         """The measured checkpoints by step, each once.
 
         A last line without its end is what a kill leaves: it is cut off, so that the next one starts on its own line.
@@ -119,31 +142,14 @@ class RunFolder:
         Raises:
             CheckpointError: another line is damaged.
         """
-        if not self._measures.exists():
+        if not os.path.lexists(self._measures):
             return ()
-        text = self._measures.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if whole != text:
+        whole, cut_short = read_whole_lines(self._measures)
+        if cut_short:
             write_whole(self._measures, whole, within=self.path)
-        lines: dict[int, dict[str, Any]] = {}
-        for number, row in enumerate(whole.decode().splitlines(), start=1):
-            try:
-                line = json.loads(row)
-                lines[int(line["step"])] = line
-            except (ValueError, KeyError, TypeError) as error:
-                raise CheckpointError(
-                    f"line {number} is damaged: {error}", file=str(self._measures), remedy="Remove it and run again"
-                ) from error
-        return tuple(lines[step] for step in sorted(lines))
-
-    def _read_json(self, file: Path) -> dict[str, Any]:
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"cannot be read: {error}", file=str(file)) from error
-        if not isinstance(document, dict):
-            raise CheckpointError("is not an object", file=str(file))
-        return document
+        rows = [read_measure(row, number, self._measures) for number, row in enumerate(whole.splitlines(), start=1)]
+        found = {measured.step: measured for measured in rows}
+        return tuple(found[step] for step in sorted(found))
 
 
 def _save(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -151,13 +157,3 @@ def _save(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -
 
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata or None)
     write_whole(file, content, within=file.parent)
-
-
-def _load(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot be read: {error}", file=str(file), remedy="Remove it and run again") from error

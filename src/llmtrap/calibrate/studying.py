@@ -10,6 +10,7 @@ from llmtrap.calibrate.measuring import analyse_matrix
 from llmtrap.calibrate.networks import initial_weights
 from llmtrap.calibrate.phases import PHASES
 from llmtrap.calibrate.prototypes import pictures, row_similarity
+from llmtrap.calibrate.run_files import check_tensors
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.transformers import Weights
 from llmtrap.report.document import Histogram
@@ -31,6 +32,7 @@ def study(history: History, folder: RunFolder, data: TaskData) -> CaseStudy:
             continue
         step = measured.step
         weights = folder.load_weights(step)
+        check_tensors(weights, initial, folder.weights_file(step))
         for name in history.scored:
             spectra.append(_spectrum(name, weights, seed, phase, step))
         laboratory = Laboratory(recipe, weights, data, seed)

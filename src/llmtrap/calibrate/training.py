@@ -15,6 +15,7 @@ from llmtrap.calibrate.mlp_stepper import MlpStepper
 from llmtrap.calibrate.networks import forward, initial_weights
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.rundir import RunFolder
+from llmtrap.calibrate.saved_state import as_tensors, check_saved, optimiser_state
 from llmtrap.calibrate.seeds import torch_stream
 from llmtrap.calibrate.steppers import AutogradStepper, OptimiserState, Stepper
 
@@ -110,17 +111,23 @@ def train(
 
     Yields:
         Each checkpoint as it is reached, and signs of life between.
+
+    Raises:
+        CheckpointError: the state is damaged, or of another run.
     """
     device = device or torch.device("cpu")
     saved = folder.load_state()
+    like, count = initial_weights(recipe, seed), len(data.train_labels)
+    if saved is not None:
+        check_saved(saved, recipe, like, count, folder.state_file)
     step, seconds = (0, 0.0) if saved is None else (int(saved["step"]), float(saved["seconds"]))
-    state = OptimiserState.fresh(initial_weights(recipe, seed)) if saved is None else _optimiser_state(saved)
+    state = OptimiserState.fresh(like) if saved is None else optimiser_state(saved, like)
     stepper = make_stepper(recipe, data, state, device)
-    batches = Batches(recipe, seed, len(data.train_labels), saved)
+    batches = Batches(recipe, seed, count, saved)
     batches.start(stepper)
 
     def keep() -> None:
-        folder.save_state(_saved(stepper.state(), step, seconds) | batches.state())
+        folder.save_state(as_tensors(stepper.state(), step, seconds) | batches.state())
 
     present = set(folder.saved_steps())
     last_save = time.monotonic()
@@ -155,25 +162,3 @@ def accuracy(recipe: Recipe, weights: dict[str, Tensor], inputs: Tensor, labels:
     with torch.no_grad():
         logits, _ = forward(recipe, weights, inputs)
     return float((logits.argmax(dim=1) == labels).double().mean())
-
-
-_PARTS = ("weights", "first", "second", "extra")
-
-
-def _saved(state: OptimiserState, step: int, seconds: float) -> dict[str, Tensor]:
-    flat = {f"{part}/{name}": tensor for part in _PARTS for name, tensor in getattr(state, part).items()}
-    counters = {"updates": state.updates, "step": step}
-    return (
-        flat
-        | {name: torch.tensor(value) for name, value in counters.items()}
-        | {"seconds": torch.tensor(seconds, dtype=torch.float64)}
-    )
-
-
-def _optimiser_state(saved: dict[str, Tensor]) -> OptimiserState:
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {
-            name.removeprefix(f"{prefix}/"): tensor for name, tensor in saved.items() if name.startswith(f"{prefix}/")
-        }
-
-    return OptimiserState(part("weights"), part("first"), part("second"), int(saved["updates"]), part("extra"))
