@@ -19,15 +19,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from llmtrap.processes import interrupts
-from llmtrap.systems.process import ALARM, ENDING, ring_no_more, ring_soon
+from llmtrap.systems.process import ALARM, ENDING, ring_no_more
 
 if TYPE_CHECKING:
     import socket
 
 LAST_SECONDS = 5.0
 """From a signal to the end of the process, whatever its clean-up waits for."""
-
-_AGAIN_SECONDS = 0.01
 
 
 def end_at_once() -> None:
@@ -59,7 +57,7 @@ def interruptible() -> Iterator[None]:
     interrupts.forget()
     before: dict[int, Any] = {number: signal.signal(number, interrupts.interrupt) for number in numbers}
     if ALARM is not None:
-        before[ALARM] = signal.signal(ALARM, _again)
+        before[ALARM] = signal.signal(ALARM, interrupts.again)
     hook, sys.unraisablehook = sys.unraisablehook, _not_lost
     import socket  # noqa: PLC0415 - not before there is something to interrupt
 
@@ -108,21 +106,6 @@ def _watch(reading: socket.socket) -> None:
 def _not_lost(unraisable: sys.UnraisableHookArgs) -> None:
     """An interruption that fell into a finaliser or a callback, where Python can only print it, comes once more."""
     if isinstance(unraisable.exc_value, interrupts.Interrupted):
-        ring_soon(_AGAIN_SECONDS, _raise_again)
+        interrupts.ring_again()
         return
     sys.__unraisablehook__(unraisable)
-
-
-def _raise_again() -> None:
-    """From a thread, where there are no alarms: the signal itself once more."""
-    number = interrupts.received()
-    interrupts.forget()
-    if number:
-        signal.raise_signal(number)
-
-
-def _again(_number: int, _frame: FrameType | None) -> None:
-    number = interrupts.received()
-    interrupts.forget()
-    if number:
-        interrupts.interrupt(number)

@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM and SIGHUP: one exception for all three, never raised while a process is being started or ended."""
+"""Ctrl-C, SIGTERM and SIGHUP: one exception for all three.
+
+It is never raised while a process is being started or ended, nor inside an import: a library's C++ that Python code is
+called from while it sets itself up ends the process by `terminate`, and some modules catch whatever is raised in them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from llmtrap.systems.process import ring_soon
+
+_AGAIN_SECONDS = 0.01
+_IMPORTS = "<frozen importlib."  # how the names of the files of Python's own import begin
 
 
 class Interrupted(KeyboardInterrupt):
@@ -28,19 +37,53 @@ class _State:
 _state = _State()
 
 
-def interrupt(number: int, _frame: FrameType | None = None) -> None:
+def interrupt(number: int, frame: FrameType | None = None) -> None:
     """The handler: raise, now or at the end of what must not be cut in two. A second signal changes nothing.
 
     Raises:
-        Interrupted: always, but later inside `deferred`.
+        Interrupted: always, but later inside `deferred` and inside an import.
     """
     if _state.received:
         return
-    if _state.depth:
-        _state.waiting = number
+    if _state.depth or _imports(frame):
+        _state.waiting = _state.waiting or number
+        if not _state.depth:
+            ring_again()
         return
+    _state.waiting = 0
     _state.received = number
     raise Interrupted(number)
+
+
+def ring_again() -> None:
+    """Have `again` called in a moment; where there are no alarms a thread sends the signal itself once more."""
+    ring_soon(_AGAIN_SECONDS, _send_again)
+
+
+def _send_again() -> None:
+    number, _state.received = _state.waiting or _state.received, 0
+    if number:
+        signal.raise_signal(number)
+
+
+def again(_number: int, frame: FrameType | None = None) -> None:
+    """The alarm's handler: raise what waits for the end of an import, or what was raised where nobody could hear it.
+
+    Raises:
+        Interrupted: where there is such a signal, and as `interrupt` does.
+    """
+    number, _state.received = _state.waiting or _state.received, 0
+    if number:
+        interrupt(number, frame)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported where a signal came."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_IMPORTS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def received() -> int:
@@ -49,7 +92,7 @@ def received() -> int:
 
 
 def forget() -> None:
-    """Begin anew: no signal has come yet; or raise again one whose exception was lost."""
+    """Begin anew: no signal has come yet."""
     _state.received = _state.waiting = 0
 
 
