@@ -309,3 +309,27 @@ def test_files_with_one_digest_are_not_read_and_say_nothing_of_others(tmp_path: 
     found = comparison.unchanged_matrices(pairs, opened[0].source, opened[1].source, same=same)
     assert found == {matrix.id for matrix in opened[0].matrices if ".0." in matrix.tensor}
     assert not comparison.stored_alike(pairs[0][0], pairs[-1][1])
+
+
+@pytest.mark.parametrize("name", ["extra.safetensors", "2_Dense/model.safetensors"])
+def test_a_weight_file_that_nobody_looks_at_must_be_the_bases_own(tmp_path: Path, name: str) -> None:
+    values = np.random.default_rng(3).standard_normal((8, 9)).astype(np.float32)
+    base, now = folder(tmp_path / "base", llama()), folder(tmp_path / "now", tuned(llama()))
+
+    def put(place: Path, content: np.ndarray) -> None:
+        (place / name).parent.mkdir(exist_ok=True)
+        save_file({"linear.weight": content}, place / name)
+
+    put(now, values)
+    added = judged(now, base)
+    assert (added.exit_code, added.errors[0].rule) == (3, "LT006")
+    assert (
+        added.errors[0].message == f"partly measured: 1 weight file, not the base's own, not looked at: {name} (file)"
+    )
+    put(base, values)
+    assert judged(now, base).exit_code == 0
+    put(base, values * 3)
+    assert judged(now, base).exit_code == 3
+    (now / name).unlink()
+    gone = judged(now, base)
+    assert (gone.exit_code, gone.notes) == (0, (f"1 weight file only in the base, not looked at: {name} (file)",))

@@ -12,6 +12,7 @@ from llmtrap.audit import AuditSettings
 from llmtrap.checkpoint import Checkpoint, Source, Stripes, WeightMatrix
 from llmtrap.checkpoint.adapted import AdaptedTensor
 from llmtrap.gate.document import OutsideTensor
+from llmtrap.gate.files_beside import is_file, own_files
 from llmtrap.gate.matching import Contents, Known, Matched, match
 from llmtrap.gate.measuring import GateOptions, measure_pairs
 from llmtrap.gate.outside import compare_outside
@@ -57,7 +58,22 @@ def compare_checkpoints(
     target = Contents.of_checkpoint(now, pairing.target, measured.report)
     base = Contents.of_checkpoint(was, pairing.base, measured.base)
     outside = (*compare_outside(now, was), *(_new_rows(pair, now.source) for pair in pairing.pairs if pair.grown))
-    return replace(match(target, base, known), outside=outside if comparable else ()), measured.report, measured.base
+    matched = match(target, base, known)
+    if comparable:
+        matched = replace(matched, outside=outside, own_files=own_files(now, was), notes=_only_in_base(now, was))
+    else:
+        matched = replace(matched, outside=())
+    return matched, measured.report, measured.base
+
+
+def _only_in_base(now: Checkpoint, was: Checkpoint) -> tuple[str, ...]:
+    """What is said of weight files that the base has, the target lacks, and nobody looked at."""
+    mine = {item.tensor for item in now.skipped}
+    names = [i.tensor for i in was.skipped if i.kind == "unmeasured" and is_file(i) and i.tensor not in mine]
+    if not names:
+        return ()
+    named = ", ".join(printable(name, 80) for name in names[:3]) + (", …" if len(names) > 3 else "")
+    return (f"{plural(len(names), 'weight file')} only in the base, not looked at: {named}",)
 
 
 def _unchanged(now: Checkpoint, was: Checkpoint, pairs: Sequence[MatrixPair], options: GateOptions) -> frozenset[str]:

@@ -187,8 +187,9 @@ class Known:
 class Matched:
     """Target and base, matched. Without a base, `alone` has the target's matrices and `pairs` is empty.
 
-    `outside` are the tensors that are no matrices and are broken or changed, `weights` says whether the weights of both
-    sides were at hand, `notes` what every output should say.
+    `outside` are the tensors that are no matrices and are broken or changed; None where the weights of a side were not
+    at hand. `own_files` are the weight files that were not looked at and are the base's, byte for byte. `notes` is what
+    every output should say.
     """
 
     target: Contents
@@ -198,6 +199,7 @@ class Matched:
     missing: tuple[Described, ...] = ()
     updates: Mapping[str, Update] = field(default_factory=dict)
     outside: tuple[OutsideTensor, ...] | None = None
+    own_files: frozenset[str] = frozenset()
     adapter_alone: bool = False
     unknown_base: str | None = None
     notes: tuple[str, ...] = ()

@@ -163,6 +163,16 @@ def equal_tensors(one: TensorEntry, source: Source, other: TensorEntry, base: So
     return _equal_spans(one.spans, source, other.spans, base)
 
 
+def equal_files(file: FileEntry, source: Source, other: FileEntry, base: Source) -> bool:
+    """Whether two whole files hold the same bytes; stops at the first chunk that differs.
+
+    Raises:
+        LlmtrapError: one of them cannot be read.
+    """
+    mine, theirs = (ByteRange(one.name, 0, one.size) for one in (file, other))
+    return _equal_spans((mine,), source, (theirs,), base)
+
+
 def content_digest(matrix: WeightMatrix, source: Source) -> str:
     """A digest of a matrix's stored bytes and of how they are stored: where two are equal, so are the matrices.
 

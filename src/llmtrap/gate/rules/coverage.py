@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from llmtrap.gate.document import Chance
+from llmtrap.gate.files_beside import is_file
 from llmtrap.gate.matching import Matched, Pair
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation
 from llmtrap.report.coverage import PARTLY_ABOVE, percent
@@ -73,12 +74,10 @@ def _unmeasured(matched: Matched) -> Violation | None:
     found = [item for item in matched.target.skipped.values() if item.kind in ("unmeasured", "unreadable")]
     if matched.base is not None and not matched.base.is_report and matched.outside is not None:
         changed = {tensor.tensor for tensor in matched.outside if tensor.change != "same"}
-        # A weight file that was not looked at, such as an adapter beside whole weights, is no tensor to compare.
-        theirs = matched.base.skipped
         found = [
             item
             for item in found
-            if item.tensor in changed or (item.tensor.endswith(" (file)") and item.tensor not in theirs)
+            if (item.tensor not in matched.own_files if is_file(item) else item.tensor in changed)
         ]
     held = sum(item.parameters for item in found)
     whole = matched.target.parameters + sum(
@@ -88,10 +87,15 @@ def _unmeasured(matched: Matched) -> Violation | None:
     if not empty and held <= PARTLY_ABOVE * whole:
         return None
     names = ", ".join(printable(item.tensor, 80) for item in sorted(found, key=lambda item: -item.parameters)[:3])
-    message = (
-        f"partly measured: {plural(len(found), 'tensor')} with {percent(held, max(whole, 1))} of the parameters are "
-        f"weights that could not be measured: {names}{', …' if len(found) > 3 else ''}"
-    )
+    names = f"{names}{', …' if len(found) > 3 else ''}"
+    if all(map(is_file, found)):
+        whose = "" if matched.base is None else ", not the base's own"
+        message = f"partly measured: {plural(len(found), 'weight file')}{whose}, not looked at: {names}"
+    else:
+        message = (
+            f"partly measured: {plural(len(found), 'tensor')} with {percent(held, max(whole, 1))} of the parameters "
+            f"are weights that could not be measured: {names}"
+        )
     return Violation(None, None, message, cause="unmeasured", severity=1e7)
 
 
