@@ -15,6 +15,9 @@ from llmtrap.audit import AuditSettings
 from llmtrap.cli.audit import is_whole
 from llmtrap.errors import UsageError
 from llmtrap.report.document import Report
+from llmtrap.report.html import to_html
+from llmtrap.report.markdown import to_markdown
+from llmtrap.report.text import plain
 from llmtrap.report.verdict import judge
 
 QUICK = AuditSettings(alpha=False, traps="certify")
@@ -226,17 +229,25 @@ def test_nan_has_its_place_in_the_stored_tensor_too(tmp_path: Path) -> None:
         ("model.layers.0.mixer.A_log", "ssm.A_log"),
     ],
 )
-def test_a_table_counts_as_measured_and_no_alpha_is_claimed_of_it(tmp_path: Path, name: str, role: str) -> None:
-    table = drawn(320, D)
+def test_a_table_is_named_counted_apart_and_not_measured(tmp_path: Path, name: str, role: str) -> None:
+    table = drawn(3200, D)
     table[7, 5] = 5.0
-    report = report_of(tmp_path, {**decoder(), name: table}, AuditSettings(traps="certify"))
+    report = report_of(tmp_path, {**decoder(), name: table})
 
-    (row,) = [matrix for matrix in report.matrices if matrix.role == role]
-    assert row.alpha is not None
-    assert (row.alpha.reliable, row.alpha.band) == (False, None)
-    assert row.alpha.reason is not None
-    assert row.alpha.reason.startswith("a table")
-    assert row.traps is not None
-    assert row.traps.count == 1
+    assert role not in {matrix.role for matrix in report.matrices}
+    (left_out,) = [item for item in report.coverage.skipped if item.tensor == name]
+    assert (left_out.kind, left_out.parameters, left_out.bytes) == ("table", table.size, table.nbytes)
+    assert f"({role})" in left_out.reason
     assert report.coverage.counts is not None
-    assert report.coverage.counts.measured.parameters == sum(m.shape[0] * m.shape[1] for m in report.matrices)
+    assert report.coverage.counts.table.parameters == table.size
+    assert (outcome(report), report.coverage.counts.unmeasured.count) == (CLEAN, 0)
+    for face in (plain(report), to_markdown(report), to_html(report)):
+        assert f"1 table of positions, learned tokens or decays ({table.size:,} numbers)" in face
+
+
+def test_a_table_is_looked_through_for_nan(tmp_path: Path) -> None:
+    table = drawn(320, D)
+    table[7, 5] = np.nan
+    report = report_of(tmp_path, {**decoder(), "model.embed_positions.weight": table})
+    assert report.summary.level == "broken"
+    assert [(found.tensor, found.first) for found in report.tensors] == [("model.embed_positions.weight", (7, 5))]

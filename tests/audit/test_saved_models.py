@@ -46,9 +46,14 @@ def test_all_but_vectors_of_a_saved_model_is_measured(tmp_path: Path, model_type
 
     counts = report.coverage.counts
     assert counts is not None
+    left_out = {item.tensor: item for item in report.coverage.skipped}
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}  # tied ones come once
+    tables = {tensor for tensor, item in left_out.items() if item.kind == "table"}
+    assert {len(sizes[name]) for name in tables} <= {2}
     vectors = {n for n, shape in sizes.items() if n.endswith("bias") or sum(side > 1 for side in shape) < 2}
-    assert counts.measured.parameters == sum(math.prod(shape) for n, shape in sizes.items() if n not in vectors)
+    weights = [math.prod(shape) for name, shape in sizes.items() if name not in vectors | tables]
+    assert counts.measured.parameters == sum(weights)
+    assert counts.table.parameters == sum(math.prod(sizes[name]) for name in tables)
     assert counts.one_dimensional.parameters == sum(math.prod(sizes[name]) for name in vectors)
     assert (counts.unmeasured.count, counts.unreadable.count) == (0, 0)
     assert is_whole(report)

@@ -18,6 +18,7 @@ TENSORS = {
     "model.visual.blocks.0.attn.qkv.weight": (24, 8),
     "model.language_model.layers.0.warp.coil.weight": (8, 8),
     "model.language_model.layers.0.norm.weight": (8,),
+    "model.visual.pos_embed.weight": (30, 8),
 }
 
 
@@ -46,7 +47,14 @@ def test_json_gives_the_place_of_every_matrix(folder: Path) -> None:
     assert shown["notes"] == [
         "2 × attention.qkv left whole: it is not known how its parts lie, or the sizes do not agree"
     ]
-    assert [skipped["tensor"] for skipped in shown["skipped"]] == ["model.language_model.layers.0.norm.weight"]
+    (table,) = shown["tables"]
+    assert (table["id"], table["part"], table["role"], table["shape"]) == (
+        "vision.position", "vision", "position", [30, 8],
+    )  # fmt: skip
+    assert {skipped["tensor"]: skipped["kind"] for skipped in shown["skipped"]} == {
+        "model.language_model.layers.0.norm.weight": "one_dimensional",
+        "model.visual.pos_embed.weight": "table",
+    }
 
 
 def test_a_table_groups_by_part_the_largest_first(folder: Path) -> None:
@@ -54,6 +62,7 @@ def test_a_table_groups_by_part_the_largest_first(folder: Path) -> None:
     rows = [line.split() for line in shown.splitlines()]
     parts = [row[0] for row in rows if row and row[0] in ("text", "vision")]
     assert parts == ["text", "vision"]
+    assert ["tables", "1", "with", "240", "numbers:", "named", "and", "counted,", "not", "measured"] in rows
     assert '"warp.coil" = "ROLE"  # 1 module' in shown
 
 

@@ -333,3 +333,25 @@ def test_a_weight_file_that_nobody_looks_at_must_be_the_bases_own(tmp_path: Path
     (now / name).unlink()
     gone = judged(now, base)
     assert (gone.exit_code, gone.notes) == (0, (f"1 weight file only in the base, not looked at: {name} (file)",))
+
+
+def test_tables_are_compared_outside_the_matrices_by_their_ids(tmp_path: Path) -> None:
+    """A table of positions under another library's name, changed; a report that measured one is compared without it."""
+    positions = np.random.default_rng(5).standard_normal((64, D)).astype(np.float32)
+    was = folder(tmp_path / "was", {**llama(), "model.embed_positions.weight": positions})
+    now = folder(tmp_path / "now", {**llama(), "model.wpe.weight": 3 * positions})
+    found = gate(str(now), str(was), DEFAULT).matched
+    assert found is not None
+    assert found.outside is not None
+    assert [(it.tensor, it.change, it.scale) for it in found.outside] == [
+        ("model.wpe.weight", "changed", pytest.approx(3))
+    ]
+    assert (found.alone, found.missing) == ((), ())
+
+    older = audit(str(was), AuditSettings(alpha=False, traps="certify"))
+    table = older.matrices[0].model_copy(update={"id": "position", "role": "position", "aliases": ()})
+    older = older.model_copy(update={"matrices": (*older.matrices, table)})
+    found = gate(str(was), older, DEFAULT).matched
+    assert found is not None
+    assert (found.alone, found.missing) == ((), ())
+    assert "position" not in older.compare(older).shifts

@@ -20,7 +20,6 @@ LEAST_SIDE = 50  # under it a count of traps claims nothing
 EDGE_Z = 6.2  # where the Tracy–Widom p-value is 1e-6
 
 STRONG = {
-    "embeddings.position_embeddings.weight": 1,
     "encoder.layer.0.output.dense.weight": 1,
     "encoder.layer.1.output.dense.weight": 1,
     "encoder.layer.2.output.dense.weight": 2,
@@ -40,7 +39,7 @@ def strong_traps(report: llmtrap.Report) -> dict[str, int]:
     }
 
 
-def test_strong_traps_are_in_exactly_six_matrices(minilm: Path) -> None:
+def test_strong_traps_are_in_exactly_five_matrices(minilm: Path) -> None:
     assert strong_traps(audit(minilm)) == STRONG
 
 
@@ -149,6 +148,8 @@ def test_alpha_and_norms_are_weightwatchers(minilm: Path) -> None:
     reference = run_weightwatcher(tensors)
     ours = {matrix.tensor: matrix for matrix in matrices_of(audit(minilm)).values()}
 
+    # The table of positions, which it fits too, is no weight to us.
+    del reference["embeddings.position_embeddings.weight"]
     # It leaves out the 2 × 384 token types: too few eigenvalues to fit, which the report marks
     assert ours.keys() - reference.keys() == {"embeddings.token_type_embeddings.weight"}
     assert reference.keys() <= ours.keys()

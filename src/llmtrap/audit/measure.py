@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from llmtrap.audit.timing import READ, SharedSolver, Stages, TimedBackend
 from llmtrap.checkpoint import Source, WeightMatrix
-from llmtrap.checkpoint.naming import is_table
 from llmtrap.errors import MatrixError
 from llmtrap.packed import Packed
 from llmtrap.report import document
@@ -109,7 +108,7 @@ def describe(matrix: WeightMatrix, analysis: MatrixAnalysis, seconds: float) -> 
         bits=round(matrix.bits, 3),
         rounding=rounding_words(matrix.bits, matrix.encoding),
         aliases=matrix.aliases,
-        alpha=None if esd is None else _alpha(esd, analysis, matrix.role, matrix.bits),
+        alpha=None if esd is None else _alpha(esd, analysis, matrix.bits),
         spectrum=None if esd is None else _spectrum(esd, analysis.noise),
         weightwatcher=None if analysis.columns is None else document.WeightWatcherColumns(**asdict(analysis.columns)),
         traps=None if analysis.traps is None else _traps(analysis.traps, matrix.shape),
@@ -149,7 +148,7 @@ def _place(matrix: WeightMatrix, row: int, column: int) -> tuple[int, int]:
     return row, column
 
 
-def _alpha(esd: Esd, analysis: MatrixAnalysis, role: str, bits: float) -> document.Alpha:
+def _alpha(esd: Esd, analysis: MatrixAnalysis, bits: float) -> document.Alpha:
     fit, noise = esd.fit, analysis.noise
     beside = None if noise is None else _range(noise.noise.alpha)
     if fit is None:
@@ -159,9 +158,7 @@ def _alpha(esd: Esd, analysis: MatrixAnalysis, role: str, bits: float) -> docume
         )  # fmt: skip
     band: document.Band | None = fit.band
     reason = fit.reason
-    if is_table(role):
-        band, reason = None, "a table, which maps no space to another: the theory says nothing of its spectrum"
-    elif bits < ALPHA_BITS:
+    if bits < ALPHA_BITS:
         band, reason = None, f"stored in {bits:.2g} bits a weight: α is that of the rounded matrix"
     elif noise is not None and noise.explains:
         # Not a matter of the fit: the whole spectrum is noise's, however well a tail can be fitted to it.

@@ -15,6 +15,7 @@ from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
 from llmtrap.checkpoint.collection import collection_paused
 from llmtrap.checkpoint.encodings import StoredTensor
 from llmtrap.checkpoint.selection import selects
+from llmtrap.checkpoint.tables import bytes_of, is_table, left_out_tables
 from llmtrap.errors import UsageError
 from llmtrap.report.wording import join, printable
 from llmtrap.spectra.matrix_data import HELD_ENTRIES
@@ -133,19 +134,20 @@ def _names(matrix: WeightMatrix) -> tuple[str, ...]:
 
 
 def _choose(matrices: Iterable[WeightMatrix], settings: AuditSettings) -> tuple[list[WeightMatrix], list[Skipped]]:
-    """What is asked for, and what is not: one entry a matrix, or a tensor whose parts are all left out."""
+    """What is asked for and no table, and what is not: one entry a matrix, or a tensor whose parts are all left out."""
     chosen: list[WeightMatrix] = []
+    tables: list[WeightMatrix] = []
     left_out: dict[str, Skipped] = {}
     for matrix in matrices:
         reason = _excluded(matrix, settings)
         if reason is None:
-            chosen.append(matrix)
+            (tables if is_table(matrix) else chosen).append(matrix)
             continue
         name = matrix.id if len(matrix.stored.shape) > 2 else matrix.tensor
         known = left_out.get(name, Skipped(name, reason, "on_request"))
-        parameters, size = known.parameters + matrix.size, known.bytes + _bytes(matrix)
+        parameters, size = known.parameters + matrix.size, known.bytes + bytes_of(matrix)
         left_out[name] = replace(known, parameters=parameters, bytes=size)
-    return chosen, list(left_out.values())
+    return chosen, [*left_out.values(), *left_out_tables(tables)]
 
 
 def _excluded(matrix: WeightMatrix, settings: AuditSettings) -> str | None:
@@ -193,11 +195,6 @@ class _TaskMaker:
             (part.name, part.dtype, part.shape, part.span.file, part.span.start, self._stamps.get(part.span.file, ""))
             for part in stored.parts
         ])  # fmt: skip
-
-
-def _bytes(matrix: WeightMatrix) -> int:
-    """The stored bytes that are this matrix's."""
-    return _share_of(matrix, sum(span.size for part in matrix.stored.parts for span in part.spans))
 
 
 def _share_of(matrix: WeightMatrix, stored_bytes: int) -> int:

@@ -61,7 +61,7 @@ class TensorEntry:
         return replace(self, span=moved(self.span), chunks=chunks)
 
 
-SkipKind = Literal["unreadable", "one_dimensional", "buffer", "on_request", "file_not_read", "unmeasured"]
+SkipKind = Literal["unreadable", "table", "one_dimensional", "buffer", "on_request", "file_not_read", "unmeasured"]
 
 
 @dataclass(frozen=True)

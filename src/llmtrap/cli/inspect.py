@@ -86,12 +86,16 @@ def _console(*, every: bool) -> Console:
 
 
 def _document(checkpoint: Checkpoint, plan: Plan) -> dict[str, object]:
+    tables = {skipped.tensor for skipped in plan.skipped if skipped.kind == "table"}
     return {
         "target": checkpoint.catalogue.identity.shown_label,
         "family": checkpoint.family,
         "bytes": plan.bytes,
         "matrices": [asdict(Listed.of(task.matrix)) for task in plan.tasks],
-        "skipped": [{"tensor": skipped.tensor, "reason": skipped.reason} for skipped in plan.skipped],
+        "tables": [asdict(Listed.of(matrix)) for matrix in checkpoint.matrices if matrix.tensor in tables],
+        "skipped": [
+            {"tensor": skipped.tensor, "reason": skipped.reason, "kind": skipped.kind} for skipped in plan.skipped
+        ],
         "unknown": list(checkpoint.unknown),
         "notes": list(checkpoint.notes),
     }
@@ -108,8 +112,12 @@ def _show(checkpoint: Checkpoint, plan: Plan, console: Console, *, every: bool) 
     facts.add_row("encodings", Text(encodings(task.matrix for task in plan.tasks)))
     facts.add_row("files", plural(len(checkpoint.catalogue.files), "file") + where_from(checkpoint))
     facts.add_row("matrices", f"{len(plan.tasks):,}, {size(plan.bytes)} to read")
+    tables = [skipped for skipped in plan.skipped if skipped.kind == "table"]
+    if tables:
+        numbers = plural(sum(table.parameters for table in tables), "number")
+        facts.add_row("tables", f"{len(tables):,} with {numbers}: named and counted, not measured")
     facts.add_row("time", f"about {duration(plan.core_seconds / workers)} or more with {plural(workers, 'worker')}")
-    facts.add_row("skipped", plural(len(plan.skipped), "tensor"))
+    facts.add_row("skipped", plural(len(plan.skipped) - len(tables), "tensor"))
     for note in checkpoint.notes:
         facts.add_row("split", Text(note))
     console.print(facts)

@@ -36,7 +36,7 @@ def verify_command(
     """
     with guarded(verbose=verbose):
         own = read_family(family) if family is not None else None
-        checkpoint = open_checkpoint(target, revision=revision, subfolder=subfolder, family=own)
+        checkpoint = open_checkpoint(target, revision=revision, subfolder=subfolder, family=own).without_tables()
         parts = [PART + name for name in part or ()]
         check_parts(checkpoint.matrices, parts)
         wanted = [m for m in checkpoint.matrices if not parts or any(selects(name, (), m.part) for name in parts)]

@@ -33,6 +33,7 @@ def compare_checkpoints(
         settings: what to measure.
         options: how to run.
     """
+    now, was = now.without_tables(), was.without_tables()  # they are compared as what lies outside the matrices
     pairing = pair_matrices(now, was)
     grown = {pair.now.id: pair.grown for pair in pairing.pairs if pair.grown}
     target = Contents.of_checkpoint(now, pairing.target, None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
+from llmtrap.checkpoint.naming import table_of
 from llmtrap.gate.document import OutsideTensor, Side, Update
 from llmtrap.report.document import Matrix, Report, Settings, SkippedTensor, TensorFinding
 from llmtrap.report.trap_changes import Tolerances, TrapChanges, ValuesAt, compare_traps
@@ -89,16 +90,17 @@ class Contents:
 
     @classmethod
     def of_report(cls, report: Report) -> Contents:
-        """What a report holds."""
-        described = {m.id: Described(m.id, m.tensor, m.shape, m.encoding, m.aliases) for m in report.matrices}
+        """What a report holds. An older one may have measured tables, which are no matrices any more."""
+        matrices = [matrix for matrix in report.matrices if table_of(matrix.role) is None]
+        described = {m.id: Described(m.id, m.tensor, m.shape, m.encoding, m.aliases) for m in matrices}
         described |= {f.id: Described(f.id, f.tensor, (0, 0), "") for f in report.coverage.failed}
         return cls(
             side=side_of(report),
             described=described,
-            measured={m.id: m for m in report.matrices},
+            measured={m.id: m for m in matrices},
             failed={f.id: f.error for f in report.coverage.failed},
             skipped={s.tensor: s for s in report.coverage.skipped},
-            parameters=sum(matrix.shape[0] * matrix.shape[1] for matrix in report.matrices),
+            parameters=sum(matrix.shape[0] * matrix.shape[1] for matrix in matrices),
             part=part_of(report.settings),
             is_report=True,
             tensors=None if report.coverage.counts is None else tuple(report.tensors),

@@ -21,13 +21,17 @@ from llmtrap.report.wording import printable
 def outside_tensors(checkpoint: Checkpoint) -> dict[str, TensorEntry]:
     """The tensors of a checkpoint that no weight matrix is read from, by name without what wrappers put into it.
 
+    A table goes by its canonical id, which does not depend on how the model's library names it.
     What an adapter brings along stands in place of the base's tensor of that name.
     """
     # What an adapter replaces has the adapter's tensor as its part, and the base's name.
     replaced = {matrix.tensor for matrix in checkpoint.matrices}
+    tables = {matrix.tensor: matrix.id for matrix in checkpoint.tables}
     found: dict[str, TensorEntry] = {}
     for entry in checkpoint.beside:
-        if entry.name not in replaced:
+        if entry.name in tables:
+            found[tables[entry.name]] = entry
+        elif entry.name not in replaced:
             plain = unwrapped(entry.name).removeprefix("base_model.model.")
             found[entry.name if plain in found and entry not in checkpoint.further else plain] = entry
     return found

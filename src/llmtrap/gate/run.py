@@ -186,6 +186,7 @@ def _with_report(
 ) -> tuple[Matched, Report, Report | None]:
     """Weights against a report, or against nothing. What a report of a part does not hold is not measured."""
     settings = replace(settings, include=(), exclude=())
+    now = now.without_tables()
     mine = {matrix.id: matrix for matrix in now.matrices}
     unchanged: frozenset[str] = frozenset()
     wanted = set(mine)
@@ -208,6 +209,7 @@ def _report_with_weights(
     """A report against weights: of these only what the report holds is measured."""
     settings = replace(settings, include=(), exclude=())
     target = Contents.of_report(now)
+    was = was.without_tables()
     theirs: dict[str, WeightMatrix] = {matrix.id: matrix for matrix in was.matrices}
     wanted = {other.id for _, other in match_named(target.described, theirs) if other is not None}
     wanted |= {alias for it in target.described.values() for alias in it.aliases if alias in theirs}

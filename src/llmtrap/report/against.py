@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from llmtrap.checkpoint.naming import table_of
 from llmtrap.printable import printable
 from llmtrap.report.document import Matrix, Report, Trap
 from llmtrap.report.facts import badness, is_decided, strongest
@@ -102,18 +103,24 @@ def compare(
         unchanged: matrices known to be the base's own, which are in neither report.
     """
     known = changes or {}
-    was = {alias: matrix for matrix in base.matrices for alias in matrix.aliases}
-    was |= {matrix.id: matrix for matrix in base.matrices}
-    pairs = {m.id: next((was[name] for name in (m.id, *m.aliases) if name in was), None) for m in report.matrices}
-    now = {name for matrix in report.matrices for name in (matrix.id, *matrix.aliases)}
+    mine, theirs = _without_tables(report.matrices), _without_tables(base.matrices)
+    was = {alias: matrix for matrix in theirs for alias in matrix.aliases}
+    was |= {matrix.id: matrix for matrix in theirs}
+    pairs = {m.id: next((was[name] for name in (m.id, *m.aliases) if name in was), None) for m in mine}
+    now = {name for matrix in mine for name in (matrix.id, *matrix.aliases)}
     return Comparison(
         base=base,
-        shifts={m.id: _shift(m, pair, known.get(m.id)) for m in report.matrices if (pair := pairs[m.id]) is not None},
+        shifts={m.id: _shift(m, pair, known.get(m.id)) for m in mine if (pair := pairs[m.id]) is not None},
         added=tuple(name for name, pair in pairs.items() if pair is None),
-        missing=tuple(m.id for m in base.matrices if now.isdisjoint((m.id, *m.aliases))),
+        missing=tuple(m.id for m in theirs if now.isdisjoint((m.id, *m.aliases))),
         notes=_notes(report, base),
         unchanged=unchanged,
     )
+
+
+def _without_tables(matrices: Iterable[Matrix]) -> list[Matrix]:
+    """The matrices but for tables, which older versions measured."""
+    return [matrix for matrix in matrices if table_of(matrix.role) is None]
 
 
 def _shift(matrix: Matrix, base: Matrix, changes: TrapChanges | None) -> Shift:

@@ -13,12 +13,14 @@ PARTLY_ABOVE: Final = 0.02
 """The share of all parameters that may stay unmeasured beside biases and norms: above it nothing is called clean."""
 
 KINDS: Final[tuple[LeftOut, ...]] = get_args(LeftOut)
+_APART: Final[tuple[LeftOut, ...]] = ("table", "buffer", "file_not_read")
 _NOT_POSSIBLE: Final[tuple[LeftOut, ...]] = ("unreadable", "unmeasured")
 
 _LABELS: Final[dict[LeftOut, str]] = {
     "unmeasured": "not measured",
     "unreadable": "that could not be measured",
     "on_request": "left out on request",
+    "table": "of positions, learned tokens or decays",
     "one_dimensional": "one-dimensional",
     "buffer": "of buffers (no parameters)",
     "file_not_read": "not looked at",
@@ -55,8 +57,8 @@ def count_coverage(
 
 
 def parameters(counts: CoverageCounts) -> int:
-    """All parameters whose number is known: buffers are none, and of files that were not read it is not known."""
-    held = (counts.measured, *(getattr(counts, kind) for kind in KINDS if kind not in ("buffer", "file_not_read")))
+    """All parameters of weights and vectors: tables are counted apart, buffers are none, of files it is not known."""
+    held = (counts.measured, *(getattr(counts, kind) for kind in KINDS if kind not in _APART))
     return sum(amount.parameters for amount in held)
 
 
@@ -130,6 +132,8 @@ def percent(part: int, whole: int) -> str:
 def _part(kind: LeftOut, amount: Amount, total: int) -> str:
     if not amount.count:
         return ""
+    if kind == "table":
+        return f"{plural(amount.count, 'table')} {_LABELS[kind]} ({plural(amount.parameters, 'number')})"
     noun = "file" if kind == "file_not_read" else "tensor"
     if kind in ("buffer", "file_not_read"):
         return f"{plural(amount.count, noun)} {_LABELS[kind]}, {size(amount.bytes)}"

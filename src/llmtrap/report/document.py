@@ -18,7 +18,7 @@ UTC_TIME: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"
 
 Activity = Literal["inert", "weak", "active", "needed", "harmful"]
 CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
-LeftOut = Literal["unreadable", "one_dimensional", "buffer", "on_request", "file_not_read", "unmeasured"]
+LeftOut = Literal["unreadable", "table", "one_dimensional", "buffer", "on_request", "file_not_read", "unmeasured"]
 ReportLevel = Literal["usual", "unusual", "broken", "partly_measured", "nothing_measured"]
 FindingKind = Literal[
     "broken_values",
@@ -332,6 +332,9 @@ class CoverageCounts(Model):
 
     measured: Amount = Field(description="matrices measured")
     unreadable: Amount = Field(description="matrices whose measurement failed, tensors of a format that is not read")
+    table: Amount = Field(
+        default=Amount(), description="tables of positions, learned tokens or decays: no maps from one space to another"
+    )
     one_dimensional: Amount = Field(description="biases, norms, scalars and stacks of such")
     buffer: Amount = Field(description="index tables, masks and the like: no parameters")
     on_request: Amount = Field(description="left out by --include or --exclude")
@@ -345,7 +348,9 @@ class Coverage(Model):
     planned: Count
     audited: Count
     counts: CoverageCounts | None = Field(default=None, description="null in a report of an older schema")
-    share: float | None = Field(default=None, description="measured parameters among all; buffers are none")
+    share: float | None = Field(
+        default=None, description="measured parameters among all but those of tables; buffers are none"
+    )
     skipped: Items[SkippedTensor]
     failed: Items[FailedMatrix]
 

@@ -10,6 +10,7 @@ from llmtrap.audit import AuditRun, AuditSettings, Event, Finished, Measured, Ru
 from llmtrap.audit.report import TOOL
 from llmtrap.audit.settings import ALONE_SECONDS
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
+from llmtrap.checkpoint.naming import table_of
 from llmtrap.errors import LlmtrapError, UsageError
 from llmtrap.gate.unchanged import content_digest, same_files, unchanged_matrices
 from llmtrap.report import document
@@ -73,7 +74,11 @@ class Follower:
         if past is not None and past.points:
             there = matrices_at(past, len(past.points) - 1)
             self._reports = (report_at(past, len(past.points) - 1), None)
-            self._now = {it.matrix.id: it for it in past.matrices if there.get(it.matrix.id) is it.matrix}
+            self._now = {
+                it.matrix.id: it
+                for it in past.matrices
+                if there.get(it.matrix.id) is it.matrix and table_of(it.matrix.role) is None  # older ones had tables
+            }
             self._check_settings(past.settings)
             for item in past.matrices:
                 name, new = item.matrix.id, past.points[item.point].new_traps or ()

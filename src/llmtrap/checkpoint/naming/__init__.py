@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from llmtrap.checkpoint.naming.grammar import Grammar, load_grammar
 from llmtrap.checkpoint.naming.kinds import Module
-from llmtrap.checkpoint.naming.places import Place, is_table, name_places
+from llmtrap.checkpoint.naming.places import Place, name_places, table_of
 
-__all__ = ["Grammar", "Module", "Place", "is_table", "load_grammar", "name_places"]
+__all__ = ["Grammar", "Module", "Place", "load_grammar", "name_places", "table_of"]

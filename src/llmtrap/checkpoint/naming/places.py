@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.naming.grammar import Grammar
@@ -16,7 +17,12 @@ from llmtrap.checkpoint.naming.terms import TEXT
 
 MOST_KINDS = 4_000
 """Names that differ in more than numbers: no model has a tenth of that, and to read more of them would take long."""
-_TABLES = ("position", "query_tokens", "ssm.A_log", "decay")
+_TABLES: Final = {
+    "position": "a table of positions",
+    "query_tokens": "a table of learned tokens",
+    "ssm.A_log": "a table of decay rates",
+    "decay": "a table of decay rates",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +46,6 @@ class Place:
     id: str
     known: bool
 
-    @property
-    def is_table(self) -> bool:
-        """Whether it is a table of positions, tokens or decays: no map from one space to another."""
-        return is_table(self.role)
-
     def for_expert(self, expert: int) -> Place:
         """The place of one slice of a stack."""
         words = self.role.split(".")
@@ -52,9 +53,12 @@ class Place:
         return replace(self, id=with_expert(self.id, expert), expert=expert if of_experts else None)
 
 
-def is_table(role: str) -> bool:
-    """Whether these are tables, of positions, query tokens or decays, and no maps from one space to another."""
-    return role in _TABLES or (role.partition(".")[0] in _TABLES and not role.endswith(".projection"))
+@lru_cache(maxsize=4096)
+def table_of(role: str) -> str | None:
+    """What the tables of a role hold, in words: no maps from one space to another. None where these are maps."""
+    if role in _TABLES:
+        return _TABLES[role]
+    return None if role.endswith(".projection") else _TABLES.get(role.partition(".")[0])
 
 
 def name_places(modules: Sequence[Module], grammar: Grammar, config: Mapping[str, Any]) -> list[Place]:
