@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from tests.support.processes import LLMTRAP, environment, run
+from tests.support.processes import LLMTRAP, environment, run, without_waiting
 from tests.support.small_checkpoint import write_small
+
+from llmtrap.cli import waiting
 
 # What shows things, judges them, reads a hub or trains is no part of measuring a matrix.
 NOT_A_WORKER_S = {
@@ -113,5 +116,20 @@ def test_a_library_that_does_not_load_is_no_verdict(error: str, words: str) -> N
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"llmtrap: {words}")
-    assert done.stderr.count("\n") == 1
+    said = without_waiting(done.stderr)
+    assert said.startswith(f"llmtrap: {words}")
+    assert said.count("\n") == 1
+
+
+def test_whoever_waits_is_told_what_for_until_the_command_speaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert waiting.FIRST_AFTER < 2
+    monkeypatch.setattr(waiting, "_spoke", threading.Event())
+    waiting.tell_who_waits(["audit", "model", "-q"], 0.01)
+    waiting.tell_who_waits(["audit", "model"], 0.05)
+    told = ""
+    while told.count("\n") < 2:
+        told += capsys.readouterr().err
+    waiting.spoke()
+    assert set(told.splitlines()) == {f"llmtrap: {waiting.STARTING} …"}

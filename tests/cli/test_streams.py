@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from tests.support import documents
-from tests.support.processes import LLMTRAP, environment
+from tests.support.processes import LLMTRAP, environment, without_waiting
 
 from llmtrap.report.json import to_json, write_json
 
@@ -34,7 +34,7 @@ def shell(place: Path, command: tuple[str, ...], redirected: str) -> tuple[int, 
         ["bash", "-c", f"{words} {redirected}; exit ${{PIPESTATUS[0]}}"], cwd=place, env=environment(),
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
-    return done.returncode, done.stderr
+    return done.returncode, without_waiting(done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,21 @@ def run(
     text: str | None = None,
     patience: float = 3 * PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `llmtrap` to its end, both outputs in pipes."""
-    return subprocess.run(
+    """Run `llmtrap` to its end, both outputs in pipes.
+
+    What it says to whoever waits long is left out: how long a start takes is the machine's affair.
+    """
+    done = subprocess.run(
         [LLMTRAP, *map(str, arguments)], cwd=cwd, env=environment(**(env or {})), capture_output=True, check=False,
         text=True, input=text, timeout=patience,
     )  # fmt: skip
+    done.stderr = without_waiting(done.stderr)
+    return done
+
+
+def without_waiting(said: str) -> str:
+    """Standard error without the lines for whoever waits on a busy machine."""
+    return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("llmtrap: still "))
 
 
 @contextmanager

@@ -40,6 +40,9 @@ def main() -> None:
             f"{limit >> 10:,} kB of address space are too few to load the libraries. "
             f"Raise the limit (ulimit -v {LEAST_ADDRESS_SPACE >> 10} or more)"
         )
+    from llmtrap.cli.waiting import tell_who_waits  # noqa: PLC0415
+
+    tell_who_waits(sys.argv[1:])
     try:
         from llmtrap.cli.commands import app  # noqa: PLC0415
         from llmtrap.cli.streams import install  # noqa: PLC0415

@@ -18,6 +18,7 @@ from rich.console import Console
 from llmtrap.cli.ending import interruptible
 from llmtrap.cli.machine import machine_fault
 from llmtrap.cli.streams import StandardOutputError, is_broken, silence
+from llmtrap.cli.waiting import begin_work
 from llmtrap.errors import LlmtrapError
 from llmtrap.printable import printable
 from llmtrap.processes.interrupts import Interrupted, received
@@ -79,6 +80,7 @@ def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterat
         on_interrupt: what to say after Ctrl-C, SIGTERM or SIGHUP.
     """
     outcome = Outcome()
+    begin_work()
     _tell_warnings()
     try:
         with interruptible():

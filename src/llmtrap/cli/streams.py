@@ -13,6 +13,7 @@ import re
 import sys
 from typing import BinaryIO, TextIO
 
+from llmtrap.cli.waiting import spoke
 from llmtrap.printable import break_commands, escaped
 
 # What rich writes where colours are forced upon a pipe.
@@ -43,6 +44,7 @@ class _Stream(io.TextIOWrapper):
         self._put(text)
 
     def _put(self, text: str) -> None:
+        spoke()
         super().write(text)
 
     def _is_terminal(self) -> bool:

@@ -1,4 +1,4 @@
-"""Silence that is not left unexplained: whoever waits for a server is told so within five seconds."""
+"""Silence that is not left unexplained: whoever waits for a server is told so within two seconds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from llmtrap.printable import printable
 
 logger = logging.getLogger(__name__)
 
-# Seconds without a byte after which it is said, and after which it is said again. Workers, of whom there are many, say
-# it less often: the process that the user started speaks too as long as it reads from the hub itself.
-SAID_AFTER = 4.0
+# Seconds without a byte after which it is said; each time that it is said again takes twice as long, up to a minute.
+# Workers, of whom there are many, say it less often: the process that the user started speaks too as long as it reads
+# from the hub itself.
+SAID_AFTER = 1.5
+SAID_AT_LEAST_EVERY = 60.0
 SAID_BY_WORKERS_AFTER = 30.0
+LOOKED_EVERY = 0.25
+_WATCHED_ON = 4.0  # without a call, before the thread ends
 
 
 class Silence:
@@ -60,18 +64,23 @@ class Silence:
 
     def _watch(self) -> None:
         """Speak up while calls wait; end when there has been none for a while."""
-        pause = SAID_AFTER if multiprocessing.parent_process() is None else SAID_BY_WORKERS_AFTER
-        spoken = self._heard
+        first = SAID_AFTER if multiprocessing.parent_process() is None else SAID_BY_WORKERS_AFTER
+        pause, spoken = first, self._heard
         while True:
-            time.sleep(0.25)
+            time.sleep(LOOKED_EVERY)
+            if self._heard > spoken:
+                pause = first
             with self._lock:
-                idle = not self._ends and time.monotonic() - self._heard > SAID_AFTER
+                idle = not self._ends and time.monotonic() - self._heard > _WATCHED_ON
                 if idle:
                     self._watching = False
                     return
                 until = max(self._ends.values(), default=None)
             if until is not None and time.monotonic() - max(self._heard, spoken) >= pause:
-                spoken = time.monotonic()
-                why = f" ({printable(self.reason, 200)})" if self.reason else ""
+                spoken, pause = time.monotonic(), min(2 * pause, SAID_AT_LEAST_EVERY)
                 end = time.strftime("%H:%M:%S", time.localtime(until))
-                logger.warning("cannot reach %s%s, trying again until %s", self._host, why, end)
+                if self.reason:
+                    why = printable(self.reason, 200)
+                    logger.warning("cannot reach %s (%s), trying again until %s", self._host, why, end)
+                else:
+                    logger.warning("no answer from %s yet, waiting until %s", self._host, end)
