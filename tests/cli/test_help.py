@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
+import typer
 from tests.support.commands import commands, options
 
+from llmtrap.cli import help as help_
+from llmtrap.cli.commands import app
+from llmtrap.cli.examples import EXAMPLES
+from llmtrap.cli.help import COMMAND_GROUPS
 from llmtrap.version import __version__
 
 COMMON_MEASURE = {
@@ -71,6 +78,52 @@ def test_help_shows_every_option_with_a_word_on_each(command: str, invoke) -> No
         assert option.help, name
     assert commands()[command].__doc__
     assert invoke(command, "-h").stdout == shown.stdout
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_no_description_is_cut(columns: int, invoke, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in (*sorted(COMMANDS), ""):
+        shown = invoke(*command.split(), "--help").stdout
+        wanted = [option.help for option in options(command).values()] if command else map(first_sentences, COMMANDS)
+        together = "".join(shown.split())
+        for text in wanted:
+            assert "".join(text.split()) in together, (command, text)
+        assert max(map(len, shown.splitlines())) <= columns
+
+
+def first_sentences(command: str) -> str:
+    return (commands()[command].__doc__ or "").split("\n\n")[0].strip()
+
+
+def test_a_terminal_has_the_same_drawn_by_rich(invoke, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("COLUMNS", "100")
+    plain = invoke("gate", "--help").stdout
+    monkeypatch.setattr(help_, "is_drawn", lambda: True)
+    drawn = invoke("gate", "--help").stdout
+    assert "╭─ Where and how it runs ─" in drawn
+    assert set(plain.replace(":\n", " ").split()) - set(drawn.split()) == set()
+
+
+def test_options_are_shown_in_groups(invoke) -> None:  # type: ignore[no-untyped-def]
+    shown = invoke("audit", "--help").stdout
+    heads = ["Arguments", "Which weights", "What is measured", "What is written", "Where and how it runs", "General"]
+    places = [shown.index(f"\n{head}:\n") for head in (*heads, "Examples")]
+    assert places == sorted(places)
+    assert "\nOptions:\n" not in shown
+    assert sorted(name for names in COMMAND_GROUPS.values() for name in names) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_two_examples_of_every_command_that_it_takes(command: str, invoke) -> None:  # type: ignore[no-untyped-def]
+    shown = invoke(command, "--help").stdout
+    assert len(EXAMPLES[command]) == 2
+    for line, what in EXAMPLES[command]:
+        assert f"llmtrap {line}\n" in shown
+        assert what in " ".join(shown.split())
+        name, *words = shlex.split(line.partition(" | ")[0])
+        assert name == command
+        typer.main.get_command(app).get_command(None, name).make_context(name, words)  # type: ignore[attr-defined,arg-type]
 
 
 def test_the_choices_and_defaults_of_an_audit() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
+from llmtrap.cli.help import Command, Group
 from llmtrap.version import __version__
 
 NAMES = (
@@ -41,8 +42,11 @@ def words_of(name: str) -> str:
     return ""
 
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     _only_named = False
+
+    def about(self, name: str) -> str:
+        return words_of(name)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         self._only_named = True
@@ -60,7 +64,7 @@ class _Commands(TyperGroup):
         if self._only_named:
             return TyperCommand(cmd_name, help=words_of(cmd_name))
         single = typer.Typer(add_completion=False, **_SETTINGS)
-        single.command(cmd_name)(function_of(cmd_name))
+        single.command(cmd_name, cls=Command)(function_of(cmd_name))
         return typer.main.get_command(single)
 
 

@@ -31,7 +31,7 @@ from llmtrap.report.write import write_whole
 from llmtrap.trajectory.judging import past_of
 
 TARGET_HELP = "A checkpoint, a LoRA adapter, a hub repository, or a report (.json)."
-Targets = Annotated[list[str] | None, typer.Argument(metavar="[TARGET]", help=TARGET_HELP, show_default=False)]
+Targets = Annotated[list[str] | None, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
 Reports = Annotated[bool, typer.Option("--reports", help="Judge several reports, each by itself; the worst counts.")]
 Baseline = Annotated[
     str | None,

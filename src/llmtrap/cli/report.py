@@ -28,8 +28,8 @@ def report_command(
     report: Annotated[
         Path | None, typer.Argument(metavar="REPORT.json", help="A report that `llmtrap audit --json` wrote.")
     ] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the page.")] = None,
-    markdown: Annotated[Path | None, typer.Option("--markdown", metavar="F", help="Write Markdown.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the page.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown.")] = None,
     csv: o.CsvFile = None,
     model_card: o.CardFile = None,
     badge: o.BadgeFile = None,
