@@ -3,6 +3,7 @@
     python -m studies.reference            # writes published.json, results/*.json and docs/reference.md
     python -m studies.reference --table    # the shipped table alone
     python -m studies.reference --again    # with every checkpoint audited anew
+    python -m studies.reference --held-out # the limits set without each family alone, from the table that ships
 
 It needs the real weights that the tests use, and more: 1.4 GB of packages, downloaded once.
 """
@@ -12,14 +13,15 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from llmtrap.report.document import Report
 from llmtrap.report.judging import judged
-from llmtrap.report.rarity.reference import Reference
+from llmtrap.report.rarity.reference import Reference, shipped_reference
 from studies.reference import changes
 from studies.reference.audits import audit, reference, reports
+from studies.reference.held_out import held_out
 from studies.reference.models import SOURCES, Source
 from studies.reference.page import write_page
 
@@ -33,15 +35,19 @@ Row = dict[str, str | int | float]
 
 def main(arguments: Sequence[str]) -> None:
     """Everything, or the table alone."""
+    if "--held-out" in arguments:
+        _write("held_out", held_out(shipped_reference()))
+        write_page()
+        return
     if "--again" in arguments:
         shutil.rmtree(reports(), ignore_errors=True)
     SHIPPED.write_text(reference().model_dump_json(by_alias=True) + "\n", encoding="utf-8")
     if "--table" in arguments:
         return
-    RESULTS.mkdir(exist_ok=True)
     _write("models", map(_described, SOURCES))
     _write("leave_one_out", map(_left_out, SOURCES))
     _write("damaged", _damaged())
+    _write("held_out", held_out(reference()))
     write_page()
 
 
@@ -94,7 +100,8 @@ def _row(name: str, change: str, report: Report, others: Reference) -> Row:
     return row
 
 
-def _write(name: str, rows: Iterable[Row]) -> None:
+def _write(name: str, rows: Iterable[Mapping[str, object]]) -> None:
+    RESULTS.mkdir(exist_ok=True)
     text = json.dumps(list(rows), indent=1, ensure_ascii=False)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 

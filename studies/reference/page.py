@@ -9,12 +9,20 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from llmtrap.report.rarity.reference import shipped_reference
+from studies.reference.held_out import beyond_in_alpha
+
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "reference.md"
 
 
 def write_page() -> None:
     """Write the page."""
+    PAGE.write_text(rendered(), encoding="utf-8")
+
+
+def rendered() -> str:
+    """The page, as the results and the table that ships give it."""
     held = {name: json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8")) for name in _TABLES}
     made = Environment(  # noqa: S701 - Markdown of our own results
         loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -28,11 +36,16 @@ def write_page() -> None:
         layers=[row for row in damaged if "random" in row["change"]],
         flips=[row for row in damaged if "bit" in row["change"]],
         networks=networks,
+        held_out=[row for row in held["held_out"] if row["reached"] > 1],
+        families=len({row["family"] for row in held["held_out"]}),
+        beyond=_beyond(held["held_out"]),
+        alpha=len(beyond_in_alpha(shipped_reference())),
+        lineages=len({model.lineage for model in shipped_reference().models}),
     )
-    PAGE.write_text(text.rstrip() + "\n", encoding="utf-8")
+    return text.rstrip() + "\n"
 
 
-_TABLES = ("models", "leave_one_out", "damaged")
+_TABLES = ("models", "leave_one_out", "damaged", "held_out")
 
 
 def _by_role(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -43,3 +56,8 @@ def _by_role(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
         if comma:
             found[row["model"], role][size.removesuffix(" s")] = row["level"]
     return [{"model": model, "role": role, **levels} for (model, role), levels in found.items()]
+
+
+def _beyond(rows: list[dict[str, Any]]) -> list[str]:
+    """The models that go farther than limits set without their family allow, where such limits are known."""
+    return sorted({row["model"] for row in rows if row["limit"] is not None and row["reached"] > row["limit"]})

@@ -22,7 +22,7 @@ MOST_NAMED: Final = 50  # ids that a finding lists; it counts all
 LEAST_Z: Final = 5.0
 """Robust deviations from its peers that a rare departure must have: fewer come by chance in a model of thousands."""
 _MANY_TRAPPED: Final = 3  # matrices; and so many times the greatest published share
-_TIMES_THE_SHARE: Final = 2.0
+TIMES_THE_SHARE: Final = 2.0
 _MOST_CHANNELS: Final = 3  # told one by one
 _GRAVITY: Final[dict[Weight, int]] = {"broken": 0, "unusual": 1, "usual": 2}
 
@@ -168,7 +168,7 @@ class _Search:
     def _by_itself(self, matrix: Matrix, name: Measure) -> _Far | None:
         measure = MEASURES[name]
         value = measure.of(matrix)
-        outside = matrix.layer is None and name == "kurtosis" and matrix.role in _BY_TOKEN
+        outside = matrix.layer is None and name == "kurtosis" and matrix.role in BY_TOKEN
         if (
             value is None
             or measure.beyond is None
@@ -214,7 +214,7 @@ class _Search:
             return
         known = self._standing.shares(trapped_share)
         share = len(held) / self._counts.matrices
-        far = len(held) >= _MANY_TRAPPED and share > _TIMES_THE_SHARE * known.greatest
+        far = len(held) >= _MANY_TRAPPED and share > TIMES_THE_SHARE * known.greatest
         yield _finding("trapped_share", "unusual" if far else "usual", text, held, known.rarity(share))
 
     def _entries(self) -> Iterator[Finding]:
@@ -304,7 +304,7 @@ class _Search:
         yield _finding("stands_out", "usual", text, held)
 
 
-_BY_TOKEN: Final = frozenset({"embedding", "unembedding", "position_embedding", "positions"})
+BY_TOKEN: Final = frozenset({"embedding", "unembedding", "position_embedding", "positions"})
 """Roles whose rows are as different as tokens are: how uneven they are says little."""
 
 

@@ -63,7 +63,6 @@ def departures(matrices: Sequence[Matrix]) -> dict[int, dict[Measure, Departure]
     groups = _groups(matrices)
     if not groups:
         return {}
-    stats = import_module("scipy.stats")  # half a second, which a report without groups need not spend
     stats = import_module("scipy.stats")  # takes half a second, and only judging needs it
     found: list[tuple[int, Measure, float, float, float, int]] = []
     chances: list[float] = []

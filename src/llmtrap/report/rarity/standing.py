@@ -35,16 +35,17 @@ class Range:
 
 
 class Standing:
-    """A reference that is asked many times."""
+    """A reference that is asked many times; `fewest` lineages must have a role for it to be known."""
 
-    def __init__(self, reference: Reference):
+    def __init__(self, reference: Reference, fewest: int = FEWEST_LINEAGES):
         self._models = reference.models
+        self._fewest = fewest
         self._known: dict[tuple[str, Measure, Which, bool], Range | None] = {}
 
     def of(self, role: str, measure: Measure, which: Which = "value", *, in_layers: bool = True) -> Range | None:
         """How far each lineage goes, over the matrices of a role.
 
-        Where under `FEWEST_LINEAGES` have the role, all matrices of their layers count; None where that is too few as
+        Where fewer than `fewest` have the role, all matrices of their layers count; None where that is too few as
         well, and for a role outside the layers that too few have.
         """
         key = (role, measure, which, in_layers)
@@ -55,7 +56,7 @@ class Standing:
     def middle(self, role: str, measure: Measure) -> tuple[float, float, float] | None:
         """Least, middle and greatest of a role, but for the outer twentieths of each lineage's matrices.
 
-        None where under `FEWEST_LINEAGES` have the role inside their layers.
+        None where fewer than `fewest` have the role inside their layers.
         """
         held = {
             model.lineage: found.measures[measure].quantiles
@@ -63,7 +64,7 @@ class Standing:
             for found in model.roles
             if found.role == role and found.in_layers and measure in found.measures
         }
-        if len(held) < FEWEST_LINEAGES:
+        if len(held) < self._fewest:
             return None
         low, middle, high = zip(*((q[_AT_5], q[_AT_50], q[_AT_95]) for q in held.values()), strict=True)
         return min(low), median(middle), max(high)
@@ -74,10 +75,10 @@ class Standing:
 
     def _range(self, role: str, measure: Measure, which: Which, in_layers: bool) -> Range | None:
         own = self._farthest(measure, which, lambda held: held.role == role and held.in_layers == in_layers)
-        if len(own) < FEWEST_LINEAGES and in_layers:
+        if len(own) < self._fewest and in_layers:
             every = self._farthest(measure, which, lambda held: held.in_layers)
-            return Range(every, of_any_role=True) if len(every) >= FEWEST_LINEAGES else None
-        return Range(own) if len(own) >= FEWEST_LINEAGES else None
+            return Range(every, of_any_role=True) if len(every) >= self._fewest else None
+        return Range(own) if len(own) >= self._fewest else None
 
     def _farthest(self, measure: Measure, which: Which, wanted: Callable[[Role], bool]) -> tuple[float, ...]:
         return _by_lineage(
@@ -85,11 +86,12 @@ class Standing:
             for model in self._models
             for role in model.roles
             if wanted(role) and measure in role.measures
-            if (value := _get(role.measures[measure], which)) is not None
+            if (value := farthest(role.measures[measure], which)) is not None
         )
 
 
-def _get(spread: Spread, which: Which) -> float | None:
+def farthest(spread: Spread, which: Which) -> float | None:
+    """The farthest of a spread: its greatest value, or how far it departs from its peers; None with too few."""
     if which == "value":
         return spread.quantiles[-1]
     return spread.apart if which == "apart" else spread.below
