@@ -48,13 +48,13 @@ def measured(folder: Path, each: int) -> Iterator[tuple[Kind, int, dict[str, flo
     tasks = make_plan(checkpoint, AuditSettings()).tasks
     certified = {task.matrix.id for task in tasks if _certified(quick, task)}
     for kind, members in sorted(kinds(tasks, {t.matrix.id for t in tasks} - certified).items()):
-        spent = [full.measure([task])[0].stages for task in members[:each]]
+        spent = [full.measure(task).stages for task in members[:each]]
         yield kind, len(spent), {name: statistics.median(s.get(name, 0.0) for s in spent) for name in STAGES}
     checkpoint.source.close()
 
 
 def _certified(worker: Worker, task: Task) -> bool:
-    matrix = worker.measure([task])[0].matrix
+    matrix = worker.measure(task).matrix
     return matrix is not None and matrix.traps is not None and matrix.traps.method == "certified"
 
 

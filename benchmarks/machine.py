@@ -10,7 +10,17 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-PACKAGES = ("llmtrap", "numpy", "scipy", "safetensors", "ml-dtypes", "torch", "weightwatcher")
+PACKAGES = (
+    "llmtrap",
+    "numpy",
+    "scipy",
+    "safetensors",
+    "ml-dtypes",
+    "torch",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "weightwatcher",
+)
 
 
 def describe_machine() -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.predictions
 
-Prints the table of docs/scaling.md. CPU rates are those of `llmtrap.audit.plan`, measured; those of a GPU and of disks
-and networks are assumed, and named as such.
+Prints the table of docs/scaling.md. CPU rates are those of `llmtrap.audit.plan`, a GPU's those that `benchmarks.gpu`
+measured on an H100; that of a disk is assumed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from llmtrap.audit import AuditSettings
 from llmtrap.audit.plan import core_seconds
 from llmtrap.demo.layout import GptOssShape, tensor_specs
 
-# Assumed of one data-centre GPU, float32 without tensor cores: half the peak of 60 TFLOP/s for the Gram matrix, and a
-# values-only eigensolver whose reduction reads the rest of the matrix once a column, at a tenth of the speed of the
-# memory since its steps wait for one another.
-GPU_GRAM_PER_SECOND = 3e13
-GPU_BYTES_PER_SECOND = 2e11
-GPU_EACH = 0.005
+# Of one H100 (benchmarks/results/gpu-2026-11-27T223210Z.json): an expert of 5760 × 2880 in MXFP4 takes 10 ms to be
+# read, sent, decoded and summed, its Gram matrix 2.9 ms. Eigenvalues in float64 take 4.5 ms at side 512 and 54 ms at
+# side 2880. Through the two goes a part that grows with the side, for the steps of the reduction that wait for one
+# another, and one with its cube, for what they read.
+GPU_ENTRIES_PER_SECOND = 1.66e9
+GPU_GRAM_PER_SECOND = 3.3e13
+GPU_SECONDS_A_COLUMN = 8.5e-6
+GPU_SECONDS_A_CUBE = 1.24e-12
 DISK_BYTES_PER_SECOND = 2e9
 
 Shape = tuple[int, int]
@@ -81,12 +83,12 @@ def core_minutes(model: Model) -> tuple[float, float]:
 
 
 def gpu_minutes(model: Model) -> float:
-    """Minutes of one GPU with α, by the assumed rates."""
+    """Minutes of one GPU with α, by the measured rates: one matrix after the other, all certified."""
     total = 0.0
     for (rows, columns), count in model.shapes.items():
         n, m = float(max(rows, columns)), float(min(rows, columns))
-        reduction = m * 4 * m * m / 2 / 3 / GPU_BYTES_PER_SECOND
-        total += count * (GPU_EACH + 2 * n * m * m / GPU_GRAM_PER_SECOND + reduction)
+        solver = GPU_SECONDS_A_COLUMN * m + GPU_SECONDS_A_CUBE * m**3
+        total += count * (n * m / GPU_ENTRIES_PER_SECOND + 2 * n * m * m / GPU_GRAM_PER_SECOND + solver)
     return total / 60
 
 

@@ -14,7 +14,8 @@ from tests.support.planting import noise, with_entries, with_mean
 from llmtrap.spectra import AnalysisSettings, MatrixAnalysis, analyse
 from llmtrap.spectra.backends import NumpyBackend
 from llmtrap.spectra.certificate import exceedances
-from llmtrap.spectra.single_pass import Farthest, SinglePass, ValueCounter
+from llmtrap.spectra.single_pass import Farthest, SinglePass
+from llmtrap.spectra.value_counts import ValueCounter
 
 Floats = NDArray[np.floating]
 PLANTED = [(3, 4), (150, 31), (199, 59)]

@@ -9,17 +9,15 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.audit.timing import READ, SharedSolver, Stages, TimedBackend
+from llmtrap.audit.timing import READ, Stages, TimedBackend
 from llmtrap.checkpoint import Source, WeightMatrix
 from llmtrap.errors import MatrixError
 from llmtrap.packed import Packed
 from llmtrap.report import document
 from llmtrap.rounding import ALPHA_BITS, rounding_words
-from llmtrap.spectra import AnalysisSettings, Esd, LogHistogram, MatrixAnalysis, TrapAnalysis, log_histogram
-from llmtrap.spectra.analysis import analyse_in_steps
+from llmtrap.spectra import AnalysisSettings, Esd, LogHistogram, MatrixAnalysis, TrapAnalysis, analyse, log_histogram
 from llmtrap.spectra.backends import Backend
 from llmtrap.spectra.noise import NoiseComparison, Quantiles
-from llmtrap.spectra.together import Steps, together
 from llmtrap.spectra.tracy_widom import survival
 from llmtrap.spectra.traps import edge_z
 
@@ -59,30 +57,17 @@ class StoredReader:
 
 
 def measure_matrix(
-    matrix: WeightMatrix, source: Source, settings: AnalysisSettings, backend: Backend
+    matrix: WeightMatrix, source: Source, settings: AnalysisSettings, backend: Backend, stages: Stages | None = None
 ) -> document.Matrix:
-    """Read, decode and measure one matrix.
+    """Read, decode and measure one matrix; `stages` learns where the time went.
 
     Raises:
         LlmtrapError: its bytes cannot be read or decoded, or its numbers leave float64.
     """
-    solver = SharedSolver(backend.eigenvalues_of)
-    (measured,) = together([measure_in_steps(matrix, source, settings, backend, Stages(), solver)], solver)
-    return measured
-
-
-def measure_in_steps(
-    matrix: WeightMatrix,
-    source: Source,
-    settings: AnalysisSettings,
-    backend: Backend,
-    stages: Stages,
-    solver: SharedSolver,
-) -> Steps[document.Matrix]:
-    """The same in steps, for several matrices `together` by `solver`; `stages` learns where the time went."""
+    stages = stages or Stages()
     reader = StoredReader(matrix, source, stages)
-    steps = analyse_in_steps(reader, settings, matrix.id, TimedBackend(backend, stages))
-    analysis = yield from stages.clocked(steps, solver)
+    with stages.clock():
+        analysis = analyse(reader, settings, matrix_id=matrix.id, backend=TimedBackend(backend, stages))
     return describe(matrix, analysis, stages.total)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import Array, Backend, Decoder
 from llmtrap.spectra.backends.base import HostFloats
-from llmtrap.spectra.together import Solver, Steps
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -23,22 +21,6 @@ READ = "read and decode"
 GRAM = "Gram matrices"
 EIGENVALUES = "eigenvalues"
 OTHER = "sums, shuffles, fits"
-
-
-class SharedSolver:
-    """An eigensolver whose calls several matrices share: `share` is the part of the last call that each has to bear."""
-
-    def __init__(self, solve: Solver):
-        self._solve = solve
-        self.share = 0.0
-
-    def __call__(self, grams: Sequence[Array]) -> Sequence[NDArray[np.float64]]:
-        """As the solver, timed."""
-        start = time.perf_counter()
-        try:
-            return self._solve(grams)
-        finally:
-            self.share = (time.perf_counter() - start) / len(grams)
 
 
 @dataclass
@@ -67,28 +49,14 @@ class Stages:
                 return
             yield block
 
-    def clocked(self, steps: Steps[Result], solver: SharedSolver) -> Steps[Result]:
-        """Pass steps on and count their time, an equal share of every call of the solver included.
-
-        The time in between, when other matrices have their turn, is not theirs.
-        """
-        move: Callable[[], Array] = partial(next, steps)
-        while True:
-            start = time.perf_counter()
-            try:
-                gram = move()
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            finally:
-                self.total += time.perf_counter() - start
-            try:
-                move = partial(steps.send, (yield gram))
-            except Exception as failure:
-                move = partial(steps.throw, failure)
-            del gram
-            self._add(EIGENVALUES, solver.share)
-            self.total += solver.share
+    @contextmanager
+    def clock(self) -> Iterator[None]:
+        """Count the time of a block in the total."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.total += time.perf_counter() - start
 
     def finish(self) -> dict[str, float]:
         """All stages, what is left of the total under its own name."""
@@ -145,11 +113,6 @@ class TimedBackend:
         """As the backend, counted."""
         with self._stages.of(EIGENVALUES):
             return self._backend.eigenvalues(gram)
-
-    def eigenvalues_of(self, grams: Sequence[Array]) -> list[NDArray[np.float64]]:
-        """As the backend, counted."""
-        with self._stages.of(EIGENVALUES):
-            return self._backend.eigenvalues_of(grams)
 
     def top_eigenpairs(
         self, gram: Array, count: int, start: HostFloats, *, vectors: bool

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmtrap.audit.measure import measure_in_steps
+from llmtrap.audit.measure import measure_matrix
 from llmtrap.audit.plan import Task
-from llmtrap.audit.timing import SharedSolver, Stages
+from llmtrap.audit.timing import Stages
 from llmtrap.checkpoint import Source, WeightMatrix
 from llmtrap.checkpoint.adapted import AdaptedTensor
 from llmtrap.checkpoint.adapters import singular_values
@@ -22,7 +22,6 @@ from llmtrap.report import document
 from llmtrap.report.trap_changes import ValuesAt
 from llmtrap.spectra import AnalysisSettings
 from llmtrap.spectra.backends import Backend
-from llmtrap.spectra.together import Steps
 
 KEPT_BYTES = 256 << 20
 """Stored bytes of one matrix that a worker keeps, so that it reads them once; of a larger one what changed between the
@@ -173,8 +172,8 @@ def _kept(source: Source, matrix: WeightMatrix) -> Iterator[KeptSource]:
 
 
 def measure_pair(
-    task: Task, source: Source, settings: AnalysisSettings, backend: Backend, stages: Stages, solver: SharedSolver
-) -> Steps[tuple[document.Matrix, object]]:
+    task: Task, source: Source, settings: AnalysisSettings, backend: Backend, stages: Stages
+) -> tuple[document.Matrix, object]:
     """Measure a pair: the target's matrix, and `Compared`.
 
     Raises:
@@ -187,14 +186,14 @@ def measure_pair(
     with _kept(source.now, task.matrix) as mine:
         now = task.now_known
         if now is None:
-            now = yield from measure_in_steps(task.matrix, mine, settings, backend, stages, solver)
+            now = measure_matrix(task.matrix, mine, settings, backend, stages)
         if task.base is None:
             return now, Compared()
         try:
             with _kept(source.base, task.base) as theirs:
                 was = task.base_known
                 if was is None:
-                    was = yield from measure_in_steps(task.base, theirs, settings, backend, Stages(), solver)
+                    was = measure_matrix(task.base, theirs, settings, backend)
                 return now, _compare(task, now, was, mine, theirs, backend)
         except AccessError:
             raise

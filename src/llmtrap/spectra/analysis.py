@@ -11,7 +11,7 @@ from llmtrap.errors import MatrixError
 from llmtrap.spectra.backends import Backend, NumpyBackend
 from llmtrap.spectra.causes import FoundTrap, find_causes, suspect_distance
 from llmtrap.spectra.certificate import Bulk, Certificate, Exceedances, certify, exceedances
-from llmtrap.spectra.esd import Esd, esd_in_steps
+from llmtrap.spectra.esd import Esd, compute_esd
 from llmtrap.spectra.matrix_data import MatrixData
 from llmtrap.spectra.moments import Moments, NonFiniteError, OutOfRangeError, power_of_two_scale
 from llmtrap.spectra.noise import NoiseComparison, compare_with_noise
@@ -19,7 +19,6 @@ from llmtrap.spectra.power_law import interval_without_largest
 from llmtrap.spectra.prediction import predict_traps
 from llmtrap.spectra.readers import ArrayReader, MatrixReader, as_floats
 from llmtrap.spectra.results import AnalysisSettings, MatrixAnalysis, TrapAnalysis
-from llmtrap.spectra.together import Steps, together
 from llmtrap.spectra.tracy_widom import EdgeLaw
 from llmtrap.spectra.traps import (
     RELIABLE_FROM_SIDE,
@@ -57,20 +56,10 @@ def analyse(
         MatrixError: the squares of the entries leave float64 (the largest is beyond 10^±140).
     """
     reader = ArrayReader(as_floats(matrix)) if isinstance(matrix, np.ndarray) else matrix
-    chosen = backend or NumpyBackend()
-    steps = analyse_in_steps(reader, settings or AnalysisSettings(), matrix_id, chosen)
-    (analysis,) = together([steps], chosen.eigenvalues_of)
-    return analysis
-
-
-def analyse_in_steps(
-    reader: MatrixReader, settings: AnalysisSettings, matrix_id: str, backend: Backend
-) -> Steps[MatrixAnalysis]:
-    """The same in steps, for several matrices `together`: nothing is read before the first step."""
+    settings, backend = settings or AnalysisSettings(), backend or NumpyBackend()
     data = MatrixData(reader, settings, backend)
-    run = _Analysis(data, settings, _search(matrix_id, settings), backend)
     try:
-        return (yield from run.result())
+        return _Analysis(data, settings, _search(matrix_id, settings), backend).result()
     except NonFiniteError:
         return MatrixAnalysis(reader.shape, None, None, None, data.non_finite())
     except OutOfRangeError:
@@ -89,9 +78,9 @@ class _Analysis:
         self._search = search
         self._backend = backend
 
-    def result(self) -> Steps[MatrixAnalysis]:
+    def result(self) -> MatrixAnalysis:
         moments = self._data.moments()
-        esd = (yield from self._esd(moments)) if self._settings.alpha else None
+        esd = self._esd(moments) if self._settings.alpha else None
         traps = self._traps(moments)
         if esd is None:
             return MatrixAnalysis(self._data.shape, moments, None, traps, None)
@@ -109,11 +98,11 @@ class _Analysis:
         by_entries = min(shape) if traps.method == "undecided" else traps.most
         return compare_with_noise(esd.eigenvalues, shape, traps.bulk.variance, edge_z(rule, shape), by_entries)
 
-    def _esd(self, moments: Moments) -> Steps[Esd]:
+    def _esd(self, moments: Moments) -> Esd:
         scale = power_of_two_scale(max(abs(moments.minimum), abs(moments.maximum)))
         double, gram = self._data.formed_gram()
         data = self._data
-        return esd_in_steps(data.arrays, data.shape, self._backend, scale=scale, double=double, gram=gram)
+        return compute_esd(data.arrays, data.shape, self._backend, scale=scale, double=double, gram=gram)
 
     def _traps(self, moments: Moments) -> TrapAnalysis:
         data, shape = self._data, self._data.shape

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import Array, Backend
 from llmtrap.spectra.power_law import RELATIVE_FLOOR, PowerLawFit, fit_power_law
-from llmtrap.spectra.together import Steps, together
 
 Floats = NDArray[np.floating]
 
@@ -94,34 +93,6 @@ def first_precision(shape: tuple[int, int], *, double: bool) -> str:
 
 
 def compute_esd(
-    blocks: Callable[[], Iterable[Floats]],
-    shape: tuple[int, int],
-    backend: Backend,
-    *,
-    scale: float = 1.0,
-    double: bool = False,
-    gram: Array | None = None,
-) -> Esd:
-    """Eigenvalues of the Gram matrix of the shorter side, of a matrix on the host.
-
-    Args:
-        blocks: gives the matrix top to bottom, as often as called; as one block if it has fewer rows than columns.
-        shape: rows and columns.
-        backend: where to compute.
-        scale: a power of two that brings the entries near 1 where squares would leave float32.
-        double: float64 at once.
-        gram: the Gram matrix in `first_precision` where it is there already, unscaled; it may be destroyed.
-    """
-
-    def arrays() -> Iterable[Array]:
-        return map(backend.from_host, blocks())
-
-    steps = esd_in_steps(arrays, shape, backend, scale=scale, double=double, gram=gram)
-    (esd,) = together([steps], backend.eigenvalues_of)
-    return esd
-
-
-def esd_in_steps(
     arrays: Callable[[], Iterable[Array]],
     shape: tuple[int, int],
     backend: Backend,
@@ -129,24 +100,32 @@ def esd_in_steps(
     scale: float = 1.0,
     double: bool = False,
     gram: Array | None = None,
-) -> Steps[Esd]:
-    """The same, in steps, of a matrix whose blocks are the backend's own arrays.
+) -> Esd:
+    """Eigenvalues of the Gram matrix of the shorter side.
 
     Float width: float64 for a shorter side up to 512 and for float64 weights; else float32, and once more in float64
     where the fitted tail begins so low, or so many eigenvalues are near zero, that float32 could change the result.
 
-    The arguments are those of `compute_esd`.
+    Args:
+        arrays: gives the matrix top to bottom as the backend's arrays, as often as called; as one block if it has fewer
+            rows than columns.
+        shape: rows and columns.
+        backend: where to compute.
+        scale: a power of two that brings the entries near 1 where squares would leave float32.
+        double: float64 at once.
+        gram: the Gram matrix in `first_precision` where it is there already, unscaled; it may be destroyed.
     """
     precision = first_precision(shape, double=double)
     if gram is None or scale != 1.0:
         gram = _gram(arrays(), shape, backend, precision, scale)
     while True:
-        eigenvalues = np.sort((yield gram)) / scale**2
+        eigenvalues = np.sort(backend.eigenvalues(gram)) / scale**2
         fit = fit_power_law(eigenvalues)
         if precision == "float64" or not _needs_double(eigenvalues, fit):
             # A Gram matrix has no negative eigenvalues; rounding makes some.
             return Esd(np.clip(eigenvalues, 0.0, None), fit, precision)
         precision = "float64"
+        gram = None  # its memory is wanted for the next
         gram = _gram(arrays(), shape, backend, precision, scale)
 
 

@@ -22,7 +22,8 @@ from llmtrap.spectra.on_device import OnDevice
 from llmtrap.spectra.readers import ArrayReader, Histogram, MatrixReader, NonFiniteEntries, locate_non_finite
 from llmtrap.spectra.results import AnalysisSettings
 from llmtrap.spectra.shuffle import TABLE_FROM
-from llmtrap.spectra.single_pass import SPARE_BITS, SinglePass, ValueCounter
+from llmtrap.spectra.single_pass import SinglePass
+from llmtrap.spectra.value_counts import SPARE_BITS, ValueCounter
 
 Floats = NDArray[np.floating]
 
@@ -206,15 +207,12 @@ class MatrixData:
 
     def _count(self) -> Histogram | None:
         """Count the values of a matrix that is here, held or on a device: it is not read again for it."""
-        counter = ValueCounter()
         if self._held is not None:
+            counter = ValueCounter()
             counter.add(self._held)
-        elif self._device is not None:
-            for block in self._read():
-                counter.add(block)
-        else:
-            return None  # it was counted as it was read, or has too many values
-        return counter.histogram
+            return counter.histogram
+        # A matrix that is neither was counted as it was read, or has too many values.
+        return None if self._device is None else self._device.histogram()
 
     def _release(self) -> None:
         """Let go of the matrix, which only the caller who lent it needs from now on."""

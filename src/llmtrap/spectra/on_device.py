@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from llmtrap.packed import Packed
 from llmtrap.spectra.backends import Array, Decoder
 from llmtrap.spectra.moments import NonFiniteError, Sums
+from llmtrap.spectra.readers import Histogram
+from llmtrap.spectra.value_counts import MOST_VALUES, ValueCounter
 
 Floats = NDArray[np.floating]
 
@@ -55,6 +57,16 @@ class OnDevice:
         """The same numbers on the host."""
         for sent in self._sent():
             yield self._decoder.to_host(self._decoder.decode(sent))
+
+    def histogram(self) -> Histogram | None:
+        """Values and how often each occurs, where all are numbers of 16 bits and less; else None."""
+        counter = ValueCounter()
+        for sent in self._sent():
+            found = self._decoder.distinct(self._decoder.decode(sent), MOST_VALUES)
+            if found is None:
+                return None
+            counter.add_counted(*found)
+        return counter.histogram
 
     def sums(self, shift: float, scale: float) -> Sums:
         """New power sums of arrays on this device."""

@@ -92,14 +92,15 @@ def test_one_device_by_its_number(packed: Path, tmp_path: Path) -> None:
     assert len({process for process, *_ in sent}) == 1
 
 
-def test_matrices_of_one_size_are_measured_together(packed: Path, tmp_path: Path) -> None:
-    _, sent = audited(packed, tmp_path, "--device", "cuda:0", "--workers", "1")
+def test_workers_share_a_device_up_to_four(packed: Path, tmp_path: Path) -> None:
+    """Eight matrices and eight workers asked for: four have a part in it, each a process of its own."""
+    one, sent = audited(packed, tmp_path, "--device", "cuda:1", "--workers", "8", "--traps", "certify")
+    (tmp_path / "alone").mkdir()
+    alone, _ = audited(packed, tmp_path / "alone", "--device", "cuda:1", "--workers", "1", "--traps", "certify")
 
-    # All but one share their shorter side: the codes of the last are there before the first is shuffled
-    codes = [k for k, (_, _, dtype, _) in enumerate(sent) if dtype in ("uint8", "int16")]
-    shuffles = [k for k, (_, _, _, size) in enumerate(sent) if size == 4 * 320 * 224]
-    assert len(shuffles) == 2
-    assert codes[-1] < shuffles[0]
+    assert {device for _, device, _, _ in sent} == {1}
+    assert 2 <= len({process for process, *_ in sent}) <= 4
+    assert numbers(one) == numbers(alone)
 
 
 def test_auto_takes_what_doctor_shows(packed: Path, tmp_path: Path) -> None:

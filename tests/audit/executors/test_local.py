@@ -10,9 +10,7 @@ import pytest
 from tests.support.small_checkpoint import DyingAtStartSource, KillingSource, WaitingSource, ids, write_small
 
 from llmtrap.audit import AuditRun, AuditSettings, Failed, Finished, Measured, RunOptions, journal_for
-from llmtrap.audit import run as run_module
 from llmtrap.audit.executors import local
-from llmtrap.audit.executors.local import LocalExecutor
 from llmtrap.checkpoint import Checkpoint, LocalSource, open_checkpoint
 from llmtrap.errors import DeviceError
 from llmtrap.report.document import Report
@@ -72,30 +70,6 @@ def test_killed_once_the_second_try_succeeds(
     assert len(list((tmp_path / "marks").iterdir())) == 1
     whole, _, _ = report_of(AuditRun(open_checkpoint(str(small)), CERTIFY, RunOptions(workers=1)))
     assert timeless(report) == timeless(whole)
-
-
-@pytest.mark.parametrize("times", [1, 99])
-def test_of_a_batch_whose_worker_dies_only_what_kills_alone_fails(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
-) -> None:
-    batches = []
-
-    class Watched(LocalExecutor):
-        def _drive(self, lanes: Any, waiting: Any) -> Any:
-            batches.extend(len(batch) for batch in waiting)
-            return super()._drive(lanes, waiting)
-
-    monkeypatch.setattr(run_module, "choose_executor", lambda spec, _: Watched(spec, ["cpu"], most=5))
-    checkpoint = killing(small, tmp_path / "marks", times)
-    settings = AuditSettings(traps="certify", backend="numpy", device="cpu")
-    journal = journal_for(checkpoint, tmp_path / "j")
-    _, done, failed = report_of(AuditRun(checkpoint, settings, RunOptions(workers=1), journal))
-
-    assert batches == [5, 3]
-    assert len(list((tmp_path / "marks").iterdir())) == min(times, 2)
-    assert failed.keys() == ({VICTIM} if times > 1 else set())
-    assert done == ids() - failed.keys()
-    assert len(journal.matrices({task.key for task in AuditRun(checkpoint, settings).plan.tasks})) == len(done)
 
 
 @pytest.mark.parametrize("times", [1, 99])

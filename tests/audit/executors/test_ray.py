@@ -78,10 +78,10 @@ def test_the_command_gives_the_same_report_with_it(tmp_path: Path) -> None:
 
 
 @needs_ray
-def test_of_a_batch_whose_worker_is_lost_only_what_kills_alone_fails(
+def test_only_the_matrix_that_kills_its_worker_fails(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "choose_executor", lambda spec, _: RayExecutor(spec, 1, most=3))
+    monkeypatch.setattr(run_module, "choose_executor", lambda spec, _: RayExecutor(spec, 1))
     marks = tmp_path / "marks"
     checkpoint, victim = killing(small, marks, times=99)
     settings = AuditSettings(traps="certify", backend="numpy", device="cpu")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from llmtrap.audit.executors.base import Executor
-from llmtrap.audit.executors.batches import MOST_TOGETHER
 from llmtrap.audit.executors.local import LocalExecutor
 from llmtrap.audit.executors.ray import RayExecutor
 from llmtrap.audit.executors.serial import SerialExecutor
@@ -14,26 +14,28 @@ from llmtrap.audit.settings import RunOptions
 from llmtrap.spectra.backends import cuda_device_count
 from llmtrap.systems.process import HAS_WORKERS
 
+MOST_A_DEVICE = 4
+"""Workers that share a device: while one draws a shuffle on the host, the others compute (docs/scaling.md)."""
+
 
 def choose_executor(spec: WorkerSpec, options: RunOptions) -> Executor:
     """The executor for `--engine`, `--workers` and `--device`."""
     devices = _devices(spec, options.workers)
-    # On the CPU, whatever the library, a worker has enough to do with one matrix, and its memory is bounded by it.
-    # Without α there is no spectrum whose eigenvalues could be computed together.
-    most = MOST_TOGETHER if devices[0].startswith("cuda") and spec.analysis.alpha else 1
     if options.engine == "ray":
-        return RayExecutor(replace(spec, device=devices[0]), options.workers, most)
+        return RayExecutor(replace(spec, device=devices[0]), options.workers)
     if len(devices) == 1 and not (options.isolated and HAS_WORKERS):
-        return SerialExecutor(replace(spec, device=devices[0]), most)
-    return LocalExecutor(spec, devices, most, options.stall_timeout)
+        return SerialExecutor(replace(spec, device=devices[0]))
+    return LocalExecutor(spec, devices, options.stall_timeout)
 
 
 def _devices(spec: WorkerSpec, workers: int) -> list[str]:
-    """A device for each worker: `cuda` means every CUDA device there is, one worker each."""
+    """A device for each worker: `cuda` means every CUDA device there is, and each has a few workers at the most."""
+    devices = [spec.device if spec.device != "auto" else "cpu"]
     if spec.device == "cuda" or (spec.device == "auto" and spec.backend != "numpy"):
         count = cuda_device_count()
-        if count > 1:
-            return [f"cuda:{number}" for number in range(count)]
-        if count == 1 or spec.device == "cuda":
-            return ["cuda:0"]
-    return [spec.device if spec.device != "auto" else "cpu"] * workers
+        if count > 0 or spec.device == "cuda":
+            devices = [f"cuda:{number}" for number in range(max(1, count))]
+    if devices == ["cpu"]:
+        return devices * workers
+    # One after the other, so that a few matrices are spread over all devices.
+    return devices * min(MOST_A_DEVICE, math.ceil(workers / len(devices)))

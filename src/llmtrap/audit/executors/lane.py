@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
 from llmtrap.audit.executors.base import Outcome
-from llmtrap.audit.executors.batches import Batch
 from llmtrap.audit.executors.worker import WorkerSpec, measure_in_worker, start_worker
-from llmtrap.checkpoint.sources.base import ByteRange
+from llmtrap.audit.plan import Task
 from llmtrap.checkpoint.sources.memory import bytes_for_worker
 from llmtrap.processes.serving import Asked
 from llmtrap.processes.stalls import Standstill
@@ -19,18 +19,18 @@ from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, result_of, 
 
 @dataclass(frozen=True)
 class Death:
-    """Why a batch has no outcome."""
+    """Why a task has no outcome."""
 
     reason: str
 
 
 @dataclass
 class Lane:
-    """A worker, started with the first batch that it is given, and started again after a death."""
+    """A worker, started with the first task that it is given, and started again after a death."""
 
     spec: WorkerSpec
-    queue: deque[Batch] = field(default_factory=deque)
-    running: Batch | None = None
+    queue: deque[Task] = field(default_factory=deque)
+    running: Task | None = None
     since: float = 0.0
     told: bool = False
     """Whether it was said already that the worker has come to a stand."""
@@ -38,8 +38,8 @@ class Lane:
     _standstill: Standstill | None = None
     _ready: bool = False
 
-    def start(self, batch: Batch, upcoming: tuple[ByteRange, ...]) -> None:
-        """Give the worker a batch; where it died while idle, a new one."""
+    def start(self, task: Task, upcoming: Iterable[Task] = ()) -> None:
+        """Give the worker a task; where it died while idle, a new one."""
         if self._worker is not None and not self._worker.alive:
             self.discard()
         if self._worker is None:
@@ -48,8 +48,8 @@ class Lane:
             self._worker.call(start_worker, self.spec)
         if self._standstill is not None:
             self._standstill.begin()
-        self._worker.call(measure_in_worker, batch, upcoming)
-        self.running, self.since, self.told = batch, time.monotonic(), False
+        self._worker.call(measure_in_worker, task, tuple(upcoming))
+        self.running, self.since, self.told = task, time.monotonic(), False
 
     @property
     def worker(self) -> WorkerProcess:
@@ -57,8 +57,8 @@ class Lane:
         assert self._worker is not None  # noqa: S101 - there is one where a batch is running
         return self._worker
 
-    def take(self) -> list[Outcome] | Death | None:
-        """What became of the batch that is running; None where the worker has only begun to.
+    def take(self) -> Outcome | Death | None:
+        """What became of the task that is running; None where the worker has only begun to.
 
         Raises:
             AccessError: the source cannot be reached.
@@ -79,8 +79,8 @@ class Lane:
         if not self._ready:
             self._ready = True
             return None
-        outcomes: list[Outcome] = found
-        return outcomes
+        outcome: Outcome = found
+        return outcome
 
     def standstill(self) -> float:
         """For how many seconds the worker has used no processor time."""
@@ -91,7 +91,7 @@ class Lane:
         return self._standstill.reason() if self._standstill is not None else ""
 
     def discard(self) -> None:
-        """End the worker, whatever it is doing; the next batch gets a new one."""
+        """End the worker, whatever it is doing; the next task gets a new one."""
         if self._worker is not None:
             stop_all([self._worker])
         self._worker = self._standstill = None

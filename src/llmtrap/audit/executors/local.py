@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from llmtrap.audit.executors.base import Outcome, Standing
-from llmtrap.audit.executors.batches import Batch, batches, fair_share, spans_of
 from llmtrap.audit.executors.lane import Death, Lane, stop_lanes
 from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.plan import Task
@@ -21,7 +20,7 @@ from llmtrap.processes.worker import wait_for_answers
 
 READ_AHEAD = 2
 ATTEMPTS = 2
-# A worker that has nothing left takes over what waits behind a batch of at least so many seconds: its bytes may have
+# A worker that has nothing left takes over what waits behind a task of at least so many seconds: its bytes may have
 # been fetched for the other worker already, so not for less.
 LONG_SECONDS = 5.0
 
@@ -32,27 +31,24 @@ class LocalExecutor:
     Args:
         spec: what each worker starts with.
         devices: one device a worker; its length is the number of workers.
-        most: matrices of a batch.
         stall_timeout: seconds without any use of the processor after which a worker is given up, as if it had died;
             None waits for ever.
     """
 
-    def __init__(self, spec: WorkerSpec, devices: Sequence[str], most: int = 1, stall_timeout: float | None = None):
+    def __init__(self, spec: WorkerSpec, devices: Sequence[str], stall_timeout: float | None = None):
         self._spec = spec
         self._devices = devices
-        self.most = most
         self._stall_timeout = stall_timeout
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome | Standing]:
-        """Yield outcomes as they come. A task whose worker dies is tried again, alone, then fails with the reason."""
+        """Yield outcomes as they come. A task whose worker dies is tried again, then fails with the reason."""
         lanes = [Lane(replace(self._spec, device=device)) for device in self._devices[: max(1, len(tasks))]]
-        most = fair_share(self.most, len(tasks), len(lanes))
         try:
-            yield from self._drive(lanes, deque(batches(tasks, most)))
+            yield from self._drive(lanes, deque(tasks))
         finally:
             stop_lanes(lanes)
 
-    def _drive(self, lanes: list[Lane], waiting: deque[Batch]) -> Iterator[Outcome | Standing]:
+    def _drive(self, lanes: list[Lane], waiting: deque[Task]) -> Iterator[Outcome | Standing]:
         attempts: dict[str, int] = {}
         while True:
             for lane in lanes:
@@ -63,28 +59,26 @@ class LocalExecutor:
             for lane in lanes:
                 _take_over(lane, lanes)
             ready = wait_for_answers([lane.worker for lane in busy], LONG_SECONDS / 5)
-            ended: list[tuple[Batch, list[Outcome] | Death]] = []
+            ended: list[tuple[Task, Outcome | Death]] = []
             for lane in busy:
-                batch = lane.running
+                task = lane.running
                 found = lane.take() if lane.worker in ready else self._given_up(lane)
-                if found is None or batch is None:
+                if found is None or task is None:
                     continue
                 lane.running = None
-                ended.append((batch, found))
+                ended.append((task, found))
                 # Before its outcomes are written down, which takes the disk as long as a small matrix takes.
                 _feed(lane, waiting)
             yield from self._notices(busy)
-            for batch, found in ended:
+            for task, found in ended:
                 if not isinstance(found, Death):
-                    yield from found
+                    yield found
                     continue
-                # One by one, so that only what killed the worker can do so again.
-                for task in batch:
-                    attempts[task.key] = attempts.get(task.key, 0) + 1
-                    if attempts[task.key] < ATTEMPTS:
-                        waiting.append((task,))
-                    else:
-                        yield Outcome(task.key, None, found.reason, "", 0)
+                attempts[task.key] = attempts.get(task.key, 0) + 1
+                if attempts[task.key] < ATTEMPTS:
+                    waiting.append(task)
+                else:
+                    yield Outcome(task.key, None, found.reason, "", 0)
 
     def _given_up(self, lane: Lane) -> Death | None:
         """The end of a worker that has been at a stand for as long as the user allows."""
@@ -101,28 +95,27 @@ class LocalExecutor:
             if lane.running is None or lane.told or lane.standstill() < NOTICED_SECONDS:
                 continue
             lane.told = True
-            yield Standing(lane.running[0].key, f"{lane.worker.pid}", lane.standstill(), lane.stands_because())
+            yield Standing(lane.running.key, f"{lane.worker.pid}", lane.standstill(), lane.stands_because())
 
 
-def _feed(lane: Lane, waiting: deque[Batch]) -> None:
-    """Start the lane's next batch if it is idle, and reserve what it reads after that."""
+def _feed(lane: Lane, waiting: deque[Task]) -> None:
+    """Start the lane's next task if it is idle, and reserve what it reads after that."""
     if lane.running is not None:
         return
-    # Near the end nothing is reserved: a batch must not wait behind a long one while another worker is idle.
+    # Near the end nothing is reserved: a task must not wait behind a long one while another worker is idle.
     ahead = READ_AHEAD if len(waiting) > 4 * READ_AHEAD else 0
     while waiting and len(lane.queue) < 1 + ahead:
         lane.queue.append(waiting.popleft())
     if not lane.queue:
         return
-    batch = lane.queue.popleft()
-    lane.start(batch, spans_of(lane.queue))
+    task = lane.queue.popleft()
+    lane.start(task, lane.queue)
 
 
 def _take_over(lane: Lane, lanes: list[Lane]) -> None:
-    """Give an idle lane the last batch of a queue that has long not moved."""
+    """Give an idle lane the last task of a queue that has long not moved."""
     if lane.running is not None or lane.queue:
         return
     behind = [other for other in lanes if other.queue and time.monotonic() - other.since >= LONG_SECONDS]
     if behind:
-        batch = max(behind, key=lambda other: len(other.queue)).queue.pop()
-        lane.start(batch, ())
+        lane.start(max(behind, key=lambda other: len(other.queue)).queue.pop())

@@ -1,8 +1,7 @@
 """The tasks on a Ray cluster: an existing one (`RAY_ADDRESS`), else one that is started here for the time of the run.
 
-Matrices travel in groups of one shard and come back batch by batch, on CPUs one by one, so that the journal, which the
-driver writes, holds each as soon as it is done. Ray's own retries are off: a lost worker's matrices are given out
-again from here.
+Matrices travel in groups of one shard and come back one by one, so that the journal, which the driver writes, holds
+each as soon as it is done. Ray's own retries are off: a lost worker's matrices are given out again from here.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from itertools import groupby
 from typing import Any
 
 from llmtrap.audit.executors.base import Outcome
-from llmtrap.audit.executors.batches import Batch, batches, spans_of
 from llmtrap.audit.executors.serial import READ_AHEAD
 from llmtrap.audit.executors.worker import Worker, WorkerSpec
 from llmtrap.audit.plan import Task
@@ -41,18 +39,16 @@ class RayExecutor:
     Args:
         spec: what each worker starts with.
         workers: size of the cluster that is started here where none is named by `RAY_ADDRESS`.
-        most: matrices of a batch.
 
     Raises:
         MissingExtraError: Ray is not installed.
     """
 
-    def __init__(self, spec: WorkerSpec, workers: int, most: int = 1):
+    def __init__(self, spec: WorkerSpec, workers: int):
         if find_spec("ray") is None:
             raise MissingExtraError.of("--engine ray", "ray")
         self._spec = spec
         self._workers = workers
-        self._most = most
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Yield outcomes as they come. A task whose worker is lost twice fails with the reason.
@@ -65,7 +61,7 @@ class RayExecutor:
         ray = import_module("ray")
         started = _connect(ray, self._workers)
         try:
-            yield from _Drive(ray, self._spec, self._most).run(tasks)
+            yield from _Drive(ray, self._spec).run(tasks)
         finally:
             if started:
                 ray.shutdown()
@@ -74,9 +70,8 @@ class RayExecutor:
 class _Drive:
     """One run: the groups that are out, and what is left of each."""
 
-    def __init__(self, ray: Any, spec: WorkerSpec, most: int):
+    def __init__(self, ray: Any, spec: WorkerSpec):
         self._ray = ray
-        self._most = most
         gpus = 1 if spec.device.startswith("cuda") else 0
         resources = ray.cluster_resources()
         if gpus and not resources.get("GPU"):
@@ -85,13 +80,13 @@ class _Drive:
         # Ray shows each task its own GPU, as the only one there is.
         self._spec = ray.put(replace(spec, device="cuda:0") if gpus else spec)
         self._measure = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, num_returns="streaming")(measure_group)
-        self._out: dict[Any, deque[Batch]] = {}
+        self._out: dict[Any, deque[Task]] = {}
         self._attempts: dict[str, int] = {}
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         try:
             for group in groups(tasks, self._slots):
-                self._submit(tuple(batches(group, self._most)))
+                self._submit(group)
             while self._out:
                 ready, _ = self._ray.wait(list(self._out), num_returns=1)
                 yield from self._take(ready[0])
@@ -99,15 +94,15 @@ class _Drive:
             for stream in self._out:
                 self._ray.cancel(stream, force=True)
 
-    def _submit(self, group: Sequence[Batch]) -> None:
+    def _submit(self, group: Sequence[Task]) -> None:
         if group:
             self._out[self._measure.remote(self._spec, tuple(group))] = deque(group)
 
     def _take(self, stream: Any) -> Iterator[Outcome]:
-        """The outcomes of a group's next batch; its end; or the loss of its worker."""
+        """The outcome of a group's next task; its end; or the loss of its worker."""
         errors = self._ray.exceptions
         try:
-            outcomes = self._ray.get(next(stream))
+            outcome = self._ray.get(next(stream))
         except StopIteration:
             self._submit(self._out.pop(stream))
         except errors.RayTaskError as error:
@@ -116,19 +111,18 @@ class _Drive:
             yield from self._lost(self._out.pop(stream), loss)
         else:
             self._out[stream].popleft()
-            yield from outcomes
+            yield outcome
 
-    def _lost(self, left: deque[Batch], loss: Exception) -> Iterator[Outcome]:
-        """Try the matrices in hand once more, each alone, and give the rest to others."""
-        suspects = left.popleft()
+    def _lost(self, left: deque[Task], loss: Exception) -> Iterator[Outcome]:
+        """Try the matrix in hand once more, alone, and give the rest to others."""
+        suspect = left.popleft()
         self._submit(left)
-        for suspect in suspects:
-            self._attempts[suspect.key] = self._attempts.get(suspect.key, 0) + 1
-            if self._attempts[suspect.key] < ATTEMPTS:
-                self._submit([(suspect,)])
-            else:
-                reason = str(loss).split(". ")[0].splitlines()[0].rstrip(".")
-                yield Outcome(suspect.key, None, f"the worker was lost twice ({type(loss).__name__}: {reason})", "", 0)
+        self._attempts[suspect.key] = self._attempts.get(suspect.key, 0) + 1
+        if self._attempts[suspect.key] < ATTEMPTS:
+            self._submit([suspect])
+        else:
+            reason = str(loss).split(". ")[0].splitlines()[0].rstrip(".")
+            yield Outcome(suspect.key, None, f"the worker was lost twice ({type(loss).__name__}: {reason})", "", 0)
 
 
 def groups(tasks: Sequence[Task], slots: int) -> Iterator[Sequence[Task]]:
@@ -139,14 +133,13 @@ def groups(tasks: Sequence[Task], slots: int) -> Iterator[Sequence[Task]]:
         yield from (shard[first : first + size] for first in range(0, len(shard), size))
 
 
-def measure_group(spec: WorkerSpec, group: Sequence[Batch]) -> Iterator[list[Outcome]]:
-    """Measure one batch after another on a node of the cluster."""
+def measure_group(spec: WorkerSpec, group: Sequence[Task]) -> Iterator[Outcome]:
+    """Measure one task after another on a node of the cluster."""
     worker = Worker(spec)
     name = f"{platform.node()}:{os.getpid()}"
     try:
-        for k, batch in enumerate(group):
-            outcomes = worker.measure(batch, spans_of(group[k + 1 : k + 1 + READ_AHEAD]))
-            yield [replace(outcome, worker=name) for outcome in outcomes]
+        for k, task in enumerate(group):
+            yield replace(worker.measure(task, group[k + 1 : k + 1 + READ_AHEAD]), worker=name)
     finally:
         worker.close()
         spec.source.close()

@@ -1,9 +1,9 @@
-"""The inside of one worker: its own source and backend, one BLAS thread, one batch of matrices at a time."""
+"""The inside of one worker: its own source and backend, one BLAS thread, one matrix at a time."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -13,42 +13,32 @@ from threadpoolctl import threadpool_limits
 
 from llmtrap.audit.executors.ahead import ReadAhead
 from llmtrap.audit.executors.base import Outcome
-from llmtrap.audit.executors.batches import Batch, spans_of
-from llmtrap.audit.measure import in_stored_tensor, measure_in_steps
+from llmtrap.audit.measure import in_stored_tensor, measure_matrix
 from llmtrap.audit.plan import Task
-from llmtrap.audit.timing import SharedSolver, Stages
+from llmtrap.audit.timing import Stages
 from llmtrap.checkpoint import LocalSource, Source
-from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.errors import AccessError, CheckpointError, LlmtrapError
 from llmtrap.report import document
 from llmtrap.spectra import AnalysisSettings
 from llmtrap.spectra.backends import Backend, select_backend
-from llmtrap.spectra.together import Steps, together
 from llmtrap.systems.process import peak_rss_bytes
 
 
 class MeasureTask(Protocol):
-    """Measures one task in steps: its matrix, and what else the caller wants to know of it."""
+    """Measures one task: its matrix, and what else the caller wants to know of it."""
 
     def __call__(
-        self,
-        task: Task,
-        source: Source,
-        settings: AnalysisSettings,
-        backend: Backend,
-        stages: Stages,
-        solver: SharedSolver,
-    ) -> Steps[tuple[document.Matrix, object]]:
+        self, task: Task, source: Source, settings: AnalysisSettings, backend: Backend, stages: Stages
+    ) -> tuple[document.Matrix, object]:
         """Read, decode and measure."""
         ...
 
 
 def measure_task(
-    task: Task, source: Source, settings: AnalysisSettings, backend: Backend, stages: Stages, solver: SharedSolver
-) -> Steps[tuple[document.Matrix, object]]:
+    task: Task, source: Source, settings: AnalysisSettings, backend: Backend, stages: Stages
+) -> tuple[document.Matrix, object]:
     """What an audit measures of a task: its matrix alone."""
-    found = yield from measure_in_steps(task.matrix, source, settings, backend, stages, solver)
-    return in_stored_tensor(found, task.matrix), None
+    return in_stored_tensor(measure_matrix(task.matrix, source, settings, backend, stages), task.matrix), None
 
 
 @dataclass(frozen=True)
@@ -63,7 +53,7 @@ class WorkerSpec:
 
 
 class Worker:
-    """Measures one batch of tasks after another."""
+    """Measures one task after another."""
 
     def __init__(self, spec: WorkerSpec):
         self._spec = spec
@@ -74,41 +64,25 @@ class Worker:
             self._ahead = ReadAhead(spec.source)
         self._source = self._ahead or spec.source
 
-    def measure(self, tasks: Sequence[Task], upcoming: Sequence[ByteRange] = ()) -> list[Outcome]:
-        """Measure some matrices together. A matrix that cannot be measured is an outcome, not an exception.
+    def measure(self, task: Task, upcoming: Iterable[Task] = ()) -> Outcome:
+        """Measure one matrix. One that cannot be measured is an outcome, not an exception.
 
         Args:
-            tasks: the matrices.
+            task: the matrix.
             upcoming: what this worker will read next, for the source to fetch meanwhile.
 
         Raises:
             AccessError: the source cannot be reached; no other matrix would fare better.
         """
-        solver = SharedSolver(self._backend.eigenvalues_of)
-        runs = [self._steps(tasks[k:], upcoming, solver) for k in range(len(tasks))]
-        # Two-threaded BLAS on busy cores is ten times slower than one thread a worker.
-        with threadpool_limits(1):
-            outcomes = together(runs, solver)
-        if len(tasks) == 1:
-            return outcomes
-        # Memory too short for all together may do for one, and a solver that fails at one fails all of its call: what
-        # fails is what fails alone.
-        return [
-            outcome if outcome.error is None else self.measure([task], upcoming)[0]
-            for task, outcome in zip(tasks, outcomes, strict=True)
-        ]
-
-    def _steps(self, tasks: Sequence[Task], upcoming: Sequence[ByteRange], solver: SharedSolver) -> Steps[Outcome]:
-        """Measure the first of these tasks in steps; the others come after it."""
         # A file that changed or vanished fails the matrices that lie in it, when they are read.
         with suppress(CheckpointError):
-            self._source.prefetch(chain(spans_of([tasks]), upcoming))
-        task, stages = tasks[0], Stages()
+            self._source.prefetch(chain.from_iterable(one.matrix.spans() for one in (task, *upcoming)))
+        stages = Stages()
         matrix, more, error = None, None, None
         try:
-            matrix, more = yield from self._spec.measure(
-                task, self._source, self._spec.analysis, self._backend, stages, solver
-            )
+            # Two-threaded BLAS on busy cores is ten times slower than one thread a worker.
+            with threadpool_limits(1):
+                matrix, more = self._spec.measure(task, self._source, self._spec.analysis, self._backend, stages)
         except AccessError:
             raise
         except LlmtrapError as failure:
@@ -141,8 +115,8 @@ def start_worker(spec: WorkerSpec) -> None:
     _process.spec = spec
 
 
-def measure_in_worker(tasks: Batch, upcoming: tuple[ByteRange, ...]) -> list[Outcome]:
-    """Measure some tasks together in this process's worker.
+def measure_in_worker(task: Task, upcoming: tuple[Task, ...]) -> Outcome:
+    """Measure a task in this process's worker.
 
     Raises:
         AccessError: the source cannot be reached.
@@ -152,4 +126,4 @@ def measure_in_worker(tasks: Batch, upcoming: tuple[ByteRange, ...]) -> list[Out
         if _process.spec is None:
             raise RuntimeError("start_worker was not called in this process")
         _process.worker = Worker(_process.spec)
-    return _process.worker.measure(tasks, upcoming)
+    return _process.worker.measure(task, upcoming)

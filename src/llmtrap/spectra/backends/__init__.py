@@ -97,10 +97,8 @@ def _cuda_backend(backend: str, number: int) -> Backend:
     if library == "torch":
         return ArrayApiBackend(namespace, name="torch", device=f"cuda:{number}")
     cupy = import_module("cupy")
-    # CuPy gives a stack to cuSOLVER's batched Jacobi method, which is made for sides up to 32, and a single matrix to
-    # divide and conquer.
     namespace = import_module("array_api_compat.cupy")
-    return ArrayApiBackend(namespace, name="cupy", device=cupy.cuda.Device(number), stacks=False)
+    return ArrayApiBackend(namespace, name="cupy", device=cupy.cuda.Device(number))
 
 
 def _torch() -> Any:

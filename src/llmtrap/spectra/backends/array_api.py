@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from llmtrap.spectra.backends.base import Array, HostFloats
 from llmtrap.spectra.backends.current import on_its_device
 from llmtrap.spectra.backends.decoding import ArrayApiDecoder, to_host
+from llmtrap.spectra.backends.iteration import top_by_iteration
 
 
 class ArrayApiBackend:
@@ -20,13 +20,11 @@ class ArrayApiBackend:
         namespace: the library.
         name: what it is called in a report.
         device: one of the library's devices; None for its own choice.
-        stacks: whether its eigensolver takes a stack of matrices as quickly as one after the other.
     """
 
-    def __init__(self, namespace: Any, *, name: str, device: Any = None, stacks: bool = True):
+    def __init__(self, namespace: Any, *, name: str, device: Any = None):
         self._xp = namespace
         self._device = device
-        self._stacks = stacks
         self.name = name
         self.decoder = ArrayApiDecoder(namespace, device)
 
@@ -71,25 +69,25 @@ class ArrayApiBackend:
 
     @on_its_device
     def eigenvalues(self, gram: Array) -> NDArray[np.float64]:
-        """The standard's values-only symmetric solver."""
-        return self._to_host(self._xp.linalg.eigvalsh(gram))
+        """The standard's values-only symmetric solver, in float64.
 
-    @on_its_device
-    def eigenvalues_of(self, grams: Sequence[Array]) -> list[NDArray[np.float64]]:
-        """One call for all where that is quick, and in any case one copy to the host: each waits for the device."""
-        xp = self._xp
-        if self._stacks and len(grams) > 1:
-            values = xp.linalg.eigvalsh(xp.stack(list(grams)))
-        else:
-            values = xp.stack([xp.linalg.eigvalsh(gram) for gram in grams])
-        return list(self._to_host(values))
+        cuSOLVER's float32 is off by 6·10⁻⁷ of the largest, thirty times as much as LAPACK's, and a quarter faster.
+        """
+        return self._to_host(self._xp.linalg.eigvalsh(self._xp.astype(gram, self._xp.float64)))
 
     @on_its_device
     def top_eigenpairs(
         self, gram: Array, count: int, start: HostFloats, *, vectors: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """A full solve: on a device it is as quick as an iteration that waits for the host."""
-        del start
+        """ARPACK here and its products there, which takes half of a full solve's time; else a full solve."""
+
+        def multiply(vector: HostFloats) -> HostFloats:
+            return to_host(self._xp.matmul(gram, self._like(vector.reshape(-1), gram)))
+
+        precision = np.float64 if gram.dtype == self._xp.float64 else np.float32
+        found = top_by_iteration(multiply, start.astype(precision), count, vectors=vectors)
+        if found is not None:
+            return found
         if not vectors:
             return self.eigenvalues(gram)[::-1][:count].copy(), None
         values, columns = self._xp.linalg.eigh(gram)

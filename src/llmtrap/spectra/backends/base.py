@@ -48,6 +48,10 @@ class Decoder(Protocol):
         """What the moments of a block of finite entries are made of."""
         ...
 
+    def distinct(self, block: Array, most: int) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+        """The values of a finite block and how often each occurs; None where they are more than `most`."""
+        ...
+
     def to_host(self, block: Array) -> HostFloats:
         """A copy on the host."""
         ...
@@ -96,10 +100,6 @@ class Backend(Protocol):
 
     def eigenvalues(self, gram: Array) -> NDArray[np.float64]:
         """All eigenvalues, ascending. The Gram matrix may be destroyed."""
-        ...
-
-    def eigenvalues_of(self, grams: Sequence[Array]) -> list[NDArray[np.float64]]:
-        """The same of each of several Gram matrices of one size and float width, in the library's quickest way."""
         ...
 
     def top_eigenpairs(

@@ -72,6 +72,14 @@ class ArrayApiDecoder:
         return PowerSums(int(np.prod(block.shape)), low, high, (first, second, third, fourth))
 
     @on_its_device
+    def distinct(self, block: Array, most: int) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+        """Sorted and counted on the device: the host gets a value once."""
+        values, counts = self._xp.unique_counts(self._xp.reshape(block, (-1,)))
+        if int(values.shape[0]) > most:
+            return None
+        return np.asarray(to_host(values), dtype=np.float32), np.asarray(to_host(counts), dtype=np.int64)
+
+    @on_its_device
     def to_host(self, block: Array) -> NDArray[np.floating]:
         """A copy on the host, in the same float width."""
         return to_host(block)

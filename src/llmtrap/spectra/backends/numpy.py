@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from llmtrap.spectra.backends.base import HostFloats
+from llmtrap.spectra.backends.iteration import FULL_SOLVE_BELOW, top_by_iteration
 
-# Under this size all eigenvalues cost less than setting up an iteration for a few.
-FULL_SOLVE_BELOW = 400
-# Relative accuracy of an iterated eigenvalue: the Tracy–Widom scale is about 2·10⁻³ of the edge at 5760 × 2880, so
-# this is a few thousandths of a standard deviation.
-ITERATION_TOLERANCE = 1e-5
 # Columns that LAPACK's symmetric factorisation may take at once.
 FACTOR_COLUMNS = 64
 
@@ -68,40 +61,18 @@ class NumpyBackend:
         values = scipy.linalg.eigvalsh(gram, lower=True, driver="ev", overwrite_a=True, check_finite=False)
         return np.asarray(values, dtype=np.float64)
 
-    def eigenvalues_of(self, grams: Sequence[HostFloats]) -> list[NDArray[np.float64]]:
-        """One after the other: a core has enough to do with one."""
-        return [self.eigenvalues(gram) for gram in grams]
-
     def top_eigenpairs(
         self, gram: HostFloats, count: int, start: HostFloats, *, vectors: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """ARPACK on the lower triangle; a full solve where the matrix is small or most of it is asked for."""
-        size = gram.shape[0]
-        if size < FULL_SOLVE_BELOW or 4 * count > size:
-            return self._full(gram, count, vectors=vectors)
         symv = blas.ssymv if gram.dtype == np.float32 else blas.dsymv
 
         def multiply(vector: HostFloats) -> HostFloats:
             product: HostFloats = symv(1.0, gram, vector.reshape(-1).astype(gram.dtype, copy=False), lower=1)
             return product
 
-        operator = LinearOperator((size, size), matvec=multiply, dtype=gram.dtype)
-        try:
-            solved = eigsh(
-                operator,
-                k=count,
-                which="LA",
-                v0=start.astype(gram.dtype),
-                tol=ITERATION_TOLERANCE,
-                ncv=max(2 * count + 1, 40),
-                return_eigenvectors=vectors,
-            )
-        except ArpackNoConvergence:
-            return self._full(gram, count, vectors=vectors)
-        values, columns = solved if vectors else (solved, None)
-        order = np.argsort(values)[::-1]
-        found = np.asarray(values[order], dtype=np.float64)
-        return found, None if columns is None else np.asarray(columns[:, order], dtype=np.float64)
+        found = top_by_iteration(multiply, start.astype(gram.dtype), count, vectors=vectors)
+        return self._full(gram, count, vectors=vectors) if found is None else found
 
     def count_above(self, gram: HostFloats, edge: float) -> int:
         """The positive pivots of gram − edge·1 = L·D·Lᵀ (Sylvester's law of inertia): a sixth of a solve's time.
