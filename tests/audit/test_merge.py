@@ -13,6 +13,7 @@ from tests.support.small_checkpoint import write_small
 from llmtrap.audit import AuditRun, AuditSettings, Journal, Part, RunOptions, journal_for, merge_journals
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.errors import LlmtrapError, UsageError
+from llmtrap.report.coverage import coverage_words
 from llmtrap.report.document import Report
 
 CERTIFY = AuditSettings(traps="certify")
@@ -50,7 +51,8 @@ def test_a_part_that_is_missing_is_named_matrix_by_matrix(small: Path, tmp_path:
     report = merge_journals([journal.path for journal in journals])
 
     assert (report.coverage.planned, report.coverage.audited) == (8, 5)
-    assert [f.error for f in report.coverage.failed] == ["not measured"] * 3
+    assert [f.error for f in report.coverage.failed] == ["not measured: part 2/3 is missing"] * 3
+    assert coverage_words(report.coverage).startswith("5 of 8 matrices measured, 3 not measured: part 2/3 is missing: ")
 
 
 def test_the_newest_audit_that_all_journals_share_is_meant(small: Path, tmp_path: Path, timeless: Timeless) -> None:
@@ -71,7 +73,7 @@ def test_journals_of_different_audits_are_refused(small: Path, tmp_path: Path) -
 
 def test_a_journal_that_is_missing_or_empty_is_refused(small: Path, tmp_path: Path) -> None:
     first = run(small, tmp_path / "j1", "1/2")
-    with pytest.raises(LlmtrapError, match=r"gone\.jsonl: no such journal"):
+    with pytest.raises(LlmtrapError, match=r"gone\.jsonl: no such journal in the folder .*NAME-xxxxxxxx\.jsonl"):
         merge_journals([first.path, tmp_path / "gone.jsonl"])
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(UsageError, match="not parts of one audit"):

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from tests.support.disks import tiny_disk
 from tests.support.small_checkpoint import write_small
 
+from llmtrap.cli.blame import from_environment
 from llmtrap.spectra.backends import cuda_device_count
 
 
@@ -232,6 +233,42 @@ def test_an_audit_of_no_matrix_is_done_in_part_and_writes_its_report(invoke: Any
     document = json.loads(Path("r.json").read_text())
     assert document["summary"]["level"] == "nothing_measured"
     assert document["coverage"]["counts"]["unmeasured"] == {"count": 1, "parameters": 32000, "bytes": 32000}
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("llmtrap: Nothing measured: No matrix was measured, so nothing can be said. 0 of 0 matrices")
+
+
+def test_broken_values_end_an_audit_in_part_and_quiet_says_so_in_a_line(invoke: Any, tmp_path: Path) -> None:
+    weights = np.ones((64, 48), np.float32)
+    weights[3, 4] = np.nan
+    save_file({"layers.0.mlp.up_proj.weight": weights}, tmp_path / "nan.safetensors")
+    result = invoke("audit", tmp_path / "nan.safetensors", "--json", "r.json", "--quiet", "--traps", "certify")
+    assert (result.exit_code, result.stdout) == (3, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("llmtrap: Broken values: ")
+
+
+@pytest.mark.parametrize(("option", "value"), [("workers", "abc"), ("shuffles", "0")])
+def test_a_value_of_the_environment_is_blamed_on_its_variable(
+    invoke: Any, small: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str
+) -> None:
+    variable = f"LLMTRAP_{option.upper()}"
+    monkeypatch.setenv(variable, value)
+    result = invoke("audit", small)
+    assert result.exit_code == 2
+    assert f"(here the environment says so: {variable})" in " ".join(result.stderr.split())
+    assert from_environment(f"--{option} must be", ["audit", f"--{option}={value}"]) == ""
+
+
+@pytest.mark.parametrize(("command", "module"), [("verify", "weightwatcher"), ("calibrate", "accelerate")])
+def test_an_extra_is_looked_for_before_the_work_is_announced(
+    invoke: Any, small: Path, monkeypatch: pytest.MonkeyPatch, command: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    result = invoke(*([command, small] if command == "verify" else [command, "--preset", "quick"]))
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert "needs the extra" in line
+    assert not Path("llmtrap-reports").exists()
 
 
 def test_weights_left_out_end_an_audit_in_part(invoke: Any, small: Path) -> None:

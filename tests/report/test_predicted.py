@@ -110,7 +110,7 @@ def test_a_predicted_mean_shift_alone_is_decided_and_no_alarm() -> None:
 @pytest.mark.parametrize("render", [plain, to_markdown])
 def test_text_and_markdown_say_it_whole(render: Any, predicted: Report) -> None:
     assert CERTAINTY in render(predicted)
-    assert "not seen in the first shuffle" not in render(predicted)
+    assert "in which causes are looked for" not in render(predicted)
 
 
 def test_the_terminal_lists_a_predicted_trap_as_any_other(predicted: Report) -> None:

@@ -24,8 +24,9 @@ import numpy as np
 from platformdirs import user_cache_path
 from pydantic import ValidationError
 
+from llmtrap.audit.settings import Part
 from llmtrap.checkpoint.strict_json import MAX_MEMORY, memory_of
-from llmtrap.errors import LlmtrapError, OutputError
+from llmtrap.errors import LlmtrapError, OutputError, UsageError
 from llmtrap.report import document
 from llmtrap.systems.files import is_of_another, locked, open_file, others_may_write, read_at, sync_folder, user_id
 
@@ -150,12 +151,22 @@ class Journal:
                     )
         return found
 
-    def add_beside(self, plan: str, beside: BesideRecord) -> None:
-        """Record what the tensors beside the matrices hold."""
+    def parts(self, plan: str) -> set[Part]:
+        """The shares of this plan that have come to their end."""
+        ended = set()
+        for record in self._records():
+            if record.get("key") == plan and isinstance(record.get("part"), str):
+                with contextlib.suppress(UsageError):
+                    ended.add(Part.parse(record["part"]))
+        return ended
+
+    def add_beside(self, plan: str, beside: BesideRecord, part: Part) -> None:
+        """Record what the tensors beside the matrices hold, at the end of a share of the work."""
         self._append(
             {
                 "kind": "beside",
                 "key": plan,
+                "part": f"{part.number}/{part.of}",
                 "skipped": [s.model_dump(mode="json") for s in beside.skipped],
                 "findings": [t.model_dump(mode="json") for t in beside.findings],
                 "digests": dict(beside.digests),
@@ -306,5 +317,7 @@ def open_existing(path: Path) -> Journal:
         LlmtrapError: there is no such file.
     """
     if not path.is_file():
-        raise LlmtrapError("no such journal", file=str(path), remedy="Give the journal files that --part runs wrote")
+        problem = f"no such journal in the folder {path.absolute().parent.name or path.anchor}"
+        remedy = "Give the files that audit --part named when it ended, NAME-xxxxxxxx.jsonl, or the folder of --journal"
+        raise LlmtrapError(problem, file=str(path), remedy=remedy)
     return Journal(path, typed=True)

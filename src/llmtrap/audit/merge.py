@@ -7,8 +7,12 @@ from pathlib import Path
 
 from llmtrap.audit.journal import BesideRecord, PlanRecord, Recorded, open_existing, remembered
 from llmtrap.audit.report import assemble
+from llmtrap.audit.settings import Part
 from llmtrap.errors import UsageError
 from llmtrap.report import document
+from llmtrap.report.wording import join
+
+_MOST_NAMED = 8
 
 
 def merge_journals(paths: Sequence[Path], name: str | None = None) -> document.Report:
@@ -37,10 +41,24 @@ def merge_journals(paths: Sequence[Path], name: str | None = None) -> document.R
     seconds = sum(matrix.seconds for matrix in matrices.values())
     found = [beside for journal in journals if (beside := journal.beside(plan.key)) is not None]
     beside = found[0] if found else BesideRecord(tuple(map(_not_looked_at, plan.skipped)))
+    ended = set().union(*(journal.parts(plan.key) for journal in journals))
+    why = dict.fromkeys(wanted - matrices.keys(), f"not measured: {_missing(ended)}")
     return assemble(
-        plan, matrices, beside, digests=beside.digests, name=name, seconds=seconds,
+        plan, matrices, beside, errors=why, digests=beside.digests, name=name, seconds=seconds,
         remembered=remembered(results.values()),
     )  # fmt: skip
+
+
+def _missing(ended: set[Part]) -> str:
+    """Why a matrix is in no journal, from the shares of the work that came to their end."""
+    if not ended:
+        return "no part has come to its end"
+    of = max(part.of for part in ended)
+    missing = [f"{number}/{of}" for number in range(1, of + 1) if Part(number, of) not in ended]
+    if len(missing) > _MOST_NAMED:
+        return f"{len(missing)} of {of} parts are missing"
+    is_ = "part {} is missing" if len(missing) == 1 else "parts {} are missing"
+    return is_.format(join(missing)) if missing else "it failed in its part"
 
 
 def _file(path: Path) -> Path:
@@ -51,7 +69,8 @@ def _file(path: Path) -> Path:
     if len(inside) != 1:
         names = ", ".join(item.name for item in inside[:8])
         problem = f"{path}: the folder holds {len(inside)} journals{f': {names}' if names else ''}"
-        raise UsageError(problem, remedy="Give the journal's file")
+        remedy = "Give the journal's file, which audit --part named when it ended"
+        raise UsageError(problem, remedy=f"{remedy}: NAME-xxxxxxxx.jsonl")
     return inside[0]
 
 

@@ -138,7 +138,7 @@ class AuditRun:
             beside = look_beside(self.checkpoint, self.checkpoint.source, self.plan.skipped)
             beside = replace(beside, digests=digests.wait())
         if self.journal is not None and not self.options.part.whole:
-            self.journal.add_beside(self.plan.key, beside)
+            self.journal.add_beside(self.plan.key, beside, self.options.part)
         seconds = time.perf_counter() - start
         report = None
         if self.options.part.whole:

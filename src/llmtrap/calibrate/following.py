@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
 from llmtrap.calibrate.document import CaseStudy
@@ -125,7 +126,7 @@ class Workers:
     """
 
     def __init__(self, count: int, tell: Listener):
-        _need_extra()
+        need_training()
         self._tell = tell
         self._workers = [WorkerProcess() for _ in range(count)]
         self._starting = set(self._workers)
@@ -187,12 +188,14 @@ def worker_count(runs: Sequence[PlannedRun], wanted: int | None) -> int:
     return max(1, min(wanted or os.cpu_count() or 1, len(runs)))
 
 
-def _need_extra() -> None:
-    try:
-        import accelerate  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("calibrate", "calibrate") from error
+def need_training() -> None:
+    """Make sure that what trains is installed, before anything is announced.
+
+    Raises:
+        MissingExtraError: torch or accelerate is not.
+    """
+    if find_spec("torch") is None or find_spec("accelerate") is None:
+        raise MissingExtraError.of("calibrate", "calibrate")
 
 
 def read_history(run: PlannedRun) -> History | None:

@@ -23,7 +23,7 @@ from llmtrap.report.coverage import is_incomplete
 from llmtrap.report.document import Report
 from llmtrap.report.judging import judged
 from llmtrap.report.rarity.reference import chosen_reference
-from llmtrap.report.verdict import is_rotated
+from llmtrap.report.verdict import is_rotated, judge
 
 
 def audit_command(
@@ -115,7 +115,11 @@ def audit_command(
             _part_done(share, kept)
         else:
             outcome.code = EXIT_DONE if is_whole(finished.report) else EXIT_IN_PART
-            faces.write(judged(finished.report, published), quiet=quiet)
+            report = judged(finished.report, published)
+            faces.write(report, quiet=quiet)
+            if quiet and outcome.code:
+                found = judge(report)
+                messages().print(f"llmtrap: {found.word}: {found.lead} {found.coverage}", soft_wrap=True)
             if demo and not quiet and (told := planted_found(Path(place), finished.report)):
                 messages().print(told, highlight=False)
 
@@ -161,8 +165,17 @@ def _part_done(share: Part, kept: Journal) -> None:
 
 
 def is_whole(report: Report) -> bool:
-    """Whether the audit did what was asked: it measured something, and left no weights out but by request."""
-    return bool(report.matrices) and not is_incomplete(report.coverage) and not is_rotated(report.target.cautions)
+    """Whether the audit did what was asked: it measured something, all of it, and left no weights out but by request.
+
+    Of a matrix with NaN or infinite values nothing else can be measured.
+    """
+    broken = any(matrix.non_finite is not None for matrix in report.matrices)
+    return (
+        bool(report.matrices)
+        and not broken
+        and not is_incomplete(report.coverage)
+        and not is_rotated(report.target.cautions)
+    )
 
 
 def _carry_on() -> str:

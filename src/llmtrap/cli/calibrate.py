@@ -13,6 +13,7 @@ from rich.text import Text
 
 from llmtrap.calibrate import CalibrationReport, CalibrationSettings, RunEvent, calibrate
 from llmtrap.calibrate.cost import cost_in_words
+from llmtrap.calibrate.following import need_training
 from llmtrap.calibrate.settings import plan
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, output
 from llmtrap.cli.own_runs import show_own_runs
@@ -84,6 +85,8 @@ def calibrate_command(
             device=device,
             train=not report_only,
         )
+        if settings.train:
+            need_training()
         settings = settings.placed(out)
         if out is None:
             make_folder(settings.out, within=Path())

@@ -15,6 +15,7 @@ from typing import Literal, TextIO, TypedDict
 import typer
 from rich.console import Console
 
+from llmtrap.cli.blame import from_environment
 from llmtrap.cli.ending import interruptible
 from llmtrap.cli.machine import machine_fault
 from llmtrap.cli.streams import StandardOutputError, is_broken, silence
@@ -96,7 +97,7 @@ def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterat
             sys.stdout.flush()
     except LlmtrapError as error:
         _trace(verbose=verbose)
-        _say(f"llmtrap: {error.message}")
+        _say(f"llmtrap: {error.message}{from_environment(error.message)}")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt as stop:
         _say(on_interrupt or "llmtrap: interrupted")

@@ -48,7 +48,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "merge": (
         ("merge one.jsonl two.jsonl", "Join the journals of two parts, and write the reports."),
-        ("merge journals --json whole.json", "Join all parts whose journals are in a folder."),
+        ("merge journals --json whole.json", "Join the parts that kept their progress in one folder."),
     ),
     "ablate": (
         ("ablate model --report report.json", "Test the traps of an audit, each by itself."),

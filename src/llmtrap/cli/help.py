@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
+from typer import BadParameter
 from typer.core import TyperCommand, TyperGroup
 
+from llmtrap.cli.blame import from_environment
 from llmtrap.cli.examples import EXAMPLES
 
 Rows: TypeAlias = list[tuple[str, str]]
@@ -60,6 +62,15 @@ class Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the whole help."""
         _write(formatter, self.get_usage(ctx), self.help or "", [*_parameters(self, ctx), *_examples(self.name)])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; a value from the environment is blamed on its variable."""
+        typed = list(args)
+        try:
+            return list(super().parse_args(ctx, args))
+        except BadParameter as error:
+            error.message += from_environment(" ".join(getattr(error.param, "opts", ())), typed)
+            raise
 
 
 class Group(TyperGroup):

@@ -16,7 +16,7 @@ from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_IN_PART, guarded, messages, output
 from llmtrap.errors import TargetError
 from llmtrap.report.wording import duration, fixed, plural, printable
-from llmtrap.verify import Comparison, reference_seconds, sample, verify
+from llmtrap.verify import Comparison, need_weightwatcher, reference_seconds, sample, verify
 
 
 def verify_command(
@@ -35,6 +35,7 @@ def verify_command(
     5760 × 2880.
     """
     with guarded(verbose=verbose):
+        need_weightwatcher()
         own = read_family(family) if family is not None else None
         checkpoint = open_checkpoint(target, revision=revision, subfolder=subfolder, family=own).without_tables()
         parts = [PART + name for name in part or ()]

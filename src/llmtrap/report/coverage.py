@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final, get_args
 
 from llmtrap.report.document import Amount, Coverage, CoverageCounts, FailedMatrix, LeftOut, SkippedTensor
-from llmtrap.report.wording import plural, size
+from llmtrap.report.wording import plural, printable, size
 
 PARTLY_ABOVE: Final = 0.02
 """The share of all parameters that may stay unmeasured beside biases and norms: above it nothing is called clean."""
@@ -92,11 +93,19 @@ def unmeasured_names(coverage: Coverage) -> tuple[str, ...]:
     return tuple(item.tensor for item in sorted(items, key=lambda item: -item.parameters))
 
 
+def _failures(coverage: Coverage) -> tuple[int, Counter[str]]:
+    """How many matrices failed, and how many of a part that is missing, by what is said of them."""
+    absent = Counter(item.error for item in coverage.failed if item.error.startswith("not measured: "))
+    return len(coverage.failed) - absent.total(), absent
+
+
 def coverage_words(coverage: Coverage) -> str:
     """How much of the checkpoint was measured, and what was left out and why, in parameters."""
     text = f"{coverage.audited:,} of {plural(coverage.planned, 'matrix')} measured"
-    if coverage.failed:
-        text += f", {len(coverage.failed):,} failed"
+    failed, absent = _failures(coverage)
+    if failed:
+        text += f", {failed:,} failed"
+    text += "".join(f", {count:,} {printable(reason, 120)}" for reason, count in absent.items())
     counts = coverage.counts
     if counts is None:
         if coverage.skipped:

@@ -147,7 +147,6 @@ class Tally:
     traps: int
     mean_shifts: int
     with_mean_shift: int
-    at_edge: int
     uncertain: int
     all_zero: int
     decided: int
@@ -177,11 +176,10 @@ def tally(matrices: Iterable[Matrix]) -> Tally:
     causes: Counter[CauseKind | None] = Counter()
     methods: Counter[str] = Counter()
     bands: Counter[str] = Counter()
-    traps = shifts = with_shift = edge = uncertain = zero = 0
+    traps = shifts = with_shift = uncertain = zero = 0
     for matrix in matrices:
         what = state(matrix)
         states[what] += 1
-        edge += is_at_edge(matrix)
         uncertain += is_uncertain(matrix) and matrix.traps is not None and matrix.traps.reliable
         zero += matrix.all_zero
         if matrix.traps is not None:
@@ -202,7 +200,6 @@ def tally(matrices: Iterable[Matrix]) -> Tally:
         traps=traps,
         mean_shifts=shifts,
         with_mean_shift=with_shift,
-        at_edge=edge,
         uncertain=uncertain,
         all_zero=zero,
         decided=methods["certified"] + methods["predicted"] + methods["measured"],

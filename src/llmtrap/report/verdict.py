@@ -250,7 +250,7 @@ def _causes(counts: Tally) -> str:
     said: dict[CauseKind | None, str] = {
         "entry": "from single entries of unusual size",
         "heavy_tail": "from many large entries",
-        None: "from a cause not seen in the first shuffle",
+        None: "of unknown cause, since the first shuffle, in which causes are looked for, shows none of their traps",
     }
     kinds = [kind for kind in said if counts.causes[kind]]
     if len(kinds) == 1:
@@ -295,8 +295,8 @@ def certainty(counts: Tally, report: Report) -> str:
         predicted = f"{counts.predicted:,}" if parts else plural(counts.predicted, "matrix")
         parts.append(f"{predicted} with predicted traps, those that every shuffle must show")
     text = f"{join(parts)}."
-    if counts.at_edge:
-        text += f" {plural(counts.at_edge, 'matrix')} at the edge: there the shuffle decides."
+    if edge := counts.states["edge"]:
+        text += f" {plural(edge, 'matrix')} at the edge: there the shuffle decides."
     if counts.states["unreliable"]:
         text += f" {plural(counts.states['unreliable'], 'matrix')} too small for a reliable count, left out."
     return f"{text} {chance(report)} {rounded(report)}".rstrip()
@@ -331,7 +331,8 @@ def finding(matrix: Matrix) -> str:
     trap = strongest(matrix)
     if matrix.traps is not None and matrix.traps.centred > 0:
         doubt = " (at the edge: not in every shuffle)" if is_at_edge(matrix) else ""
-        why = cause_words(trap, matrix) if trap is not None else "cause not seen in the first shuffle"
+        first = f"the first of {plural(matrix.traps.shuffles, 'shuffle')}, in which causes are looked for, shows none"
+        why = cause_words(trap, matrix) if trap is not None else f"not known, since {first}"
         much = f", {number(trap.strength)} times the random edge" if trap is not None else ""
         return f"{plural(matrix.traps.centred, 'trap')}{much}{doubt}. Cause: {why}."
     if is_at_edge(matrix):

@@ -33,6 +33,16 @@ class Reference:
     traps: int | None
 
 
+def need_weightwatcher() -> None:
+    """Make sure that it is installed, before anything is announced.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if find_spec("weightwatcher") is None or find_spec("torch") is None:
+        raise MissingExtraError.of("llmtrap verify", "weightwatcher")
+
+
 def run_weightwatcher(matrices: Iterable[tuple[str, Floats]]) -> Iterator[tuple[str, Floats, Reference | str]]:
     """Analyse named matrices one after the other, with its randomised spectrum; or why there is no result.
 
@@ -42,8 +52,7 @@ def run_weightwatcher(matrices: Iterable[tuple[str, Floats]]) -> Iterator[tuple[
         MissingExtraError: it is not installed.
         LlmtrapError: its process was killed.
     """
-    if find_spec("weightwatcher") is None or find_spec("torch") is None:
-        raise MissingExtraError.of("llmtrap verify", "weightwatcher")
+    need_weightwatcher()
     worker = WorkerProcess()
     try:
         for name, matrix in matrices:
