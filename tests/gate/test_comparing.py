@@ -197,6 +197,27 @@ def test_a_wrecked_model_does_not_pass(tmp_path: Path, wreck: str) -> None:
     assert set(errors(judgement)) >= rules
 
 
+def test_what_the_strongest_published_fine_tune_moves_is_no_alarm(tmp_path: Path) -> None:
+    """22 % of the norm in the median and 29 % in the ninth decile, as rxnfp's `bert_ft` from its `bert_pretrained`."""
+    rng = np.random.default_rng(4)
+    sizes = (0.15, 0.19, 0.22, 0.23, 0.29)
+    base = {f"model.layers.{k}.mlp.up_proj.weight": llama(k)["model.layers.0.mlp.up_proj.weight"] for k in range(5)}
+    now = {
+        name: (t + size * t.std() * rng.standard_normal(t.shape)).astype(np.float32)
+        for (name, t), size in zip(base.items(), sizes, strict=True)
+    }
+    judgement = judged(folder(tmp_path / "now", now), folder(tmp_path / "was", base))
+    assert (judgement.exit_code, errors(judgement)) == (0, {})
+
+
+def test_a_matrix_of_two_rows_has_no_rank_to_be_edited_by(tmp_path: Path) -> None:
+    name = "model.token_type_embeddings.weight"
+    base = llama() | {name: (np.random.default_rng(1).standard_normal((2, D)) * 0.02).astype(np.float32)}
+    now = {**base, name: base[name] * np.float32([[1.02], [1]])}
+    judgement = judged(folder(tmp_path / "now", now), folder(tmp_path / "was", base))
+    assert (judgement.counts.measured, judgement.exit_code, judgement.findings) == (1, 0, ())
+
+
 def test_an_edit_of_rank_one_is_named_where_few_matrices_changed(tmp_path: Path) -> None:
     base = llama()
     rng = np.random.default_rng(6)

@@ -15,6 +15,9 @@ from llmtrap.report.wording import number, plural
 LEAST_LENGTH = 50
 """Entries of a row or column: rounding to four bits may take away all of a shorter one."""
 
+LEAST_SIDE = 8
+"""Rows and columns of a matrix whose change may be an edit: one of fewer has next to no rank to change by."""
+
 
 class Emptied(RuleSettings):
     """How many rows or columns of a matrix may lose their weights."""
@@ -57,7 +60,9 @@ def check_rank_one(matched: Matched, settings: RankOne, chance: Chance) -> Itera
     for pair in changed:
         if (gap := missing_update(pair)) is not None:
             yield gap
-        if pair.update is None or not pair.update.stable_rank <= settings.max_stable_rank:
+        if pair.update is None or min(pair.it.shape) < LEAST_SIDE:
+            continue
+        if not pair.update.stable_rank <= settings.max_stable_rank:
             continue
         others = f"one of {len(changed):,} changed matrices" if len(changed) > 1 else "the only changed matrix"
         message = (

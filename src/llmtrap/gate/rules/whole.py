@@ -23,15 +23,15 @@ LEAST_MATRICES = 5
 class Overall(RuleSettings):
     """How far the changed matrices may have moved: quantiles of ‖ΔW‖_F / ‖W_base‖_F over them."""
 
-    max_median: float = Field(default=0.2, gt=0, description="real fine-tunes: 0.003 to 0.025; 4-bit rounding: 0.1")
-    max_ninth_decile: float = Field(default=0.3, gt=0, description="nine of ten matrices must lie under it")
+    max_median: float = Field(default=0.3, gt=0, description="real fine-tunes: 0.01 to 0.22; 4-bit rounding: 0.1")
+    max_ninth_decile: float = Field(default=0.4, gt=0, description="nine of ten matrices must lie under it")
 
 
 class RoleShift(RuleSettings):
     """How far the matrices of one role may have moved together."""
 
     max_log_norm: float = Field(default=0.05, gt=0, description="mean of log(‖W‖_F / ‖W_base‖_F), up or down")
-    max_alpha: float = Field(default=1.0, gt=0, description="mean shift of α, up or down")
+    max_alpha: float = Field(default=1.5, gt=0, description="mean shift of α, up or down; a real fine-tune: 0.9")
     p_value: float = Field(default=1e-3, gt=0, lt=1, description="of the paired test, beside the size of the shift")
 
 
