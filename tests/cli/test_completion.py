@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from llmtrap.cli import app
 from llmtrap.cli.commands import NAMES, function_of, words_of
+from llmtrap.gate.outputs import OUTPUTS
 
 
 def completed(line: str) -> list[str]:
@@ -42,6 +43,16 @@ def test_the_names_come_with_the_words_of_the_help() -> None:
     for name in NAMES:
         assert words_of(name) == inspect.getdoc(function_of(name))
         assert f'"{name}":"' in shown
+
+
+def test_brackets_in_the_help_of_an_option_are_shown() -> None:
+    asked = {"_LLMTRAP_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "llmtrap gate --acc"}
+    assert "Write an [[ignore]] for each" in CliRunner().invoke(app, [], prog_name="llmtrap", env=asked).stdout
+
+
+def test_the_gate_s_help_names_every_output() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["gate", "--help"]).stdout.split())
+    assert f"FMT: {', '.join(OUTPUTS)}." in shown
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

@@ -211,7 +211,7 @@ def test_a_fault_of_llmtrap_is_called_one(invoke: Any, small: Path, monkeypatch:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("llmtrap.cli.inspect.open_checkpoint", broken)
+    monkeypatch.setattr("llmtrap.checkpoint.open_checkpoint", broken)
     refused(invoke("inspect", small), "ZeroDivisionError: oh", "fault in llmtrap", "--verbose")
 
 

@@ -13,6 +13,7 @@ from tests.support.processes import LLMTRAP, environment, run, without_waiting
 from tests.support.small_checkpoint import write_small
 
 from llmtrap.cli import waiting
+from llmtrap.cli.commands import NAMES
 
 # What shows things, judges them, reads a hub or trains is no part of measuring a matrix.
 NOT_A_WORKER_S = {
@@ -35,34 +36,49 @@ def test_a_worker_imports_what_it_computes_with() -> None:
     assert imported("import llmtrap.audit.executors.worker") & NOT_A_WORKER_S == set()
 
 
+RUN = """
+import os, sys
+from llmtrap.cli import main
+def call(*arguments, **asked):
+    os.environ.update(asked)
+    sys.argv = ["llmtrap", *arguments]
+    try:
+        main()
+    except SystemExit:
+        pass
+"""
+COMPUTING = {"numpy", "scipy", "safetensors", "plotly", "jinja2", "llmtrap.audit", "llmtrap.checkpoint"}
+
+
 def test_the_version_needs_none_of_the_program() -> None:
-    code = (
-        "import sys; from llmtrap.cli import main; sys.argv = ['llmtrap', '--version']\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass"
-    )
-    found = imported(code)
-    assert "llmtrap.cli.commands" in found
-    assert found & {"numpy", "scipy", "pydantic", "rich", "llmtrap.audit", "llmtrap.cli.audit"} == set()
+    found = imported(f"{RUN}\ncall('--version')")
+    assert found & {"pydantic", "rich", "llmtrap.report", "llmtrap.cli.audit", *COMPUTING} == set()
 
 
-def test_completing_a_command_s_name_needs_none_of_the_program() -> None:
-    code = (
-        "import os, sys; from llmtrap.cli import main; sys.argv = ['llmtrap']\n"
-        "os.environ.update(_LLMTRAP_COMPLETE='complete_bash', COMP_WORDS='llmtrap ', COMP_CWORD='1')\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass"
-    )
-    found = imported(code)
-    assert "llmtrap.cli.commands" in found
-    assert found & {"numpy", "scipy", "rich", "llmtrap.audit", "llmtrap.cli.audit"} == set()
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_the_shell_s_completion_needs_none_of_the_program(shell: str) -> None:
+    asked = f"_LLMTRAP_COMPLETE='complete_{shell}', _TYPER_COMPLETE_ARGS=line, COMP_WORDS=line, COMP_CWORD=position"
+    of_names = f"{RUN}\ndef ask(line, position):\n    call({asked})\nask('llmtrap ', '1')"
+    found = imported(of_names)
+    assert found & {"pydantic", "rich", "llmtrap.report", "llmtrap.cli.audit", *COMPUTING} == set()
+
+    of_options = f"for name in {NAMES}: ask(f'llmtrap {{name}} --', '2')\nask('llmtrap audit --traps ', '3')"
+    found = imported(f"{of_names}\n{of_options}")
+    assert {f"llmtrap.cli.{name}" for name in NAMES} <= found
+    assert found & {"pydantic", "rich", "llmtrap.report", *COMPUTING} == set()
+
+
+def test_help_needs_none_of_the_program() -> None:
+    found = imported(f"{RUN}\nfor name in {NAMES}: call(name, '--help')")
+    assert {f"llmtrap.cli.{name}" for name in NAMES} <= found
+    assert found & {"rich", "llmtrap.report", *COMPUTING} == set()
 
 
 @pytest.mark.parametrize("command", ["audit", "gate", "inspect", "report"])
 def test_a_command_that_only_begins_imports_no_distributions_and_nothing_that_draws(command: str) -> None:
-    code = (
-        f"import sys; from llmtrap.cli import main; sys.argv = ['llmtrap', '{command}', 'none.json']\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass"
-    )
-    assert imported(code) & {"scipy.stats", "plotly", "torch", "transformers"} == set()
+    found = imported(f"{RUN}\ncall('{command}', 'none.json')")
+    assert found & {"scipy.stats", "plotly", "torch", "transformers"} == set()
+    assert command != "inspect" or found & {"jinja2", "llmtrap.report.html", "llmtrap.gate"} == set()
 
 
 def test_nothing_is_imported_from_the_folder_that_is_audited(tmp_path: Path) -> None:

@@ -8,10 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from llmtrap.checkpoint import open_checkpoint
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, messages, output
-from llmtrap.cli.faces import check_places
 from llmtrap.errors import MissingExtraError, UsageError
 
 _NEEDED = ("torch", "transformers", "accelerate", "tokenizers")
@@ -51,14 +49,17 @@ def ablate_command(
 
     The model runs layer by layer, so that one layer is in memory at a time.
     """
+    from llmtrap.checkpoint import open_checkpoint
+    from llmtrap.cli.faces import check_places
+
     with guarded(verbose=verbose):
         if any(find_spec(name) is None for name in _NEEDED):
             raise MissingExtraError.of("llmtrap ablate", "ablation")
         # Imported here: torch takes seconds, and the other commands need none of it.
-        from llmtrap.ablation.outputs import show, write  # noqa: PLC0415
-        from llmtrap.ablation.run import AblationSettings, ablate  # noqa: PLC0415
-        from llmtrap.audit import AuditSettings, audit  # noqa: PLC0415
-        from llmtrap.report.read import read_report  # noqa: PLC0415
+        from llmtrap.ablation.outputs import show, write
+        from llmtrap.ablation.run import AblationSettings, ablate
+        from llmtrap.audit import AuditSettings, audit
+        from llmtrap.report.read import read_report
 
         _check_device(device)
         check_places({"--json": json, "--html": html, "--markdown": markdown})
@@ -90,9 +91,9 @@ def ablate_command(
 
 
 def _check_device(device: str) -> None:
-    import torch  # noqa: PLC0415
+    import torch
 
-    from llmtrap.errors import DeviceError  # noqa: PLC0415
+    from llmtrap.errors import DeviceError
 
     try:
         kind = torch.device(device).type

@@ -6,24 +6,16 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llmtrap.audit import AuditRun, AuditSettings, Finished, Journal, Part, RunOptions, default_folder, journal_for
-from llmtrap.audit.progress import AuditProgress
-from llmtrap.checkpoint import open_checkpoint
-from llmtrap.checkpoint.families import read_family
-from llmtrap.checkpoint.selection import PART, check_parts
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, messages
-from llmtrap.cli.demo import demo_target, planted_found
-from llmtrap.cli.faces import Faces
-from llmtrap.cli.introduction import introduction, warnings
-from llmtrap.cli.report_folder import default_report_folder
 from llmtrap.errors import UsageError
-from llmtrap.report.coverage import is_incomplete
-from llmtrap.report.document import Report
-from llmtrap.report.judging import judged
-from llmtrap.report.rarity.reference import chosen_reference
-from llmtrap.report.verdict import is_rotated, judge
+
+if TYPE_CHECKING:
+    from llmtrap.audit import AuditRun, Finished, Journal, Part
+    from llmtrap.audit.progress import AuditProgress
+    from llmtrap.report.document import Report
 
 
 def audit_command(
@@ -66,6 +58,19 @@ def audit_command(
 
     Where no output is named JSON, the page and Markdown are written to llmtrap-reports/NAME/.
     """
+    from llmtrap.audit import AuditRun, AuditSettings, RunOptions, default_folder, journal_for
+    from llmtrap.audit.progress import AuditProgress
+    from llmtrap.checkpoint import open_checkpoint
+    from llmtrap.checkpoint.families import read_family
+    from llmtrap.checkpoint.selection import check_parts
+    from llmtrap.cli.demo import planted_found
+    from llmtrap.cli.faces import Faces
+    from llmtrap.cli.introduction import introduction, warnings
+    from llmtrap.cli.report_folder import default_report_folder
+    from llmtrap.report.judging import judged
+    from llmtrap.report.rarity.reference import chosen_reference
+    from llmtrap.report.verdict import judge
+
     with guarded(verbose=verbose, on_interrupt=_carry_on()) as outcome:
         share, of_parts = _shares_and_parts(part)
         published = chosen_reference(reference)
@@ -126,6 +131,9 @@ def audit_command(
 
 def _shares_and_parts(given: list[str] | None) -> tuple[Part, list[str]]:
     """`--part` names a share of the work (I/N), or parts of the model, as patterns."""
+    from llmtrap.audit import Part
+    from llmtrap.checkpoint.selection import PART
+
     shares = [text for text in given or () if "/" in text]
     if len(shares) > 1:
         raise UsageError("two shares at once", remedy="Give one --part I/N a run, and join the journals with merge")
@@ -133,6 +141,8 @@ def _shares_and_parts(given: list[str] | None) -> tuple[Part, list[str]]:
 
 
 def _where(target: str | None, *, demo: bool, quiet: bool) -> str:
+    from llmtrap.cli.demo import demo_target
+
     if demo:
         return demo_target(target, messages(), quiet=quiet)
     if target is None:
@@ -144,6 +154,8 @@ def _where(target: str | None, *, demo: bool, quiet: bool) -> str:
 
 
 def _follow(run: AuditRun, progress: AuditProgress) -> Finished:
+    from llmtrap.audit import Finished
+
     events = run.events()
     try:
         with progress.live():
@@ -169,6 +181,9 @@ def is_whole(report: Report) -> bool:
 
     Of a matrix with NaN or infinite values nothing else can be measured.
     """
+    from llmtrap.report.coverage import is_incomplete
+    from llmtrap.report.verdict import is_rotated
+
     broken = any(matrix.non_finite is not None for matrix in report.matrices)
     return (
         bool(report.matrices)

@@ -6,19 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
-from llmtrap.calibrate import CalibrationReport, CalibrationSettings, RunEvent, calibrate
-from llmtrap.calibrate.cost import cost_in_words
-from llmtrap.calibrate.following import need_training
-from llmtrap.calibrate.settings import plan
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded, output
-from llmtrap.cli.own_runs import show_own_runs
 from llmtrap.printable import printable
-from llmtrap.report.write import make_folder
 
 TaskName = Literal["mnist", "digits", "modular-addition", "composition"]
 PresetName = Literal["quick", "full", "paper"]
@@ -65,6 +55,14 @@ def calibrate_command(
     With --from-trajectory nothing is trained: a run of your own, as `llmtrap
     trajectory` wrote it, is held against the test scores of its checkpoints.
     """
+    from llmtrap.calibrate import CalibrationSettings, calibrate
+    from llmtrap.calibrate.cost import cost_in_words
+    from llmtrap.calibrate.following import need_training
+    from llmtrap.calibrate.settings import plan
+    from llmtrap.cli.calibrate_board import Board, show
+    from llmtrap.cli.own_runs import show_own_runs
+    from llmtrap.report.write import make_folder
+
     console = output(quiet=quiet)
     with guarded(
         verbose=verbose, on_interrupt="Stopped. The same command carries on where each run stands."
@@ -95,62 +93,7 @@ def calibrate_command(
         )
         if preset == "paper" and settings.train:
             console.print(f"This costs {cost_in_words(plan(settings))}.", soft_wrap=True)
-        with _Board(console) as board:
+        with Board(console) as board:
             report = calibrate(settings, board.hear)
         outcome.code = EXIT_IN_PART if report.failed else EXIT_DONE
         show(report, settings.out, console)
-
-
-class _Board:
-    """A bar a run with its accuracies; plain lines, one a finished run, where there is no terminal."""
-
-    def __init__(self, console: Console):
-        self._console = console
-        self._progress: Progress | None = None
-        self._bars: dict[str, TaskID] = {}
-        self._accuracies: dict[str, str] = {}
-
-    def __enter__(self) -> _Board:
-        if self._console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[accuracies]}", markup=False),
-                TimeElapsedColumn(),
-                console=self._console,
-            )
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def hear(self, event: RunEvent) -> None:
-        """Show one sign of life."""
-        if event.train_accuracy is not None and event.test_accuracy is not None:
-            self._accuracies[event.name] = f"train {event.train_accuracy:.3f}  test {event.test_accuracy:.3f}"
-        seen = self._accuracies.get(event.name, "")
-        if self._progress is None:
-            if event.finished:
-                self._console.print(f"{event.name}: {event.steps:,} steps, {seen}")
-            return
-        if event.name not in self._bars:
-            self._bars[event.name] = self._progress.add_task(event.name, total=event.steps, accuracies="")
-        self._progress.update(self._bars[event.name], completed=event.step, accuracies=seen)
-
-
-def show(report: CalibrationReport, folder: Path, console: Console) -> None:
-    """The rules, the conclusions, and where the report is."""
-    if report.checks:
-        table = Table("arm", "seed", "rule", "found", "met", box=None, pad_edge=False)
-        for check in report.checks:
-            mark = Text("yes", "green") if check.passed else Text("no", "red")
-            table.add_row(Text(check.arm), str(check.seed), Text(check.rule), Text(check.found), mark)
-        console.print(table)
-    for sentence in report.conclusions:
-        console.print(f"- {sentence}")
-    for failed in report.failed:
-        console.print(f"Failed: {printable(failed.name)}: {printable(failed.error)}")
-    console.print(f"Report: {printable(str(folder / 'report.html'))}", soft_wrap=True)

@@ -42,11 +42,33 @@ def words_of(name: str) -> str:
     return ""
 
 
+def _complete_as_written(command: Any, ctx: Any) -> None:
+    """While the shell completes, neither values nor help are turned into anything else.
+
+    Typer converts values by Pydantic, and for zsh and fish it reads help as Rich's markup, which brackets in ours are
+    not. Each takes longer to import than all the rest.
+    """
+    if ctx.resilient_parsing:
+        for param in command.get_params(ctx):
+            param.process_value = lambda _, value: value
+        vars(import_module("typer._completion_classes"))["_sanitize_help_text"] = str
+
+
+class _Command(Command):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _complete_as_written(self, ctx)
+        return super().parse_args(ctx, args)
+
+
 class _Commands(Group):
     _only_named = False
 
     def about(self, name: str) -> str:
         return words_of(name)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _complete_as_written(self, ctx)
+        return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         self._only_named = True
@@ -64,7 +86,7 @@ class _Commands(Group):
         if self._only_named:
             return TyperCommand(cmd_name, help=words_of(cmd_name))
         single = typer.Typer(add_completion=False, **_SETTINGS)
-        single.command(cmd_name, cls=Command)(function_of(cmd_name))
+        single.command(cmd_name, cls=_Command)(function_of(cmd_name))
         return typer.main.get_command(single)
 
 

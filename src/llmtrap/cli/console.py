@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal, TextIO, TypedDict
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
 from llmtrap.cli.blame import from_environment
 from llmtrap.cli.ending import interruptible
@@ -24,45 +22,26 @@ from llmtrap.errors import LlmtrapError
 from llmtrap.printable import printable
 from llmtrap.processes.interrupts import Interrupted, received
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 EXIT_DONE = 0
 EXIT_COULD_NOT = 2
 EXIT_IN_PART = 3
 
 
-class _Output(Console):
-    """Standard output, that leaves it to `guarded` what happens when its reader goes away."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-class _Messages(Console):
-    """Standard error: what cannot be said is left unsaid, since the exit code still counts."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
 def output(*, quiet: bool = False) -> Console:
     """Standard output. Names are never read as markup or emoji, since they come from files."""
-    return _Output(markup=False, emoji=False, highlight=False, quiet=quiet, **_form(sys.stdout))
+    from llmtrap.cli.consoles import Output
+
+    return Output(quiet)
 
 
 def messages() -> Console:
     """Standard error, for progress and messages."""
-    return _Messages(stderr=True, markup=False, emoji=False, highlight=False, **_form(sys.stderr))
+    from llmtrap.cli.consoles import Messages
 
-
-class _Form(TypedDict, total=False):
-    force_terminal: bool
-    color_system: Literal["standard"]
-
-
-def _form(stream: TextIO) -> _Form:
-    """FORCE_COLOR asks for colours in a pipe; Rich would take it for a terminal too, and wrap lines and draw bars."""
-    if stream.isatty():
-        return {}
-    return {"force_terminal": False, "color_system": "standard"} if os.environ.get("FORCE_COLOR") else {}
+    return Messages()
 
 
 @dataclass

@@ -61,7 +61,7 @@ def _gpt_oss(folder: Path) -> str | None:
 
 
 def _grokking(folder: Path) -> str | None:
-    from llmtrap.calibrate.demo import DEMO_FILE, write_grokking_demo  # noqa: PLC0415 - slow to load
+    from llmtrap.calibrate.demo import DEMO_FILE, write_grokking_demo
 
     if (folder / DEMO_FILE).is_file():
         return None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from rich.table import Table
-from threadpoolctl import threadpool_info
-
-from llmtrap.audit import RunOptions, default_folder
 from llmtrap.cli.console import guarded, output
-from llmtrap.spectra.backends import cuda_device_count, select_backend
 from llmtrap.version import __version__
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
 
 CORE = ("numpy", "scipy", "safetensors", "ml-dtypes", "huggingface-hub", "plotly")
 # Extra, and the modules that tell whether it is installed.
@@ -34,6 +34,12 @@ def doctor_command() -> None:
 
 
 def _found() -> Table:
+    from rich.table import Table
+    from threadpoolctl import threadpool_info
+
+    from llmtrap.audit import RunOptions, default_folder
+    from llmtrap.spectra.backends import cuda_device_count, select_backend
+
     table = Table.grid(padding=(0, 2))
     table.add_row("llmtrap", __version__)
     table.add_row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")

@@ -59,7 +59,7 @@ def interruptible() -> Iterator[None]:
     if ALARM is not None:
         before[ALARM] = signal.signal(ALARM, interrupts.again)
     hook, sys.unraisablehook = sys.unraisablehook, _not_lost
-    import socket  # noqa: PLC0415 - not before there is something to interrupt
+    import socket
 
     reading, writing = socket.socketpair()  # of pipes Windows cannot tell which has something to read
     writing.setblocking(False)
@@ -81,7 +81,7 @@ def interruptible() -> Iterator[None]:
 def _stop_forgotten_workers() -> None:
     """A signal between the start of a worker and the moment that its owner knows of it leaves one behind."""
     if "llmtrap.processes.worker" in sys.modules:
-        from llmtrap.processes.worker import running, stop_all  # noqa: PLC0415
+        from llmtrap.processes.worker import running, stop_all
 
         stop_all(running())
 
@@ -96,7 +96,7 @@ def _watch(reading: socket.socket) -> None:
             if not reading.recv(1):
                 reading.close()
                 return
-        from llmtrap.processes.worker import kill_running  # noqa: PLC0415
+        from llmtrap.processes.worker import kill_running
 
         kill_running()
         os._exit(128 + number)

@@ -20,8 +20,8 @@ def explain_command(
 ) -> None:
     """Say what a word of a report, or a rule of the gate, means."""
     # Imported here: the gate's rules and the report's texts are of no use to other commands' start.
-    from llmtrap.gate.rules import RULES  # noqa: PLC0415
-    from llmtrap.report.explanations import EXPLANATIONS  # noqa: PLC0415
+    from llmtrap.gate.rules import RULES
+    from llmtrap.report.explanations import EXPLANATIONS
 
     with guarded():
         write = output().file.write

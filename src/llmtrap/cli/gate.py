@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import datetime
 import os
-import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from llmtrap.audit import RunOptions, default_folder
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, messages, output
-from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
-from llmtrap.cli.gate_changes import Changes
 from llmtrap.cli.streams import write_commands
 from llmtrap.errors import UsageError
-from llmtrap.gate.measuring import GateOptions
-from llmtrap.gate.outputs import OUTPUTS
-from llmtrap.gate.outputs.github import to_annotations, to_summary
-from llmtrap.gate.outputs.text import to_text
-from llmtrap.gate.policy_file import load_policy
-from llmtrap.gate.run import Gated, gate
-from llmtrap.gate.targets import is_report
-from llmtrap.gate.template import write_template
-from llmtrap.report.document import Report
-from llmtrap.report.write import write_whole
-from llmtrap.trajectory.judging import past_of
+
+if TYPE_CHECKING:
+    from llmtrap.gate.run import Gated
+    from llmtrap.report.document import Report
+
 
 TARGET_HELP = "A checkpoint, a LoRA adapter, a hub repository, or a report (.json)."
 Targets = Annotated[list[str] | None, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
@@ -46,7 +35,8 @@ PolicyFile = Annotated[
 Output = Annotated[
     list[str] | None,
     typer.Option("--output", metavar="FMT=PATH",
-                 help=f"Write a file (- for standard output); repeatable. FMT: {', '.join(OUTPUTS)}.",
+                 help="Write a file (- for standard output); repeatable. "
+                 "FMT: text, json, markdown, sarif, junit, github, html.",
                  show_default=False),
 ]  # fmt: skip
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 even where the policy is violated.")]
@@ -103,6 +93,14 @@ def gate_command(
 
     Exit codes: 0 passed, 1 the policy is violated, 2 could not audit, 3 too little could be judged.
     """
+    from llmtrap.audit import RunOptions, default_folder
+    from llmtrap.cli.gate_changes import Changes
+    from llmtrap.cli.gate_progress import Watcher
+    from llmtrap.gate.measuring import GateOptions
+    from llmtrap.gate.policy_file import load_policy
+    from llmtrap.gate.run import gate
+    from llmtrap.gate.template import write_template
+
     with guarded(verbose=verbose) as outcome:
         if init:
             messages().print(f"written: {write_template(Path())}", soft_wrap=True)
@@ -113,7 +111,7 @@ def gate_command(
         _check_outputs(wanted)
         run = RunOptions() if workers is None else RunOptions(workers=workers)
         judged: list[Gated] = []
-        with _Watcher(quiet=quiet) as watcher:
+        with Watcher(quiet=quiet) as watcher:
             options = GateOptions(workers=run.workers,
                 device=device, backend=backend.value, journal=journal or default_folder(), fresh=fresh,
                 revision=revision, base_revision=baseline_revision, subfolder=subfolder,
@@ -130,6 +128,8 @@ def gate_command(
 
 
 def _past(trajectory: str, target: str, baseline: str | None) -> Report:
+    from llmtrap.trajectory.judging import past_of
+
     if baseline is not None:
         raise UsageError("--baseline and --trajectory are two bases", remedy="Give one of them")
     return past_of(trajectory, target)
@@ -137,6 +137,8 @@ def _past(trajectory: str, target: str, baseline: str | None) -> Report:
 
 def _targets(given: list[str], *, reports: bool, outputs: bool) -> list[str]:
     """What to judge: one target, or with --reports as many reports as are named."""
+    from llmtrap.gate.targets import is_report
+
     if not given:
         raise UsageError("no target given", remedy="Name a checkpoint, an adapter or a report, or use --init")
     if not reports and len(given) > 1:
@@ -160,6 +162,8 @@ def _worst(code: int, new: int, *, exit_zero: bool) -> int:
 
 
 def _wanted(text: str) -> tuple[str, Path]:
+    from llmtrap.gate.outputs import OUTPUTS
+
     name, equals, path = text.partition("=")
     if not equals or not path or name not in OUTPUTS:
         raise UsageError(f"'{text}' is no output", remedy=f"Give FMT=PATH with one of: {', '.join(OUTPUTS)}")
@@ -168,6 +172,8 @@ def _wanted(text: str) -> tuple[str, Path]:
 
 def _check_outputs(wanted: list[tuple[str, Path]]) -> None:
     """Try every file before anything is measured; one output alone goes to standard output."""
+    from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
+
     if sum(path == STANDARD_OUTPUT for _, path in wanted) > 1:
         raise UsageError("two outputs both name standard output", remedy="Name a file for one of them")
     for _, path in wanted:
@@ -176,6 +182,12 @@ def _check_outputs(wanted: list[tuple[str, Path]]) -> None:
 
 def _write(gated: Gated, wanted: list[tuple[str, Path]], *, quiet: bool) -> None:
     """The files asked for, the text for whoever reads along, and what GitHub shows by itself."""
+    from llmtrap.cli.faces import STANDARD_OUTPUT
+    from llmtrap.gate.outputs import OUTPUTS
+    from llmtrap.gate.outputs.github import to_annotations, to_summary
+    from llmtrap.gate.outputs.text import to_text
+    from llmtrap.report.write import write_whole
+
     piped = False
     for name, path in wanted:
         if path == STANDARD_OUTPUT:
@@ -192,36 +204,3 @@ def _write(gated: Gated, wanted: list[tuple[str, Path]], *, quiet: bool) -> None
         if place := os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(place).open("ab") as file:
                 file.write(to_summary(gated.judgement).encode("utf-8", "backslashreplace"))
-
-
-class _Watcher:
-    """Progress on standard error: a bar on a terminal, a line a stage elsewhere."""
-
-    def __init__(self, *, quiet: bool):
-        self._console = messages()
-        self._quiet = quiet
-        self._spoken: dict[str, float] = {}
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=self._console, transient=True, disable=quiet or not self._console.is_terminal,
-        )  # fmt: skip
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Watcher:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def observe(self, what: str, done: int, of: int) -> None:
-        """Take one step into account."""
-        if not self._bar.disable:
-            if what not in self._tasks:
-                self._tasks[what] = self._bar.add_task(what, total=of)
-            self._bar.update(self._tasks[what], completed=done)
-            return
-        now = time.monotonic()
-        if not self._quiet and (done == of or now - self._spoken.setdefault(what, now) > 10):
-            self._spoken[what] = now
-            self._console.print(f"{what}: {done} of {of}", soft_wrap=True)

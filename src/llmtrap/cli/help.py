@@ -138,11 +138,11 @@ def _plain_rows(formatter: Any, title: str, rows: Rows) -> None:
 
 def _drawn(usage: str, about: str, sections: Iterable[tuple[str, Rows]]) -> str:
     """As Rich draws it for this terminal, its colours by the terminal's own means."""
-    from rich.console import Console, Group  # noqa: PLC0415 - a program that only helps a shell needs none
-    from rich.padding import Padding  # noqa: PLC0415
-    from rich.panel import Panel  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console, Group
+    from rich.padding import Padding
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = max(_NARROWEST, min(console.width, _WIDEST + 20))

@@ -7,12 +7,8 @@ from typing import Annotated
 
 import typer
 
-from llmtrap.audit import merge_journals
 from llmtrap.cli import options as o
-from llmtrap.cli.audit import is_whole
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded
-from llmtrap.cli.faces import Faces, check_places
-from llmtrap.cli.report_folder import default_report_folder
 
 
 def merge_command(
@@ -30,6 +26,11 @@ def merge_command(
     verbose: o.Verbose = False,
 ) -> None:
     """Join the parts of an audit (audit --part I/N) into its one report."""
+    from llmtrap.audit import merge_journals
+    from llmtrap.cli.audit import is_whole
+    from llmtrap.cli.faces import Faces, check_places
+    from llmtrap.cli.report_folder import default_report_folder
+
     with guarded(verbose=verbose) as outcome:
         given = {"json": json, "html": html, "markdown": markdown, "csv": csv, "model_card": model_card, "badge": badge}
         check_places({f"--{face.replace('_', '-')}": path for face, path in given.items()})

@@ -90,7 +90,7 @@ def point_table(workers: int, *, quiet: bool, piped: bool = False) -> PointTable
     """
     if quiet or piped or not output().is_terminal:
         return PointTable(workers, quiet=quiet or piped)
-    from llmtrap.cli.live_points import LiveTable  # noqa: PLC0415 - it is made of this one
+    from llmtrap.cli.live_points import LiveTable
 
     return LiveTable(workers, quiet=quiet)
 

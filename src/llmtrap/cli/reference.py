@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from llmtrap.audit.report import TOOL
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, messages, output
 from llmtrap.errors import UsageError
 from llmtrap.printable import printable
-from llmtrap.report.rarity.reference import Reference, build, describe, read_reference, shipped_reference
-from llmtrap.report.read import read_report
-from llmtrap.report.write import write_whole
+
+if TYPE_CHECKING:
+    from llmtrap.report.rarity.reference import Reference
 
 
 def reference_command(
@@ -32,6 +29,8 @@ def reference_command(
 
     A report is held against the reference that ships with llmtrap, or against yours with --reference FILE.
     """
+    from llmtrap.report.rarity.reference import read_reference, shipped_reference
+
     with guarded(verbose=verbose):
         given = words or []
         if given[:1] == ["build"]:
@@ -45,6 +44,11 @@ def reference_command(
 
 
 def _build(reports: list[str], out: Path | None, name: str) -> None:
+    from llmtrap.audit.report import TOOL
+    from llmtrap.report.rarity.reference import build, describe
+    from llmtrap.report.read import read_report
+    from llmtrap.report.write import write_whole
+
     if out is None:
         raise UsageError("nowhere to write the reference", remedy="Name a file with --out FILE")
     made = build([describe(read_report(Path(report))) for report in reports], name, TOOL)
@@ -53,6 +57,9 @@ def _build(reports: list[str], out: Path | None, name: str) -> None:
 
 
 def _show(reference: Reference) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     console = output()
     lineages = len({model.lineage for model in reference.models})
     console.print(Text(f"{printable(reference.name, 100)}: {len(reference.models)} models, {lineages} lineages"))

@@ -5,28 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmtrap.ablation.read import read_ablation
-from llmtrap.ablation.repair import (
-    Location,
-    RepairPlan,
-    TextCheck,
-    judged_on_text,
-    plan_repair,
-    without_text,
-    write_repaired,
-)
-from llmtrap.audit import AuditSettings, audit
-from llmtrap.checkpoint import Checkpoint, open_checkpoint
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_COULD_NOT, EXIT_IN_PART, guarded, messages, output
 from llmtrap.errors import MissingExtraError, TargetError, UsageError
 from llmtrap.printable import printable
-from llmtrap.report.read import read_report
-from llmtrap.report.wording import plural
+
+if TYPE_CHECKING:
+    from llmtrap.ablation.repair import Location, RepairPlan, TextCheck
+    from llmtrap.checkpoint import Checkpoint
+
 
 _NEEDED = ("torch", "transformers", "accelerate", "tokenizers")
 
@@ -61,6 +52,12 @@ def repair_command(
     An entry stays where the model predicts text worse without it, and where nothing tells damage from an entry that the
     model relies on. Exit codes: 0 repaired, or nothing to repair; 3 some entries were refused; 2 all were.
     """
+    from llmtrap.ablation.read import read_ablation
+    from llmtrap.ablation.repair import Location, plan_repair, write_repaired
+    from llmtrap.audit import AuditSettings, audit
+    from llmtrap.checkpoint import open_checkpoint
+    from llmtrap.report.read import read_report
+
     with guarded(verbose=verbose):
         if out.exists() or out.is_symlink():
             raise UsageError("this exists already", file=str(out), remedy="Name a new folder with --out")
@@ -98,6 +95,8 @@ def _judged(
     checkpoint: Checkpoint, plan: RepairPlan, text: Path | None, named: Sequence[Location]
 ) -> tuple[RepairPlan, TextCheck | None]:
     """Ask a text where there is a tokenizer and the extra; else keep what needs none."""
+    from llmtrap.ablation.repair import judged_on_text, without_text
+
     if not plan.repairs:
         return plan, None
     if any(find_spec(name) is None for name in _NEEDED):
@@ -105,7 +104,7 @@ def _judged(
             raise MissingExtraError.of("llmtrap repair --text", "ablation")
         return without_text(plan), None
     # Imported here: torch takes seconds, and the other commands need none of it.
-    from llmtrap.ablation.text_check import TOGETHER, check_on_text  # noqa: PLC0415
+    from llmtrap.ablation.text_check import TOGETHER, check_on_text
 
     checks = check_on_text(checkpoint, plan, text)
     if checks is None:
@@ -117,6 +116,8 @@ def _judged(
 
 
 def _show(plan: RepairPlan, check: TextCheck | None, out: Path) -> None:
+    from llmtrap.report.wording import plural
+
     console = output()
     for repair in plan.repairs:
         line = f"{repair.location.name}: {repair.before:.6g} -> {repair.after:.6g} ({_BY[repair.by]})"

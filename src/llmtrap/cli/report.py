@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmtrap.ablation.read import read_ablation, with_activity
 from llmtrap.cli import options as o
 from llmtrap.cli.console import guarded, output
-from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
 from llmtrap.errors import UsageError
-from llmtrap.report.against import Comparison, compare
-from llmtrap.report.document import Report
-from llmtrap.report.faces import FACES
-from llmtrap.report.html import to_html, write_index
-from llmtrap.report.judging import judged
-from llmtrap.report.markdown import to_markdown
-from llmtrap.report.rarity.reference import chosen_reference
-from llmtrap.report.read import read_report
-from llmtrap.report.text import show
-from llmtrap.report.write import write_whole
+
+if TYPE_CHECKING:
+    from llmtrap.report.against import Comparison
+    from llmtrap.report.document import Report
 
 
 def report_command(
@@ -46,6 +38,16 @@ def report_command(
     verbose: o.Verbose = False,
 ) -> None:
     """Render a report again: as a page, as Markdown or here; alone or against its base."""
+    from llmtrap.ablation.read import read_ablation, with_activity
+    from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
+    from llmtrap.report.against import compare
+    from llmtrap.report.html import write_index
+    from llmtrap.report.judging import judged
+    from llmtrap.report.rarity.reference import chosen_reference
+    from llmtrap.report.read import read_report
+    from llmtrap.report.text import show
+    from llmtrap.report.write import write_whole
+
     with guarded(verbose=verbose):
         if report is None and index is None:
             raise UsageError("nothing to show", remedy="Name a report, or a folder with --index.")
@@ -76,6 +78,10 @@ def report_command(
 
 def _face(name: str, document: Report, comparison: Comparison | None) -> str:
     """A face's text; the page and Markdown show what is new against a base too."""
+    from llmtrap.report.faces import FACES
+    from llmtrap.report.html import to_html
+    from llmtrap.report.markdown import to_markdown
+
     if name == "html":
         return to_html(document, comparison)
     return to_markdown(document, comparison) if name == "markdown" else FACES[name].write(document)

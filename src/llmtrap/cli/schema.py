@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from llmtrap.report.schema import published_schema
-
 
 class DocumentName(StrEnum):
     """Documents with a published schema."""
@@ -30,23 +28,25 @@ def schema_command(
 
 def schema_of(document: DocumentName) -> dict[str, Any]:
     """The schema of a document as it is written (draft 2020-12): every key is always there, and no other."""
+    from llmtrap.report.schema import published_schema
+
     # Imported here: each belongs to a command of its own.
     if document is DocumentName.REPORT:
-        from llmtrap.report.schema import json_schema  # noqa: PLC0415
+        from llmtrap.report.schema import json_schema
 
         return json_schema()
     if document is DocumentName.GATE:
-        from llmtrap.gate import document as gate  # noqa: PLC0415
+        from llmtrap.gate import document as gate
 
         return published_schema(gate.Judgement, gate.SCHEMA)
     if document is DocumentName.ABLATION:
-        from llmtrap.ablation import document as ablation  # noqa: PLC0415
+        from llmtrap.ablation import document as ablation
 
         return published_schema(ablation.AblationReport, ablation.SCHEMA)
     if document is DocumentName.TRAJECTORY:
-        from llmtrap.trajectory import document as trajectory  # noqa: PLC0415
+        from llmtrap.trajectory import document as trajectory
 
         return published_schema(trajectory.Trajectory, trajectory.SCHEMA)
-    from llmtrap.calibrate.document import CalibrationReport  # noqa: PLC0415
+    from llmtrap.calibrate.document import CalibrationReport
 
     return published_schema(CalibrationReport, "llmtrap.calibration/1")

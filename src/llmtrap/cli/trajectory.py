@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmtrap.audit import default_folder
-from llmtrap.checkpoint import open_checkpoint
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded
-from llmtrap.cli.points import Places, PointTable, appearances, point_table, run_of, settings_of
 from llmtrap.printable import printable
-from llmtrap.report.coverage import is_incomplete
-from llmtrap.report.wording import plural
-from llmtrap.trajectory.find import NamedCheckpoint, find_checkpoints
-from llmtrap.trajectory.follow import Follower, FollowOptions
+
+if TYPE_CHECKING:
+    from llmtrap.cli.points import PointTable
+    from llmtrap.trajectory.find import NamedCheckpoint
+    from llmtrap.trajectory.follow import Follower
+
 
 Checkpoints = Annotated[
     list[str],
@@ -65,6 +64,13 @@ def trajectory_command(
     Only what changed since the checkpoint before is measured. Without --json or
     --html both are written to llmtrap-reports/NAME/.
     """
+    from llmtrap.audit import default_folder
+    from llmtrap.cli.points import Places, appearances, point_table, run_of, settings_of
+    from llmtrap.report.coverage import is_incomplete
+    from llmtrap.report.wording import plural
+    from llmtrap.trajectory.find import find_checkpoints
+    from llmtrap.trajectory.follow import Follower, FollowOptions
+
     with guarded(verbose=verbose, on_interrupt="stopped; what was measured is kept, the same command carries on") as it:
         settings = settings_of(
             traps=traps, trap_rule=trap_rule, no_alpha=no_alpha, include=include, exclude=exclude, shuffles=shuffles,
@@ -97,6 +103,8 @@ def trajectory_command(
 
 
 def _add(named: NamedCheckpoint, follower: Follower, table: PointTable) -> None:
+    from llmtrap.checkpoint import open_checkpoint
+
     checkpoint = open_checkpoint(named.target, revision=named.revision)
     with table.live(named.name) as shown:
         for event in follower.events(checkpoint, named.name):

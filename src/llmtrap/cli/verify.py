@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from llmtrap.checkpoint import open_checkpoint
-from llmtrap.checkpoint.families import read_family
-from llmtrap.checkpoint.selection import PART, check_parts, selects
 from llmtrap.cli import options as o
-from llmtrap.cli.console import EXIT_IN_PART, guarded, messages, output
+from llmtrap.cli.console import EXIT_IN_PART, guarded, messages
 from llmtrap.errors import TargetError
-from llmtrap.report.wording import duration, fixed, plural, printable
-from llmtrap.verify import Comparison, need_weightwatcher, reference_seconds, sample, verify
+
+if TYPE_CHECKING:
+    from llmtrap.verify import Comparison
 
 
 def verify_command(
@@ -34,6 +30,13 @@ def verify_command(
     WeightWatcher is slow: about 3 s for a matrix of 400 × 400, 30 s for 2000 × 1000, and at that rate 10 min for
     5760 × 2880.
     """
+    from llmtrap.checkpoint import open_checkpoint
+    from llmtrap.checkpoint.families import read_family
+    from llmtrap.checkpoint.selection import PART, check_parts, selects
+    from llmtrap.cli.verify_table import show
+    from llmtrap.report.wording import duration, plural, printable
+    from llmtrap.verify import Comparison, need_weightwatcher, reference_seconds, sample, verify
+
     with guarded(verbose=verbose):
         need_weightwatcher()
         own = read_family(family) if family is not None else None
@@ -60,39 +63,6 @@ def verify_command(
                 words = f"left out: {printable(found.reason, 200)}"
             say.print(f"{number} of {len(chosen)}: {printable(found.name, 60)}, {words}", soft_wrap=True)
             begun = time.monotonic()
-        _show(compared)
+        show(compared)
         if not compared:
             raise typer.Exit(EXIT_IN_PART)
-
-
-def _show(compared: list[Comparison]) -> None:
-    console = output()
-    console.print(_table(compared))
-    for comparison in compared:
-        if comparison.reasons:
-            console.print(f"{printable(comparison.name, 60)}: {'; '.join(comparison.reasons)}")
-    agree = sum(c.alpha_agrees for c in compared)
-    norms = sum(c.norms_agree for c in compared)
-    console.print(
-        f"α agrees within 10⁻³, with the same tail, on {agree} of {len(compared)}; norms within 10⁻⁵ on {norms}."
-    )
-
-
-def _table(compared: list[Comparison]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("matrix", overflow="fold")
-    for header in ("α", "WW's", "tail", "WW's", "norms", "traps", "WW's"):
-        table.add_column(header, justify="right")
-    for c in compared:
-        spread = f" ({c.traps_low}–{c.traps_high})" if c.traps_low != c.traps_high else ""
-        table.add_row(
-            Text(printable(c.name, 60)),
-            fixed(c.alpha, 3),
-            fixed(c.reference.alpha, 3),
-            str(c.tail),
-            str(c.reference.tail),
-            "equal" if c.norms_agree else "differ",
-            f"{c.traps}{spread}",
-            "–" if c.reference.traps is None else str(c.reference.traps),
-        )
-    return table

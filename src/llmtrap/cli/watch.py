@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmtrap.audit import default_folder
 from llmtrap.cli import options as o
 from llmtrap.cli.console import EXIT_DONE, EXIT_IN_PART, guarded
-from llmtrap.cli.points import Places, PointTable, point_table, run_of, settings_of
 from llmtrap.cli.trajectory import HtmlFile, JsonFile
 from llmtrap.errors import UsageError
-from llmtrap.gate.policy_file import LoadedPolicy, load_policy
 from llmtrap.printable import printable
-from llmtrap.report.wording import duration
-from llmtrap.trajectory.follow import Follower, FollowOptions
-from llmtrap.trajectory.judging import judge_point
-from llmtrap.trajectory.read import read_trajectory
-from llmtrap.trajectory.watching import Audited, Began, LeftOut, Looked, WatchOptions, watch
+
+if TYPE_CHECKING:
+    from llmtrap.cli.points import Places, PointTable
+    from llmtrap.gate.policy_file import LoadedPolicy
+    from llmtrap.trajectory.follow import Follower
+    from llmtrap.trajectory.watching import Audited, WatchOptions
+
 
 EXIT_VIOLATED = 1
 
@@ -72,6 +71,13 @@ def watch_command(
     was audited. The trajectory is written after each checkpoint, and the same
     command carries it on.
     """
+    from llmtrap.audit import default_folder
+    from llmtrap.cli.points import Places, point_table, run_of, settings_of
+    from llmtrap.gate.policy_file import load_policy
+    from llmtrap.trajectory.follow import Follower, FollowOptions
+    from llmtrap.trajectory.read import read_trajectory
+    from llmtrap.trajectory.watching import WatchOptions
+
     with guarded(verbose=verbose, on_interrupt="stopped; the same command carries on") as outcome:
         if every <= 0 or settle < 0:
             raise UsageError("--every must be more than 0 and --settle not less", remedy="Give seconds, as 5 and 10")
@@ -105,6 +111,9 @@ def _follow(
     keep_going: bool,
 ) -> int:
     """Show and write what happens; the exit code."""
+    from llmtrap.report.wording import duration
+    from llmtrap.trajectory.watching import Audited, Began, LeftOut, Looked, watch
+
     violated = False
     said: str | None = None
     with ExitStack() as bars:
@@ -139,6 +148,8 @@ def _follow(
 
 def _judged(event: Audited, follower: Follower, table: PointTable, rules: LoadedPolicy) -> bool:
     """Print a checkpoint's line, and what it violates."""
+    from llmtrap.trajectory.judging import judge_point
+
     report, before = follower.reports
     assert report is not None  # noqa: S101 - it was audited
     table.add(event.point, report)
