@@ -30,7 +30,7 @@ from llmtrap.ablation.repair import (
 )
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.demo.checkpoint import write_demo_checkpoint
-from llmtrap.errors import OutputError, UsageError
+from llmtrap.errors import OutputError, UnsafeFileError, UsageError
 
 DOWN = "model.layers.1.mlp.down_proj.weight"
 ID = "layers.1.mlp.down"
@@ -90,6 +90,23 @@ def test_an_implausible_entry_becomes_the_mean_and_all_else_stays(tmp_path: Path
         "by": "mean",
         "limits": 0.0,
     }
+
+
+def test_a_copy_is_repaired_again_and_its_own_manifest_stays(tmp_path: Path) -> None:
+    first = _folder(tmp_path / "broken", {(3, 5): 30.0})
+    (first / "llmtrap-repair.json").write_text("the first")
+    _repair(first, tmp_path / "new")
+    assert (first / "llmtrap-repair.json").read_text() == "the first"
+    assert json.loads((tmp_path / "new" / "llmtrap-repair.json").read_text())["repairs"]
+
+
+def test_no_file_of_this_machine_gets_into_the_copy(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "broken", {(3, 5): 30.0})
+    (tmp_path / "secret").write_text("a key")
+    (folder / "notes" / "tokenizer.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(UnsafeFileError, match=r"^notes/tokenizer\.json: not copied: a link that leads out"):
+        _repair(folder, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_nan_and_infinity_are_restored_exactly_from_the_base(tmp_path: Path) -> None:

@@ -95,9 +95,9 @@ def test_an_audits_report_takes_the_labels_in(planted: Path, tmp_path: Path) -> 
     other = merged.model_copy(update={"target": merged.target.model_copy(update={"name": "another"})})
     with pytest.raises(UsageError, match="the report of another"):
         with_activity(other, report)
-    with pytest.raises(TargetError, match="not JSON"):
+    with pytest.raises(TargetError, match="no ablation of llmtrap"):
         read_ablation(_written(tmp_path / "b.json", "{"))
-    with pytest.raises(TargetError, match="no ablation document"):
+    with pytest.raises(TargetError, match="no ablation of llmtrap"):
         read_ablation(_written(tmp_path / "c.json", "{}"))
 
 

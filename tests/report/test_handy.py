@@ -19,6 +19,7 @@ import llmtrap
 from llmtrap.errors import MissingExtraError, UsageError
 from llmtrap.report import frames
 from llmtrap.report.read import read_report
+from llmtrap.report.spreadsheet import csv_text
 
 UP = "model.layers.0.mlp.up_proj.weight"
 
@@ -107,6 +108,10 @@ def test_a_report_is_saved_in_every_form_by_its_ending(report: llmtrap.Report, t
 def test_a_name_that_is_a_formula_is_text_in_a_spreadsheet(tmp_path: Path) -> None:
     report = llmtrap.audit({"=1+1": np.eye(30) + np.arange(900).reshape(30, 30)})
     assert "'=1+1" in report.save(tmp_path / "r.csv").read_text()
+    # Where the comma is a decimal point a semicolon parts cells, so it stands between quotes.
+    assert csv_text([["a;=1+1", 'b"', "\uff1d1", "\t=1", None, True, -1.5]]) == (
+        '"a;=1+1","b""",\'\uff1d1,\\t=1,,true,-1.5\n'
+    )
 
 
 def test_a_matrix_is_drawn_with_its_fit_its_shuffle_and_its_traps(report: llmtrap.Report) -> None:

@@ -22,10 +22,13 @@ from llmtrap.gate.outputs.sarif import to_sarif
 from llmtrap.gate.outputs.text import to_text as judgement_text
 from llmtrap.gate.policy_file import load_policy
 from llmtrap.report.against import compare
+from llmtrap.report.badge import to_badge
+from llmtrap.report.card import to_model_card
 from llmtrap.report.document import Report
 from llmtrap.report.html import to_html
 from llmtrap.report.json import to_json
 from llmtrap.report.markdown import to_markdown
+from llmtrap.report.table import to_csv
 from llmtrap.report.text import plain, to_text
 
 EVIL = (
@@ -89,14 +92,17 @@ def test_no_text_leaves_its_place(name: str, report: Report, base: Report) -> No
         "gate text": judgement_text(verdict),
         "json": to_json(report),
         "gate json": judgement_json(verdict),
+        "repr": repr(report) + repr(report.matrices[0]),
     }
     for face, text in shown.items():
         assert not steering.search(text), (face, steering.search(text))
-    for text in (to_annotations(verdict), to_sarif(verdict), to_junit(verdict)):
+    for text in (to_annotations(verdict), to_sarif(verdict), to_junit(verdict), to_csv(report), to_badge(report)):
         assert not re.search(CONTROL, text)
         assert not re.search(r"^::error::d", text, re.M)
-    for text in (to_markdown(report, compare(report, base)), judgement_markdown(verdict)):
+    _, card = to_model_card(report).split("\n---\n")
+    for text in (to_markdown(report, compare(report, base)), judgement_markdown(verdict), card):
         assert not re.search(
-            r"\]\(|<img|@everyone|^# No traps found|[\x00-\x08\x0b-\x1f\x7f\u202e]|##\w*\[", text, re.M
+            r"\]\(|<img|@everyone|://127|^# No traps found|[\x00-\x08\x0b-\x1f\x7f\u202e]|##\w*\[", text, re.M
         )
-    assert "<img src=x" not in to_html(report, compare(report, base))
+    for page in (to_html(report, compare(report, base)), report._repr_html_(), to_badge(report)):
+        assert "<img src=x" not in page

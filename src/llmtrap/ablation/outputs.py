@@ -16,7 +16,7 @@ from llmtrap.ablation.wording import HEADERS, MEANINGS, cells, notes
 from llmtrap.printable import printable
 from llmtrap.report.html.assets import style
 from llmtrap.report.html.page import content_security_policy
-from llmtrap.report.markdown import code
+from llmtrap.report.markdown import code, plain_text
 from llmtrap.report.write import write_whole
 
 _NAME = 80
@@ -32,11 +32,11 @@ def to_markdown(report: AblationReport) -> str:
     rows = [f"| {' | '.join(HEADERS)} |", "|" + "---|" * len(HEADERS)]
     for result in report.candidates:
         first, *rest = cells(result)
-        rows.append(f"| {code(first, _NAME)} | {' | '.join(rest)} |")
-    parts = [f"# llmtrap ablate: {code(report.target.name, _NAME)}", report.verdict]
+        rows.append(f"| {code(first, _NAME)} | {' | '.join(map(plain_text, rest))} |")
+    parts = [f"# llmtrap ablate: {code(report.target.name, _NAME)}", plain_text(report.verdict)]
     if report.candidates:
         parts.append("\n".join(rows))
-    parts.append("\n".join(f"- {printable(note)}" for note in notes(report)))
+    parts.append("\n".join(f"- {plain_text(note)}" for note in notes(report)))
     parts.append("\n".join(f"- **{label}**: {meaning}" for label, meaning in MEANINGS.items()))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -51,6 +51,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["name"] = lambda text: printable(text, _NAME)
+    made.filters["printable"] = printable
     return made
 
 

@@ -14,10 +14,13 @@ from llmtrap.ablation.gguf_models import gguf_tokenizer, is_gguf
 from llmtrap.ablation.streaming import StreamedModel
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.checkpoint.sources.base import ByteRange
+from llmtrap.documents import DocumentError, read_document
 from llmtrap.errors import TargetError
 
 BUNDLED = "bundled"
 _MOST_TOKENIZER_BYTES = 64 << 20
+# A hundred times what the sequences that are asked for take.
+_MOST_TEXT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ def text_probe(
             )
         return None
     try:
-        words = bundled_passage() if text is None else text.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TargetError(
-            f"the text cannot be read: {error}", file=str(text), remedy="Give a UTF-8 text file"
-        ) from None
+        words = bundled_passage() if text is None else read_document(text, _MOST_TEXT_BYTES, "text").decode()
+    except DocumentError as error:
+        raise TargetError(error.problem, file=str(text), remedy=error.remedy) from error
+    except UnicodeDecodeError:
+        raise TargetError("the text is not UTF-8", file=str(text), remedy="Give a UTF-8 text file") from None
     ids = tokenizer.encode(words, add_special_tokens=False).ids
     step = length - (first is not None)
     count = min(sequences, len(ids) // step)

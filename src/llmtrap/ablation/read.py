@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from llmtrap.ablation.document import AblationReport
+from llmtrap.checkpoint.strict_json import memory_of
+from llmtrap.documents import DocumentError, read_document
 from llmtrap.errors import TargetError, UsageError
+from llmtrap.printable import printable
 from llmtrap.report.document import Matrix, Report, Trap
 
 LIMIT_BYTES = 50_000_000
+MOST_MEMORY = 500_000_000
+_REMEDY = "Give a file that `llmtrap ablate --json` wrote"
 
 
 def read_ablation(path: Path) -> AblationReport:
@@ -20,16 +25,19 @@ def read_ablation(path: Path) -> AblationReport:
     Raises:
         TargetError: there is no such file, or it is no ablation document.
     """
-    remedy = "Give a file that `llmtrap ablate --json` wrote"
-    if not path.is_file():
-        raise TargetError("there is no such file", file=str(path), remedy=remedy)
-    if path.stat().st_size > LIMIT_BYTES:
-        raise TargetError(f"over {LIMIT_BYTES:,} bytes, more than any ablation", file=str(path), remedy=remedy)
     try:
-        return AblationReport.model_validate(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError) as error:
-        what = "no ablation document" if isinstance(error, ValidationError) else "not JSON"
-        raise TargetError(f"this is {what}", file=str(path), remedy=remedy) from None
+        content = read_document(path, LIMIT_BYTES, "ablation")
+    except DocumentError as error:
+        raise TargetError(error.problem, file=str(path), remedy=error.remedy) from error
+    if memory_of(np.frombuffer(content, np.uint8)) > MOST_MEMORY:
+        raise TargetError("it would take more memory than any ablation", file=str(path), remedy=_REMEDY)
+    try:
+        return AblationReport.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its whole"
+        problem = f"this is no ablation of llmtrap: {printable(where, 200)}: {printable(first['msg'], 200)}"
+        raise TargetError(problem, file=str(path), remedy=_REMEDY) from None
 
 
 def with_activity(report: Report, ablation: AblationReport) -> Report:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from llmtrap.checkpoint import WeightMatrix
 from llmtrap.checkpoint.names import printable
-from llmtrap.errors import OutputError, UnsupportedError
+from llmtrap.checkpoint.sources.listing import list_folder
+from llmtrap.errors import OutputError, UnsafeFileError, UnsupportedError
 from llmtrap.systems.files import link_or_copy, sync_folder
 
 _DTYPES: dict[str, np.dtype[np.generic]] = {
@@ -75,22 +76,26 @@ def rounded(value: float, matrix: WeightMatrix) -> float:
 def rewrite(source: Path, out: Path, patches: Sequence[Patch], documents: Mapping[str, bytes]) -> None:
     """Write a copy of a folder with patches applied and documents added; files without a patch become hard links.
 
-    Everything is written into a folder beside `out` and renamed when it is whole and synced.
+    Everything is written into a folder beside `out` and renamed when it is whole and synced. A document takes the
+    place of a file of its name.
 
     Raises:
         OutputError: `out` exists or lies in the source, the disk is full, or an entry is not what was read before.
+        UnsafeFileError: the folder holds a link that leads out of it, or what is no file.
     """
     source, out = source.resolve(), out.parent.resolve() / out.name
     if out.exists() or out.is_symlink():
         raise OutputError("this exists already", file=str(out), remedy="Name a new folder")
     if out.resolve().is_relative_to(source):
         raise OutputError("this lies in the checkpoint itself", file=str(out), remedy="Name a folder beside it")
+    files = _files_of(source)
     part = out.with_name(f".{out.name[:50]}.{secrets.token_hex(4)}.part")
     try:
         part.mkdir(parents=True)
         touched = {patch.file for patch in patches}
-        for path in sorted(p for p in source.rglob("*") if p.is_file()):
-            name = path.relative_to(source).as_posix()
+        for name, path in files.items():
+            if name in documents:
+                continue  # written through a hard link it would change the source's own
             place = part / name
             place.parent.mkdir(parents=True, exist_ok=True)
             if name in touched:
@@ -109,6 +114,19 @@ def rewrite(source: Path, out: Path, patches: Sequence[Patch], documents: Mappin
     finally:
         if part.exists():
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _files_of(source: Path) -> dict[str, Path]:
+    """Where the files of a checkpoint's folder are, by name.
+
+    A link that leads out of it is no file of the checkpoint: copied, it would put a file of this machine into a folder
+    that is made to be passed on.
+    """
+    listing = list_folder(source)
+    for name, reason in listing.refused.items():
+        remedy = "Remove it, or put the file itself in its place"
+        raise UnsafeFileError(f"not copied: {reason}", file=printable(name, 200), remedy=remedy)
+    return {name: Path(path) for name, path in listing.paths.items()}
 
 
 def _apply(path: Path, patches: Sequence[Patch]) -> None:

@@ -32,6 +32,8 @@ from llmtrap.systems.files import is_of_another, locked, open_file, others_may_w
 
 # The plan of 160,000 matrices, the most that an audit takes, has some 50 MB.
 MAX_LINE = 128 << 20
+# Ten audits of so many matrices, with the spectra of each.
+MAX_BYTES = 8 << 30
 _ANOTHER_PLACE = "Choose another place with --journal DIR"
 
 TaskRecord = tuple[str, str, str, int, int]
@@ -205,7 +207,11 @@ class Journal:
             except FileNotFoundError:
                 return
             with os.fdopen(descriptor, "rb") as file:
-                self._check(os.fstat(descriptor))
+                status = os.fstat(descriptor)
+                self._check(status)
+                if status.st_size > MAX_BYTES:
+                    problem = f"over {MAX_BYTES >> 30} GiB, more than any journal"
+                    raise OutputError(problem, file=str(self.path), remedy="Begin anew with --fresh, or remove it")
                 for line in _lines(file):
                     record = _record_of(line)
                     if record is not None:

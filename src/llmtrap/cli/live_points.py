@@ -76,10 +76,10 @@ class LiveTable(PointTable):
         self._status(words)
 
     def _print(self, words: str) -> None:
-        self._console.print(words, soft_wrap=True)
+        self._console.print(printable(words), soft_wrap=True)
 
     def _status(self, words: str) -> None:
-        self._now = words
+        self._now = printable(words)
         self._live.refresh()
 
     def _drawn(self) -> Group:

@@ -68,7 +68,7 @@ class PointTable:
     def say(self, words: str) -> None:
         """A line on standard error."""
         if not self._quiet:
-            messages().print(words, soft_wrap=True)
+            messages().print(printable(words), soft_wrap=True)
 
     def wait(self, words: str) -> None:
         """Say what is waited for."""
@@ -112,7 +112,7 @@ def appearances(traps: tuple[TrapHistory, ...], points: tuple[Point, ...], limit
     later = [trap for trap in traps if trap.first > 0 and trap.kind != "mean_shift"]
     lines = []
     for trap in later[:limit]:
-        end = f", gone after {points[trap.last].label}" if trap.gone else ""
+        end = f", gone after {printable(points[trap.last].label, 40)}" if trap.gone else ""
         grown = f", × {trap.growth:.2f} since" if trap.growth is not None and len(trap.at) > 1 else ""
         name = f"{printable(trap.matrix, 80)} {cause_words(trap)}"
         lines.append(f"{name}: first at {printable(points[trap.first].label, 40)}{grown}{end}")

@@ -11,14 +11,20 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from llmtrap.checkpoint.strict_json import memory_of
+from llmtrap.documents import DocumentError, open_document
 from llmtrap.report.document import File, Report, Settings
+from llmtrap.report.read import LIMIT_BYTES
 
 REPORTS = Path("llmtrap-reports")
 
 # A folder's name may have 255 bytes on common file systems.
 LONGEST = 160
-# Of the part of a report that is read back: a million files and tensors left out, with names of usual length.
-_LONGEST_LINE, _MOST_LINES = 1 << 16, 8_000_000
+# Of what is read back of a report without its matrices: a million tensors left out, with names of usual length.
+_LONGEST_LINE, _LONGEST_HEAD = 1 << 16, 200_000_000
+_MOST_MEMORY = 1_000_000_000
 
 
 def default_report_folder(name: str, kind: str) -> Path:
@@ -86,15 +92,20 @@ def _is_report_of(path: Path, report: Report) -> bool:
 
 def _head(path: Path) -> dict[str, Any]:
     """A written report without its matrices, which stand last, a line each; empty where it is none."""
-    lines: list[str] = []
+    lines: list[bytes] = []
+    left = _LONGEST_HEAD
     try:
-        with path.open(encoding="ascii") as file:
-            while (line := file.readline(_LONGEST_LINE)) and not line.startswith('  "matrices": ['):
+        with open_document(path, LIMIT_BYTES, "report", follow=False) as file:
+            while (line := file.readline(_LONGEST_LINE)) and not line.startswith(b'  "matrices": ['):
                 lines.append(line)
-                if len(lines) > _MOST_LINES or len(line) == _LONGEST_LINE:
+                left -= len(line)
+                if left < 0 or len(line) == _LONGEST_LINE:
                     return {}
-        head = json.loads("".join(lines).rstrip().removesuffix(",") + "}")
-    except (OSError, ValueError, RecursionError):
+        content = b"".join(lines).rstrip().removesuffix(b",") + b"}"
+        if memory_of(np.frombuffer(content, np.uint8)) > _MOST_MEMORY:
+            return {}
+        head = json.loads(content)
+    except (DocumentError, ValueError, RecursionError):
         return {}
     return head if isinstance(head, dict) else {}
 

@@ -7,6 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import TypeAdapter, ValidationError
+
+from llmtrap.documents import DocumentError, read_document
+from llmtrap.errors import CheckpointError
+
 Cause = Literal["entry", "mean_shift", "heavy_tail"]
 
 MANIFEST_NAME = "planted_traps.json"
@@ -46,6 +51,20 @@ class DemoManifest:
 
     @classmethod
     def read(cls, folder: Path) -> DemoManifest:
-        """Read the manifest of a checkpoint's folder."""
-        document = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-        return cls(document["seed"], tuple(PlantedTrap(**trap) for trap in document["traps"]))
+        """Read the manifest of a checkpoint's folder.
+
+        Raises:
+            CheckpointError: it is no regular file, or no such manifest.
+        """
+        path = folder / MANIFEST_NAME
+        try:
+            return _MANIFEST.validate_json(read_document(path, _LIMIT_BYTES, "answer sheet", follow=False))
+        except DocumentError as error:
+            raise CheckpointError(error.problem, file=str(path), remedy=error.remedy) from error
+        except ValidationError:
+            problem = "this is no answer sheet of a demo"
+            raise CheckpointError(problem, file=str(path), remedy="Remove the folder: it is made anew") from None
+
+
+_MANIFEST = TypeAdapter(DemoManifest)
+_LIMIT_BYTES = 1 << 20

@@ -25,8 +25,10 @@ from llmtrap.report.wording import number, plural, printable, size
 from llmtrap.report.worst_rows import notable_rows
 from llmtrap.report.write import write_whole
 
-_KEPT = frozenset(" .,;:()/%=+-−–×²‖καλσ₁'")
+_KEPT = frozenset(" .,;:()/%=+-−–×±²‖καλσ₁'")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:-]+")
+# GitHub makes a link of a bare address, between tags too.
+_ADDRESS = re.compile(r"://|www\.", re.IGNORECASE)
 
 
 def code(name: str, limit: int = 160) -> str:
@@ -34,12 +36,18 @@ def code(name: str, limit: int = 160) -> str:
     shown = printable(name, limit)
     if _PLAIN.fullmatch(shown):
         return f"`{shown}`"
-    return "<code>" + "".join(c if _PLAIN.fullmatch(c) else f"&#{ord(c)};" for c in shown) + "</code>"
+    spelled = "".join(c if _PLAIN.fullmatch(c) else f"&#{ord(c)};" for c in shown)
+    return f"<code>{_without_addresses(spelled)}</code>"
 
 
-def plain_text(text: str) -> str:
+def plain_text(text: str, limit: int | None = LONGEST_FINDING) -> str:
     """Words with names from a file in them, so that no character of them is markup: letters and the like are kept."""
-    return "".join(c if c.isalnum() or c in _KEPT else f"&#{ord(c)};" for c in printable(text, LONGEST_FINDING))
+    spelled = "".join(c if c.isalnum() or c in _KEPT else f"&#{ord(c)};" for c in printable(text, limit))
+    return _without_addresses(spelled)
+
+
+def _without_addresses(spelled: str) -> str:
+    return _ADDRESS.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), spelled)
 
 
 def to_markdown(report: Report, comparison: Comparison | None = None, limit: int = 20) -> str:

@@ -19,7 +19,7 @@ _HEADS = ("Matrix", "Shape", "α", "Traps", "× edge", "Why")
 def report_words(report: Report) -> str:
     """`<Report org/model: 211 matrices. VERDICT>`."""
     target = printable(report.target.name, _NAME)
-    return f"<Report {target}: {plural(report.summary.matrices, 'matrix')}. {report.summary.verdict}>"
+    return f"<Report {target}: {plural(report.summary.matrices, 'matrix')}. {printable(report.summary.verdict)}>"
 
 
 def matrix_words(matrix: Matrix) -> str:
@@ -38,8 +38,9 @@ def report_html(report: Report) -> str:
     more = len(report.matrices) - len(shown)
     left = f"<p>and {more:,} more: <code>report.to_dataframe()</code> has all, <code>report.save('r.html')</code> the "
     left += "whole page.</p>"
+    name, verdict = printable(report.target.name, _NAME), printable(report.summary.verdict)
     return (
-        f"<div><p><b>{escape(printable(report.target.name, _NAME))}</b>: {escape(report.summary.verdict)}</p>"
+        f"<div><p><b>{escape(name)}</b>: {escape(verdict)}</p>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{left if more else ''}</div>"
     )
 

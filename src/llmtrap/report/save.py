@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,8 @@ from llmtrap.report.frames import columns, to_dataframe
 from llmtrap.report.html import write_html
 from llmtrap.report.json import write_json
 from llmtrap.report.markdown import write_markdown
+from llmtrap.report.spreadsheet import csv_text
 from llmtrap.report.write import write_whole
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would compute."""
 
 
 def save(report: Report, path: Path) -> Path:
@@ -38,12 +35,8 @@ def save(report: Report, path: Path) -> Path:
 def write_csv(report: Report, path: Path) -> None:
     """One line a matrix; a name that a spreadsheet would take for a formula has an apostrophe before it."""
     table = columns(report)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    for row in zip(*table.values(), strict=True):
-        writer.writerow([f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in row])
-    write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"))
+    text = csv_text([table, *zip(*table.values(), strict=True)])
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_parquet(report: Report, path: Path) -> None:

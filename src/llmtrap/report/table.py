@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
-from llmtrap.printable import printable
 from llmtrap.report.document import Matrix, Report
 from llmtrap.report.facts import state, strongest
-
-# A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@")
+from llmtrap.report.spreadsheet import csv_text
 
 COLUMNS = (
     "id", "tensor", "part", "layer", "role", "expert", "rows", "columns", "encoding", "bits", "alpha", "alpha_sigma",
@@ -25,11 +19,7 @@ def to_csv(report: Report) -> str:
 
     Names from a checkpoint are made printable, and one that a spreadsheet would take for a formula gets an apostrophe.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([_cell(value) for value in _row(matrix)] for matrix in report.matrices)
-    return out.getvalue()
+    return csv_text([COLUMNS, *map(_row, report.matrices)])
 
 
 def _row(m: Matrix) -> tuple[object, ...]:
@@ -50,12 +40,3 @@ def _row(m: Matrix) -> tuple[object, ...]:
         *((traps.kurtosis, traps.max_sigmas) if traps else (None,) * 2),
         m.seconds,
     )  # fmt: skip
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text

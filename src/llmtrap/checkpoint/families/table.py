@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from llmtrap.documents import DocumentError, read_document
 from llmtrap.errors import UsageError
 
 Axis = Literal["rows", "columns"]
@@ -94,13 +95,9 @@ def read_family(path: Path) -> Family:
         UsageError: the file cannot be read, is no TOML, or has a key or value that no family has; the message names it.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE + 1)
-    except OSError as error:
-        problem = f"the family's file cannot be read ({error.strerror})"
-        raise UsageError(problem, file=str(path), remedy="Check the path given with --family") from error
-    if len(content) > MAX_FILE:
-        raise UsageError(f"over {MAX_FILE:,} bytes, more than any family", file=str(path), remedy=_REMEDY)
+        content = read_document(path, MAX_FILE, "family")
+    except DocumentError as error:
+        raise UsageError(error.problem, file=str(path), remedy=error.remedy) from error
     try:
         table = tomllib.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

@@ -233,7 +233,7 @@ def _list(url: str) -> RemoteListing:
         if not encodable(name) or not name.isprintable() or ".." in name.split("/"):
             refused[printable(name)] = "not a plain path inside the folder"
         elif type(size) is not int or size < 0:
-            refused[name] = "the store does not say how large it is"
+            refused[name] = "of a size that the store does not say"
         else:
             marks[name] = _marks(info)
             stamp = f"{size}-{'-'.join(marks[name].values())}"

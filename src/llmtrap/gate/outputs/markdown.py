@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtrap.gate.document import Finding, Judgement
 from llmtrap.gate.outputs.words import NAME_LENGTH, facts, gap_words
 from llmtrap.gate.rules import CHECKPOINT
-from llmtrap.report.markdown import code
+from llmtrap.report.markdown import code, plain_text
 from llmtrap.report.wording import number, plural
 
 LIMIT = 30
@@ -19,7 +19,7 @@ def to_markdown(judgement: Judgement, limit: int = LIMIT) -> str:
         judgement: the document.
         limit: the most rows of a table.
     """
-    parts = [f"# llmtrap gate: {_WORDS[judgement.outcome]}", _plain(judgement.headline)]
+    parts = [f"# llmtrap gate: {_WORDS[judgement.outcome]}", _words(judgement.headline)]
     listed = [*judgement.errors, *judgement.warnings, *judgement.ignored]
     if listed:
         parts.append(
@@ -58,12 +58,4 @@ def _updates(judgement: Judgement, limit: int) -> str:
 
 def _words(text: str) -> str:
     """A sentence of ours with names from files in it: nothing in it may open a tag, end a cell or call for a person."""
-    return "".join(c if c.isalnum() or c in " .,:;()/+-=‖ΔαW₂_×%±–'" else f"&#{ord(c)};" for c in _shown(text))
-
-
-def _plain(text: str) -> str:
-    return _words(text)
-
-
-def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() else "�" for c in text)
+    return plain_text(text, None)

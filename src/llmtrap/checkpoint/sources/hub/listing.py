@@ -159,7 +159,7 @@ def _listing(repository: Repository, found: list[_Found]) -> HubListing:
         elif file.name in twice:
             refused[file.name] = "the hub lists it twice"
         elif file.size is None:
-            refused[file.name] = "the hub does not say how large it is"
+            refused[file.name] = "of a size that the hub does not say"
         else:
             content = file.content or ""
             entries[file.name] = FileEntry(file.name, file.size, digest=_digest(content), stamp=content)
