@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from llmtrap.audit.estimate import expected_seconds
 from llmtrap.audit.run import AuditRun, Event, Failed, Measured, Stalled, Started
 from llmtrap.report.wording import duration, plural, printable, size
 
@@ -84,7 +85,7 @@ class AuditProgress:
         if event.remembered:
             words += f"; {event.remembered} already in the journal"
         if event.todo:
-            words += f"; about {duration(event.remaining_core_seconds / self._workers)} or more"
+            words += f"; about {duration(expected_seconds(event.remaining_core_seconds, self._workers))}"
         self._line(words)
         if self._bar is not None:
             self._bar.add_task("audit", total=event.todo, rate="", left="")

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmtrap.audit import Plan, RunOptions
+from llmtrap.audit.estimate import expected_seconds
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.cli.console import output
 from llmtrap.cli.introduction import encodings, where_from
@@ -80,7 +81,9 @@ def show(checkpoint: Checkpoint, plan: Plan, *, every: bool) -> None:
     if tables:
         numbers = plural(sum(table.parameters for table in tables), "number")
         facts.add_row("tables", f"{len(tables):,} with {numbers}: named and counted, not measured")
-    facts.add_row("time", f"about {duration(plan.core_seconds / workers)} or more with {plural(workers, 'worker')}")
+    expected = expected_seconds(plan.core_seconds, workers)
+    pace = "at this machine's present pace"
+    facts.add_row("time", f"about {duration(expected)} with {plural(workers, 'worker')}, {pace}")
     facts.add_row("skipped", plural(len(plan.skipped) - len(tables), "tensor"))
     for note in checkpoint.notes:
         facts.add_row("split", Text(note))

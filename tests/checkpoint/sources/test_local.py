@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support.small_checkpoint import write_small
 
+from llmtrap.checkpoint import open_checkpoint
 from llmtrap.checkpoint.sources import ByteRange, LocalSource, open_source
 from llmtrap.errors import CheckpointError, TargetError
 
@@ -135,6 +137,19 @@ def test_the_hub_caches_own_links_are_followed(tmp_path: Path) -> None:
     deeper = LocalSource(snapshot / "original")
     assert deeper.read(ByteRange("model.safetensors", 0, 7)).tobytes() == b"weights"
     assert source.read(ByteRange("model.safetensors", 0, 7)).tobytes() == b"weights"
+
+
+def test_the_remedy_for_a_folder_of_the_hubs_cache_can_be_followed(tmp_path: Path) -> None:
+    repository = tmp_path / "models--org--name"
+    part = repository / "snapshots" / "abc" / "part"
+    part.mkdir(parents=True)
+    for file in write_small(repository / "blobs", layers=1).iterdir():
+        (part / file.name).symlink_to(f"../../../blobs/{file.name}")
+    with pytest.raises(TargetError) as refused:
+        open_checkpoint(str(part.parent))
+    assert refused.value.remedy is not None
+    named = refused.value.remedy.partition("Give that folder as the target: ")[2]
+    assert open_checkpoint(named).matrices
 
 
 def test_the_buffers_kept_for_reuse_stay_few_and_small(folder: Path) -> None:
