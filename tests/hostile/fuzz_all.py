@@ -14,7 +14,7 @@ from pathlib import Path
 
 PLAN = {
     "header": 150_000, "index": 80_000, "config": 80_000, "adapter": 40_000, "pickle": 60_000, "gguf": 60_000,
-    "report": 100_000, "policy": 90_000, "journal": 90_000, "hub": 60_000,
+    "report": 60_000, "policy": 110_000, "journal": 110_000, "hub": 60_000,
 }  # fmt: skip
 SEEDS = (1, 2, 3)
 FINDINGS = Path("build/fuzz")
