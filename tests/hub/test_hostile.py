@@ -256,10 +256,11 @@ def test_names_and_sizes_that_no_file_has_are_left_out(monkeypatch: pytest.Monke
     assert all(name.isprintable() and len(name) < 400 for name in source.refused)
 
 
-def test_silence_is_explained_within_two_seconds_and_then_ever_less_often(
+def test_silence_is_explained_within_two_seconds_and_never_lasts_five(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert silence.SAID_AFTER + silence.LOOKED_EVERY < 2
+    assert silence.SAID_AT_LEAST_EVERY + silence.LOOKED_EVERY < 5
     monkeypatch.setattr(silence, "SAID_AFTER", 0.2)
     monkeypatch.setattr(silence, "LOOKED_EVERY", 0.02)
     with served(lambda _: time.sleep(30)) as (endpoint, _):

@@ -14,11 +14,11 @@ from llmtrap.printable import printable
 
 logger = logging.getLogger(__name__)
 
-# Seconds without a byte after which it is said; each time that it is said again takes twice as long, up to a minute.
-# Workers, of whom there are many, say it less often: the process that the user started speaks too as long as it reads
-# from the hub itself.
+# Seconds without a byte after which it is said; each time that it is said again takes twice as long, and yet no silence
+# lasts five. Workers, of whom there are many, say it less often: the process that the user started speaks too as long
+# as it reads from the hub itself.
 SAID_AFTER = 1.5
-SAID_AT_LEAST_EVERY = 60.0
+SAID_AT_LEAST_EVERY = 4.5
 SAID_BY_WORKERS_AFTER = 30.0
 LOOKED_EVERY = 0.25
 _WATCHED_ON = 4.0  # without a call, before the thread ends
@@ -77,7 +77,7 @@ class Silence:
                     return
                 until = max(self._ends.values(), default=None)
             if until is not None and time.monotonic() - max(self._heard, spoken) >= pause:
-                spoken, pause = time.monotonic(), min(2 * pause, SAID_AT_LEAST_EVERY)
+                spoken, pause = time.monotonic(), max(first, min(2 * pause, SAID_AT_LEAST_EVERY))
                 end = time.strftime("%H:%M:%S", time.localtime(until))
                 if self.reason:
                     why = printable(self.reason, 200)
