@@ -24,10 +24,12 @@ from llmtrap.audit import AuditSettings
 from llmtrap.checkpoint import Checkpoint, LocalSource
 from llmtrap.checkpoint.parts import open_parts
 from llmtrap.checkpoint.sources import ByteRange, Bytes
+from llmtrap.gate import kept
 from llmtrap.gate.comparing import compare_checkpoints
 from llmtrap.gate.measuring import GateOptions
 from llmtrap.gate.pairing import pair_matrices
 from llmtrap.gate.unchanged import unchanged_matrices
+from llmtrap.spectra import matrix_data
 
 Result = TypeVar("Result")
 Tensors = dict[str, NDArray[np.float16]]
@@ -45,8 +47,11 @@ class CountingSource(LocalSource):
         super()._fill(span, out)
 
 
-def reads_of_each_side(folder: Path) -> tuple[float, float]:
-    """Bytes read of the target and of the base, over the bytes of the changed matrices."""
+def reads_of_each_side(folder: Path, *, large: bool = False) -> tuple[float, float]:
+    """Bytes read of the target and of the base, over the bytes of the changed matrices.
+
+    With `large` the matrices count as too large to keep or to hold.
+    """
     rng = np.random.default_rng(0)
     was = {f"layers.{k}.mlp.up_proj.weight": rng.standard_normal((1500, 600)).astype(np.float16) for k in range(8)}
     now = {name: (t + 0.01 * rng.standard_normal(t.shape)).astype(np.float16) for name, t in was.items()}
@@ -56,7 +61,13 @@ def reads_of_each_side(folder: Path) -> tuple[float, float]:
         sources.append(CountingSource(_written(folder / name, tensors)))
         sides.append(open_parts(sources[-1]))
         sources[-1].given = 0
-    compare_checkpoints(sides[0], sides[1], AuditSettings(), GateOptions(workers=1))
+    limits = kept.KEPT_BYTES, matrix_data.HELD_ENTRIES
+    if large:
+        kept.KEPT_BYTES = matrix_data.HELD_ENTRIES = 1
+    try:
+        compare_checkpoints(sides[0], sides[1], AuditSettings(), GateOptions(workers=1))
+    finally:
+        kept.KEPT_BYTES, matrix_data.HELD_ENTRIES = limits
     changed = sum(tensor.nbytes for tensor in was.values())
     return sources[0].given / changed, sources[1].given / changed
 
@@ -95,8 +106,11 @@ def main() -> None:
     """Measure and print."""
     layers = int(sys.argv[1]) if len(sys.argv) > 1 else 116
     with tempfile.TemporaryDirectory(prefix="llmtrap-bench-") as scratch:
-        now, was = reads_of_each_side(Path(scratch))
-        print(f"bytes read over bytes changed: target {now:.3f}, base {was:.3f}")
+        for size, large in (("", False), (", matrices too large to keep", True)):
+            place = Path(scratch) / f"reads{int(large)}"
+            place.mkdir()
+            now, was = reads_of_each_side(place, large=large)
+            print(f"bytes read over bytes changed{size}: target {now:.3f}, base {was:.3f}")
         for step, seconds in seconds_of_planning(Path(scratch), layers).items():
             print(f"{layers * 128 * 3:,} unchanged matrices, {step}: {seconds:.2f} s")
 

@@ -18,6 +18,7 @@ from llmtrap.rounding import ALPHA_BITS, rounding_words
 from llmtrap.spectra import AnalysisSettings, Esd, LogHistogram, MatrixAnalysis, TrapAnalysis, analyse, log_histogram
 from llmtrap.spectra.backends import Backend
 from llmtrap.spectra.noise import NoiseComparison, Quantiles
+from llmtrap.spectra.single_pass import FirstPass
 from llmtrap.spectra.tracy_widom import survival
 from llmtrap.spectra.traps import edge_z
 
@@ -57,9 +58,16 @@ class StoredReader:
 
 
 def measure_matrix(
-    matrix: WeightMatrix, source: Source, settings: AnalysisSettings, backend: Backend, stages: Stages | None = None
+    matrix: WeightMatrix,
+    source: Source,
+    settings: AnalysisSettings,
+    backend: Backend,
+    stages: Stages | None = None,
+    first: FirstPass | None = None,
 ) -> document.Matrix:
     """Read, decode and measure one matrix; `stages` learns where the time went.
+
+    One that was read already, by blocks and to its end, comes with what that pass gave (`first`).
 
     Raises:
         LlmtrapError: its bytes cannot be read or decoded, or its numbers leave float64.
@@ -67,7 +75,7 @@ def measure_matrix(
     stages = stages or Stages()
     reader = StoredReader(matrix, source, stages)
     with stages.clock():
-        analysis = analyse(reader, settings, matrix_id=matrix.id, backend=TimedBackend(backend, stages))
+        analysis = analyse(reader, settings, matrix_id=matrix.id, backend=TimedBackend(backend, stages), first=first)
     return describe(matrix, analysis, stages.total)
 
 

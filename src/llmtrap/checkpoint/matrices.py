@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -160,6 +160,17 @@ class WeightMatrix:
             whole[start : start + len(block)] = block
             start += len(block)
         return whole
+
+    def rows_at(self, source: Source, rows: Iterable[int]) -> dict[int, Floats]:
+        """Some rows by their numbers, each read by itself."""
+        source = self._holding_shared(source)
+        taken = None if self.columns is None else self.columns.indices()
+        found = {}
+        for row in sorted(set(rows)):
+            start = row if self.rows is None else int(self.rows.indices(row, row + 1)[0])
+            whole = self.stored.decode(source, self.index, start, start + 1)[0]
+            found[row] = whole if taken is None else whole[taken]
+        return found
 
     def histogram(self, source: Source) -> ValueCounts | None:
         """Every distinct value, ascending, with its count, without decoding the matrix.

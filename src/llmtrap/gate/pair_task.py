@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from llmtrap.audit.measure import measure_matrix
 from llmtrap.audit.plan import Task
@@ -14,18 +12,18 @@ from llmtrap.audit.timing import Stages
 from llmtrap.checkpoint import Source, WeightMatrix
 from llmtrap.checkpoint.adapted import AdaptedTensor
 from llmtrap.checkpoint.adapters import singular_values
-from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, SourceIdentity, lend
+from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, SourceIdentity
 from llmtrap.errors import AccessError, LlmtrapError
 from llmtrap.gate.document import Update
-from llmtrap.gate.update import is_transposed, measure_update, update_of
+from llmtrap.gate.kept import is_kept, kept
+from llmtrap.gate.side_by_side import Passed, read_side_by_side
+from llmtrap.gate.update import UpdatePass, is_transposed, measure_update, update_of
 from llmtrap.report import document
 from llmtrap.report.trap_changes import ValuesAt
 from llmtrap.spectra import AnalysisSettings
 from llmtrap.spectra.backends import Backend
-
-KEPT_BYTES = 256 << 20
-"""Stored bytes of one matrix that a worker keeps, so that it reads them once; of a larger one what changed between the
-two sides is read once more."""
+from llmtrap.spectra.matrix_data import is_read_once
+from llmtrap.spectra.single_pass import FirstPass
 
 
 @dataclass(frozen=True)
@@ -90,87 +88,6 @@ class PairSource:
         self.base.close()
 
 
-class KeptSource:
-    """A source whose bytes of one matrix are read once, and then given out as often as they are asked for."""
-
-    def __init__(self, source: Source, matrix: WeightMatrix):
-        self._source = source
-        self._kept: list[tuple[ByteRange, Bytes]] = []
-        runs = _runs(matrix.spans())
-        if sum(run[-1].stop - run[0].start for run in runs) <= KEPT_BYTES:
-            self._kept = [(ByteRange(run[0].file, run[0].start, run[-1].stop), self._fetched(run)) for run in runs]
-
-    @property
-    def identity(self) -> SourceIdentity:
-        """The source's."""
-        return self._source.identity
-
-    def files(self) -> tuple[FileEntry, ...]:
-        """The source's."""
-        return self._source.files()
-
-    def read(self, span: ByteRange) -> Bytes:
-        """A copy of these bytes."""
-        kept = self._find(span)
-        return self._source.read(span) if kept is None else kept.copy()
-
-    def open(self, span: ByteRange) -> AbstractContextManager[Bytes]:
-        """Lend these bytes."""
-        kept = self._find(span)
-        return self._source.open(span) if kept is None else lend(kept)
-
-    def read_into(self, span: ByteRange, out: Bytes) -> None:
-        """Put these bytes into the caller's array."""
-        kept = self._find(span)
-        if kept is None:
-            self._source.read_into(span, out)
-        else:
-            out[:] = kept
-
-    def prefetch(self, spans: Iterable[ByteRange]) -> None:
-        """Pass on what is not here already."""
-        self._source.prefetch([span for span in spans if self._find(span) is None])
-
-    def close(self) -> None:
-        """Let go of what was kept; the source stays open."""
-        self._kept.clear()
-
-    def _fetched(self, run: Sequence[ByteRange]) -> Bytes:
-        data = np.empty(run[-1].stop - run[0].start, dtype=np.uint8)
-        for span in run:
-            self._source.read_into(span, data[span.start - run[0].start : span.stop - run[0].start])
-        return data
-
-    def _find(self, span: ByteRange) -> Bytes | None:
-        for kept, data in self._kept:
-            if kept.file == span.file and kept.start <= span.start and span.stop <= kept.stop:
-                return data[span.start - kept.start : span.stop - kept.start]
-        return None
-
-
-def _runs(spans: Iterable[ByteRange]) -> list[list[ByteRange]]:
-    """Ranges grouped so that within a group each begins where the one before it ends; none twice."""
-    runs: list[list[ByteRange]] = []
-    for span in sorted(set(spans), key=lambda span: (span.file, span.start, span.stop)):
-        last = runs[-1][-1] if runs else None
-        if last is not None and last.file == span.file and span.start <= last.stop:
-            start = max(span.start, last.stop)
-            if start < span.stop:
-                runs[-1].append(ByteRange(span.file, start, span.stop))
-        else:
-            runs.append([span])
-    return runs
-
-
-@contextmanager
-def _kept(source: Source, matrix: WeightMatrix) -> Iterator[KeptSource]:
-    kept = KeptSource(source, matrix)
-    try:
-        yield kept
-    finally:
-        kept.close()
-
-
 def measure_pair(
     task: Task, source: Source, settings: AnalysisSettings, backend: Backend, stages: Stages
 ) -> tuple[document.Matrix, object]:
@@ -183,32 +100,59 @@ def measure_pair(
     assert isinstance(source, PairSource)  # noqa: S101
     if task.base is not None:
         source.base.prefetch(task.base.spans())
-    with _kept(source.now, task.matrix) as mine:
+    with kept(source.now, task.matrix) as mine:
+        passed = _side_by_side(task, mine, source.base, settings, backend, stages)
         now = task.now_known
         if now is None:
-            now = measure_matrix(task.matrix, mine, settings, backend, stages)
+            now = measure_matrix(task.matrix, mine, settings, backend, stages, passed.now)
         if task.base is None:
             return now, Compared()
         try:
-            with _kept(source.base, task.base) as theirs:
+            if passed.error is not None:
+                raise passed.error
+            with kept(source.base, task.base) as theirs:
                 was = task.base_known
                 if was is None:
-                    was = measure_matrix(task.base, theirs, settings, backend)
-                return now, _compare(task, now, was, mine, theirs, backend)
+                    was = measure_matrix(task.base, theirs, settings, backend, first=passed.base)
+                return now, _compare(task, now, was, mine, theirs, backend, passed.update)
         except AccessError:
             raise
         except LlmtrapError as error:
             return now, Compared(base_error=error.message)
 
 
+def _side_by_side(
+    task: PairTask, mine: Source, theirs: Source, settings: AnalysisSettings, backend: Backend, stages: Stages
+) -> Passed:
+    """Read two matrices that are too large to keep side by side, once; nothing where either is small, or known."""
+    matrix, base = task.matrix, task.base
+    if base is None or matrix.shape != base.shape or (task.now_known is not None and task.base_known is not None):
+        return Passed()
+    if is_kept(matrix) or is_kept(base) or not is_read_once(matrix.shape, settings, backend):
+        return Passed()
+    now, was = (
+        FirstPass(matrix.shape, backend, gram=settings.alpha) if known is None else None
+        for known in (task.now_known, task.base_known)
+    )
+    passed = Passed(now, was, UpdatePass(matrix.id, matrix.shape, backend))
+    with stages.clock():
+        return read_side_by_side(matrix, base, mine, theirs, passed)
+
+
 def _compare(
-    task: PairTask, now: document.Matrix, was: document.Matrix, mine: Source, theirs: Source, backend: Backend
+    task: PairTask,
+    now: document.Matrix,
+    was: document.Matrix,
+    mine: Source,
+    theirs: Source,
+    backend: Backend,
+    passed: UpdatePass | None,
 ) -> Compared:
     matrix, base = task.matrix, task.base
     assert base is not None  # noqa: S101 - the caller looked
     if now.non_finite is not None or was.non_finite is not None:
         return Compared(base=was)
-    update = measure_update(matrix, base, mine, theirs, backend)
+    update = measure_update(matrix, base, mine, theirs, backend) if passed is None else passed.finish()
     if update is not None and task.on_own_base:
         update = _exactly(update, task, mine, was)
     turned = is_transposed(matrix, base, mine, theirs)
@@ -239,13 +183,5 @@ def _values_at(places: list[tuple[int, int]], matrix: WeightMatrix, source: Sour
     """The values of the other side at these places, which it may hold transposed."""
     there = {place: place[::-1] if turned else place for place in places}
     wanted = {at: place for place, at in there.items() if at[0] < matrix.shape[0] and at[1] < matrix.shape[1]}
-    found: dict[tuple[int, int], float] = {}
-    top = 0
-    if not wanted:
-        return found
-    for block in matrix.blocks(source):
-        for (row, column), place in wanted.items():
-            if top <= row < top + block.shape[0]:
-                found[place] = float(block[row - top, column])
-        top += block.shape[0]
-    return found
+    rows = matrix.rows_at(source, [row for row, _ in wanted]) if wanted else {}
+    return {place: float(rows[row][column]) for (row, column), place in wanted.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,43 +35,82 @@ def measure_update(
     blocks = _blocks(matrix, other, source, base)
     if blocks is None:
         return None
-    sums = _Sums(matrix.shape)
-    side = min(matrix.shape)
-    wide = matrix.shape[0] < matrix.shape[1]
-    gram = backend.gram(side, "float32")
-    held: list[Floats] = []
-    for now, was in _aligned(blocks):
-        change = np.subtract(now, was, dtype=np.float32)
-        if not sums.add(change, now, was):
+    update = UpdatePass(matrix.id, matrix.shape, backend)
+    for now, was in blocks:
+        update.add(now, was)
+        if update.broken:
             return None
-        if wide:
-            held.append(change)
+    return update.finish()
+
+
+class UpdatePass:
+    """ΔW as the blocks of both sides pass by, top to bottom.
+
+    Args:
+        matrix: its id.
+        shape: rows and columns.
+        backend: where the Gram matrix is formed.
+    """
+
+    def __init__(self, matrix: str, shape: tuple[int, int], backend: Backend):
+        self._id = matrix
+        self._backend = backend
+        self._wide = shape[0] < shape[1]
+        self._side = min(shape)
+        self._sums = _Sums(shape)
+        self._gram = backend.gram(self._side, "float32")
+        self._held: list[Floats] = []
+        self.broken = False
+
+    def add(self, now: Floats, was: Floats) -> None:
+        """Take a block of each side.
+
+        Raises:
+            LlmtrapError: two encodings cut the matrix into different blocks.
+        """
+        if now.shape != was.shape:
+            raise LlmtrapError(f"blocks of {now.shape} and {was.shape} rows and columns do not fit")
+        if self.broken:
+            return
+        with np.errstate(invalid="ignore", over="ignore"):
+            change = np.subtract(now, was, dtype=np.float32)
+            self.broken = not self._sums.add(change, now, was)
+        if self.broken:
+            self._held.clear()
+        elif self._wide:
+            self._held.append(change)
         else:
-            gram = backend.add_gram(gram, backend.from_host(change))
-    largest = 0.0
-    if sums.change > 0:
-        if wide:
-            gram = backend.add_gram(gram, backend.from_host(np.concatenate(held)), transposed=True)
-        start = np.random.default_rng(0).standard_normal(side)
-        values, _ = backend.top_eigenpairs(gram, 1, start, vectors=False)
-        largest = max(float(values[0]), 0.0)
-    rows, columns = sums.emptied()
-    return Update(
-        id=matrix.id,
-        spectral_norm=math.sqrt(largest),
-        frobenius_norm=math.sqrt(sums.change),
-        stable_rank=sums.change / largest if largest > 0 else 0.0,
-        relative=math.sqrt(sums.change / sums.base) if sums.base > 0 else None,
-        row=sums.row,
-        column=sums.column,
-        was=sums.was,
-        now=sums.now,
-        changed_rows=int((sums.rows_change > 0).sum()),
-        emptied_rows=rows.size,
-        emptied_columns=columns.size,
-        first_emptied_row=int(rows[0]) if rows.size else None,
-        first_emptied_column=int(columns[0]) if columns.size else None,
-    )
+            self._gram = self._backend.add_gram(self._gram, self._backend.from_host(change))
+
+    def finish(self) -> Update | None:
+        """What changed; None where an entry was NaN or infinite."""
+        if self.broken:
+            return None
+        sums, largest = self._sums, 0.0
+        if sums.change > 0:
+            if self._wide:
+                whole = self._backend.from_host(np.concatenate(self._held))
+                self._gram = self._backend.add_gram(self._gram, whole, transposed=True)
+            start = np.random.default_rng(0).standard_normal(self._side)
+            values, _ = self._backend.top_eigenpairs(self._gram, 1, start, vectors=False)
+            largest = max(float(values[0]), 0.0)
+        rows, columns = sums.emptied()
+        return Update(
+            id=self._id,
+            spectral_norm=math.sqrt(largest),
+            frobenius_norm=math.sqrt(sums.change),
+            stable_rank=sums.change / largest if largest > 0 else 0.0,
+            relative=math.sqrt(sums.change / sums.base) if sums.base > 0 else None,
+            row=sums.row,
+            column=sums.column,
+            was=sums.was,
+            now=sums.now,
+            changed_rows=int((sums.rows_change > 0).sum()),
+            emptied_rows=rows.size,
+            emptied_columns=columns.size,
+            first_emptied_row=int(rows[0]) if rows.size else None,
+            first_emptied_column=int(columns[0]) if columns.size else None,
+        )
 
 
 def is_transposed(matrix: WeightMatrix, other: WeightMatrix, source: Source, base: Source) -> bool:
@@ -160,11 +199,3 @@ class _Sums:
             lived = was > EMPTIED**2 * np.median(was)
             found.append(np.flatnonzero(lived & (now < EMPTIED**2 * was)))
         return found[0], found[1]
-
-
-def _aligned(blocks: Iterable[tuple[Floats, Floats]]) -> Iterator[tuple[Floats, Floats]]:
-    """The pairs of blocks, refused where two encodings cut a matrix into different blocks."""
-    for now, was in blocks:
-        if now.shape != was.shape:
-            raise LlmtrapError(f"blocks of {now.shape} and {was.shape} rows and columns do not fit")
-        yield now, was

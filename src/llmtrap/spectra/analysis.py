@@ -19,6 +19,7 @@ from llmtrap.spectra.power_law import interval_without_largest
 from llmtrap.spectra.prediction import predict_traps
 from llmtrap.spectra.readers import ArrayReader, MatrixReader, as_floats
 from llmtrap.spectra.results import AnalysisSettings, MatrixAnalysis, TrapAnalysis
+from llmtrap.spectra.single_pass import FirstPass
 from llmtrap.spectra.tracy_widom import EdgeLaw
 from llmtrap.spectra.traps import (
     RELIABLE_FROM_SIDE,
@@ -43,6 +44,7 @@ def analyse(
     *,
     matrix_id: str = "",
     backend: Backend | None = None,
+    first: FirstPass | None = None,
 ) -> MatrixAnalysis:
     """Measure one matrix.
 
@@ -51,13 +53,14 @@ def analyse(
         settings: what to measure.
         matrix_id: names the matrix for the seeds of its shuffles.
         backend: where to compute; NumPy by default.
+        first: the only pass over a matrix too large to hold, where somebody else has made it.
 
     Raises:
         MatrixError: the squares of the entries leave float64 (the largest is beyond 10^±140).
     """
     reader = ArrayReader(as_floats(matrix)) if isinstance(matrix, np.ndarray) else matrix
     settings, backend = settings or AnalysisSettings(), backend or NumpyBackend()
-    data = MatrixData(reader, settings, backend)
+    data = MatrixData(reader, settings, backend, first)
     try:
         return _Analysis(data, settings, _search(matrix_id, settings), backend).result()
     except NonFiniteError:

@@ -22,7 +22,7 @@ from llmtrap.spectra.on_device import OnDevice
 from llmtrap.spectra.readers import ArrayReader, Histogram, MatrixReader, NonFiniteEntries, locate_non_finite
 from llmtrap.spectra.results import AnalysisSettings
 from llmtrap.spectra.shuffle import TABLE_FROM
-from llmtrap.spectra.single_pass import SinglePass
+from llmtrap.spectra.single_pass import FirstPass, SinglePass
 from llmtrap.spectra.value_counts import SPARE_BITS, ValueCounter
 
 Floats = NDArray[np.floating]
@@ -38,14 +38,18 @@ class MatrixData:
         reader: gives them, as often as needed.
         settings: what will be measured, which decides what is worth keeping.
         backend: where that is computed.
+        first: what the only pass over the matrix gave, where it `is_read_once` and somebody else has read it.
     """
 
-    def __init__(self, reader: MatrixReader, settings: AnalysisSettings, backend: Backend):
+    def __init__(
+        self, reader: MatrixReader, settings: AnalysisSettings, backend: Backend, first: FirstPass | None = None
+    ):
         self.shape = reader.shape
         self._reader = reader
         self._settings = settings
         self._backend = backend
         self._held: Floats | None = None
+        self._first = first
         self._passed: SinglePass | None = None
         self._counted: Histogram | None = None
         self._non_finite: NonFiniteEntries | None = None
@@ -150,9 +154,7 @@ class MatrixData:
         return self._non_finite or locate_non_finite(self._read())
 
     def _fits(self) -> bool:
-        # A matrix wider than tall has its Gram matrix formed in one go, so it must be held whatever its size.
-        rows, columns = self.shape
-        return rows * columns <= HELD_ENTRIES or rows < columns
+        return _is_held(self.shape)
 
     def _read(self) -> Iterator[Floats]:
         """Blocks on the host, from wherever they are decoded."""
@@ -184,13 +186,18 @@ class MatrixData:
         return sums.finish([self._held])
 
     def _pass_once(self) -> Moments:
-        """Read a matrix that is not held, and gather what it would be read again for."""
-        sums = MomentPass()
-        self._passed = SinglePass(self.shape, self._backend, gram=self._settings.alpha)
-        for block in self._summed(sums):
-            self._passed.add(block)
+        """Read a matrix that is not held, unless that is done, and gather what it would be read again for."""
+        first = self._first
+        if first is None:
+            first = FirstPass(self.shape, self._backend, gram=self._settings.alpha)
+            for block in self._read():
+                first.add(block)
+        if first.non_finite is not None:
+            self._non_finite = first.non_finite
+            raise NonFiniteError
+        self._passed = first.gathered
         self._counted = self._passed.histogram
-        return sums.finish(_Again(self._read)) if self._counted is None else moments_of_histogram(*self._counted)
+        return first.sums.finish(_Again(self._read)) if self._counted is None else moments_of_histogram(*self._counted)
 
     def _summed(self, sums: MomentPass) -> Iterator[Floats]:
         """The blocks once they are in the sums. Where one holds NaN the rest is searched too, since it comes anyway."""
@@ -218,6 +225,18 @@ class MatrixData:
         """Let go of the matrix, which only the caller who lent it needs from now on."""
         if not self._borrowed:
             self._held = None
+
+
+def is_read_once(shape: tuple[int, int], settings: AnalysisSettings, backend: Backend) -> bool:
+    """Whether a matrix is too large to hold and goes through a `FirstPass`, on the host."""
+    by_blocks = settings.alpha or settings.traps == "measure"
+    return by_blocks and not _is_held(shape) and backend.decoder is None
+
+
+def _is_held(shape: tuple[int, int]) -> bool:
+    # A matrix wider than tall has its Gram matrix formed in one go, so it must be held whatever its size.
+    rows, columns = shape
+    return rows * columns <= HELD_ENTRIES or rows < columns
 
 
 def _is_countable(histogram: Histogram | None) -> bool:

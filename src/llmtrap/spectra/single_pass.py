@@ -8,6 +8,7 @@ moments, the bulk and a shuffle depend on; and the entries farthest out with the
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from llmtrap.spectra.backends import Array, Backend
 from llmtrap.spectra.certificate import Exceedances, exceedances
 from llmtrap.spectra.esd import first_precision
-from llmtrap.spectra.readers import Histogram
+from llmtrap.spectra.moments import MomentPass, NonFiniteError
+from llmtrap.spectra.readers import Histogram, NonFiniteEntries, locate_non_finite
 from llmtrap.spectra.value_counts import ValueCounter
 
 Floats = NDArray[np.floating]
@@ -111,3 +113,34 @@ class SinglePass:
     def histogram(self) -> Histogram | None:
         """Values and counts, where the matrix has few values."""
         return self._counter.histogram
+
+
+class FirstPass:
+    """The one pass over a matrix too large to hold: moments, and all that it would be read again for.
+
+    Whoever reads the blocks hands them on, top to bottom; so two matrices can be read side by side.
+
+    Args:
+        shape: rows and columns, not fewer rows than columns.
+        backend: where the Gram matrix is formed.
+        gram: whether it is wanted.
+    """
+
+    def __init__(self, shape: tuple[int, int], backend: Backend, *, gram: bool):
+        self.sums = MomentPass()
+        self.gathered = SinglePass(shape, backend, gram=gram)
+        self.non_finite: NonFiniteEntries | None = None
+        self._top = 0
+
+    def add(self, block: Floats) -> None:
+        """Take one block, which may be overwritten afterwards. From the first NaN on only those are counted."""
+        if self.non_finite is None:
+            try:
+                self.sums.add(block)
+                self.gathered.add(block)
+            except NonFiniteError:
+                self.non_finite = locate_non_finite([block], self._top)
+        else:
+            more, first = locate_non_finite([block], self._top), self.non_finite
+            self.non_finite = replace(first, nan=first.nan + more.nan, inf=first.inf + more.inf)
+        self._top += block.shape[0]
