@@ -155,12 +155,13 @@ def test_no_entry_is_lost_or_counted_twice(shape: list[int]) -> None:
     assert all(len(item.shape) in (2, 3) for item in found.weights)
 
 
-def test_thousands_of_experts_are_looked_up_among_the_buffers_by_their_last_words() -> None:
+def test_names_that_end_alike_are_looked_up_once_among_the_buffers() -> None:
     _is_buffer.cache_clear()
     experts = [stored(f"model.layers.{k // 64}.mlp.experts.{k % 64}.up_proj.weight", (64, 32)) for k in range(2000)]
+    norms = [stored(f"model.layers.{k}.input_norm.weight", (64,)) for k in range(100)]
 
-    found = arrange([*experts, stored("model.rotary_emb.inv_freq", (64,))], {})
+    found = arrange([*experts, *norms, stored("model.rotary_emb.inv_freq", (64,))], {})
 
     assert len(found.weights) == 2000
-    assert [item.kind for item in found.left_out] == ["buffer"]
+    assert [item.kind for item in found.left_out] == ["one_dimensional"] * 100 + ["buffer"]
     assert _is_buffer.cache_info().misses == 2

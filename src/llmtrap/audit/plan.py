@@ -66,12 +66,18 @@ class Plan:
 
 
 @collection_paused()
-def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None = None) -> Plan:
+def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None = None, *, keyed: bool = True) -> Plan:
     """Choose and order the matrices of a checkpoint.
 
     Work goes shard by shard, so that each is read once and together, and within a shard the largest matrices go
     first, so that no worker is left with one at the end. Matrices too large to hold, which are the embeddings, go
     before all others: one that must be shuffled takes as long as dozens of them.
+
+    Args:
+        checkpoint: what is audited.
+        settings: which of its matrices, and how they are measured.
+        part: the share of the work that is this process's.
+        keyed: whether results will be kept under keys. A plan that is shown alone needs none, and no order of work.
     """
     share = part or Part()
     stamps = {file.name: f"{file.size}:{file.digest or ''}:{file.stamp}" for file in checkpoint.catalogue.files}
@@ -83,15 +89,17 @@ def make_plan(checkpoint: Checkpoint, settings: AuditSettings, part: Part | None
     if settings.paired:
         common["paired"] = True
     chosen, skipped = _choose(checkpoint.matrices, settings)
-    maker = _TaskMaker(settings, stamps, common)
+    maker = _TaskMaker(settings, stamps, common, keyed=keyed)
     tasks = tuple(maker.task(matrix) for matrix in chosen)
+    left_out = (*checkpoint.skipped, *skipped)
+    if not keyed:
+        return Plan(tasks, tuple(range(len(tasks))), left_out, "")
     shards = {name: k for k, name in enumerate(stamps)}
     order = sorted(
         range(len(tasks)),
         key=lambda k: (not _is_huge(tasks[k].matrix), shards.get(_shard(tasks[k].matrix), 0), -tasks[k].cost, k),
     )
     mine = tuple(order[share.number - 1 :: share.of])
-    left_out = (*checkpoint.skipped, *skipped)
     # All that a report of the journal alone is made of: the tensors beside the matrices too.
     whole = [common, stamps, [[task.matrix.id, task.key] for task in tasks], [[s.tensor, s.reason] for s in left_out]]
     return Plan(tasks, mine, left_out, _digest(whole))
@@ -166,9 +174,9 @@ def _excluded(matrix: WeightMatrix, settings: AuditSettings) -> str | None:
 class _TaskMaker:
     """Makes the tasks of one plan; what many matrices have in common is written and estimated once."""
 
-    def __init__(self, settings: AuditSettings, stamps: Mapping[str, str], common: object):
+    def __init__(self, settings: AuditSettings, stamps: Mapping[str, str], common: object, *, keyed: bool):
         """Keep what every key stands for: the settings, and the files' stamps by their names."""
-        self._settings, self._stamps = settings, stamps
+        self._settings, self._stamps, self._keyed = settings, stamps, keyed
         self._common = hashlib.blake2b(_text(common), digest_size=_KEY_BYTES)
         self._costs: dict[tuple[int, int], float] = {}
         self._stored: dict[int, tuple[str, int]] = {}
@@ -179,8 +187,11 @@ class _TaskMaker:
         if shape not in self._costs:
             self._costs[shape] = core_seconds(shape, self._settings)
         if id(stored) not in self._stored:
-            self._stored[id(stored)] = (self._written(stored), sum(s.size for part in stored.parts for s in part.spans))
+            written = self._written(stored) if self._keyed else ""
+            self._stored[id(stored)] = (written, sum(s.size for part in stored.parts for s in part.spans))
         parts, size = self._stored[id(stored)]
+        if not self._keyed:
+            return Task(matrix, "", self._costs[shape], _share_of(matrix, size))
         # As JSON does, ascii() tells any two of these plain values apart, and it takes a fifth of the time.
         content = ascii((
             matrix.id, matrix.index, matrix.rows, matrix.columns, matrix.part, matrix.layer, matrix.role, matrix.expert,

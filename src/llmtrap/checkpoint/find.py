@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,10 +72,18 @@ def find_matrices(catalogue: Catalogue, *, split_fused: bool = False, family: Fa
             matrices[unique.id] = unique
     _share(matrices, catalogue.shared, places)
     _tie(matrices, catalogue.config, facts)
-    order = {name: position for position, name in enumerate(map(printable, catalogue.tensors))}
+    order = _order(catalogue.tensors, {item.tensor for item in skipped})
     skipped.sort(key=lambda item: order[item.tensor])
     unknown = tuple(printable(stored.module) for stored in arranged.weights if not places[stored.name].known)
     return Found(tuple(matrices.values()), (*skipped, *catalogue.skipped), facts.name, unknown, _notes(slicer))
+
+
+def _order(names: Iterable[str], shown: set[str]) -> dict[str, int]:
+    """The positions of those names that are shown as these; few are, and few are not shown as they are."""
+    order = {name: position for position, name in enumerate(names) if name in shown}
+    if len(order) < len(shown):
+        order = {name: position for position, name in enumerate(map(printable, names))}
+    return order
 
 
 def _places(weights: Sequence[StoredTensor], facts: Facts, catalogue: Catalogue) -> dict[str, Place]:
@@ -142,6 +150,8 @@ def _share(
     matrices: dict[str, WeightMatrix], shared: Mapping[str, tuple[str, ...]], places: Mapping[str, Place]
 ) -> None:
     """Give matrices that are stored once under several names the ids of the other names as well."""
+    if not shared:
+        return
     for id_, matrix in matrices.items():
         others = [places[name] for name in shared.get(matrix.tensor, ())]
         if others and matrix.index is not None and matrix.expert is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,8 +31,14 @@ class Slicer:
         self._facts, self._config, self._downs, self._split = facts, config, downs, split
         self.left_whole: dict[str, int] = {}
 
-    def matrices(self, stored: StoredTensor, place: Place, *, stack: bool) -> Iterator[WeightMatrix]:
+    def matrices(self, stored: StoredTensor, place: Place, *, stack: bool) -> Iterable[WeightMatrix]:
         """The matrices of one tensor, in the order in which they are stored."""
+        if stack or self._split or self._facts.experts_in_rows is not None:
+            return self._sliced(stored, place, stack=stack)
+        shape = (stored.rows, stored.columns)
+        return (WeightMatrix(place.id, place.layer, place.role, place.expert, shape, stored, part=place.part),)
+
+    def _sliced(self, stored: StoredTensor, place: Place, *, stack: bool) -> Iterator[WeightMatrix]:
         for index, slice_, rows in self._slices(stored, place, stack=stack):
             height = stored.rows if rows is None else rows.count
             whole = WeightMatrix(

@@ -41,7 +41,7 @@ def inspect_command(
         check_parts(checkpoint.matrices, parts)
         wanted = (*(include or ()), *parts)
         settings = AuditSettings(include=wanted, exclude=tuple(exclude or ()), split_fused=split_fused)
-        plan = make_plan(checkpoint, settings)
+        plan = make_plan(checkpoint, settings, keyed=False)
         for warning in warnings(checkpoint, settings):
             messages().print(warning, soft_wrap=True)
         if as_json:

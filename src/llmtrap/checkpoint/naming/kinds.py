@@ -13,7 +13,7 @@ from llmtrap.checkpoint.naming.grammar import Grammar
 from llmtrap.checkpoint.naming.reading import Reading
 from llmtrap.checkpoint.naming.terms import NUMBER, TEXT, Context, Words
 
-_INTEGER = re.compile(r"(?<![^.])[0-9]{1,9}(?![^.])")  # a whole word; a longer number is no layer's
+_INTEGER = re.compile(r"(?<![^.])([0-9]{1,9})(?![^.])")  # a whole word; a longer number is no layer's
 _EXPERT = re.compile(r"(?<=\.)expert_(?=\d{1,9}(?:\.|$))")
 _MOST_WORDS = 31  # no real name has more; what follows is taken for one
 _EXPERTS = ("experts", "shared_experts")
@@ -85,11 +85,13 @@ def read_kinds(modules: Sequence[Module]) -> list[Kind]:
         name = module.name.replace(NUMBER, "_")
         if "expert_" in name:
             name = _EXPERT.sub("expert.", name)
-        key = (_INTEGER.sub(NUMBER, name), len(module.shape))
-        if key not in kinds:
-            kinds[key] = Kind(tuple(key[0].split(".", _MOST_WORDS)), key[1], module.shape[0])
-        kinds[key].members.append(k)
-        kinds[key].numbers.append(tuple(map(int, _INTEGER.findall(name))))
+        pieces = _INTEGER.split(name)  # texts, and the numbers between them
+        key = (NUMBER.join(pieces[::2]), len(module.shape))
+        kind = kinds.get(key)
+        if kind is None:
+            kind = kinds[key] = Kind(tuple(key[0].split(".", _MOST_WORDS)), key[1], module.shape[0])
+        kind.members.append(k)
+        kind.numbers.append(tuple(map(int, pieces[1::2])))
     return list(kinds.values())
 
 
