@@ -193,7 +193,7 @@ class Content:
             if self._alone is not None and not self.extras:
                 return self._joined(self.group, self._alone), True
             if self.extras:
-                return self._joined(self.group, self.extras[-1]), False
+                return self._joined(self.group, self.extras[-1]), self._convolves and self._dimensions > 2
             return self._joined(self.group, None), bool(self.others) or self._convolves
         if self._part in ("projector", "value_head"):
             return ("projector" if self._part == "projector" else "classifier"), True
