@@ -116,8 +116,9 @@ class _Shapes:
             return "a buffer (positions, frequencies or a mask)", "buffer"
         if not shape:
             return "scalar", "one_dimensional"
-        vector = sum(side > 1 for side in shape) < 2 and (len(shape) > 2 or stored.name.endswith("bias"))
-        if len(shape) == 1 or vector:
+        if len(shape) == 1 or (
+            (len(shape) > 2 or stored.name.endswith("bias")) and sum(side > 1 for side in shape) < 2
+        ):
             if math.prod(shape) > self._widest:
                 return "one-dimensional, and longer than any matrix is wide: flattened parameters", "unmeasured"
             return "one-dimensional (a bias, a norm or another vector)", "one_dimensional"

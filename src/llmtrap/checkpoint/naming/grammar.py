@@ -17,6 +17,7 @@ _INHERITS = {
     "experts": "mlp",
     "shared_experts": "mlp",
 }
+_WITHIN = ("attn", "attention")  # begin a group in the middle of a word too
 _STEM_LENGTH = 5
 _MOST_PIECES, _MOST_LETTERS = 8, 80  # of a word that is looked into
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
@@ -101,7 +102,7 @@ class Grammar:
             for end in ("_".join(pieces[:count]), "_".join(pieces[-count:])):
                 if end in self.groups:
                     return self.groups[end]
-        return None
+        return next((self.groups[piece] for piece in pieces[1:-1] if piece in _WITHIN), None)
 
     def leaf_of(self, word: str, group: str | None) -> tuple[str | None, str] | None:
         """(Group, leaf) of a word within a group, or None where it means nothing there."""

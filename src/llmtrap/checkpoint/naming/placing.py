@@ -14,6 +14,7 @@ def choose_parts(kinds: list[Kind]) -> None:
     roles = {kind.reading.role for kind in kinds if kind.reading.part == TEXT}
     other = "vision" if "patch_embedding" in roles else None
     layered = {kind.reading.part for kind in kinds if kind.reading.layers}
+    spoken = set() if TEXT in layered else {_around(kind) for kind in kinds if kind.reading.role == "embedding"}
     if "diffusion" in layered and TEXT not in layered:
         other = "diffusion"
     if "embedding" in roles:
@@ -22,10 +23,14 @@ def choose_parts(kinds: list[Kind]) -> None:
     for kind in kinds:
         reading = kind.reading
         kind.part, kind.role = reading.part, reading.role
+        if reading.part == "vision" and spoken and any(kind.words[: len(words)] == words for words in spoken if words):
+            kind.part = TEXT  # it embeds words, and nothing else is the text
         if reading.part == TEXT and other is not None:
             kind.part = other
-        if reading.part == TEXT and kind.words[-1] == "score" and kind.rows == 1:
-            kind.part = "value_head"  # one number for a text: a reward
+            if kind.role == "unembedding":  # there are no words that it could lead back to
+                kind.role = "projection" if other == "diffusion" else "classifier"
+        if reading.part == TEXT and _is_reward(kind):
+            kind.part, kind.role = "value_head", "classifier"
         if reading.role == INPUT_PROJECTION and reading.part == TEXT and not reading.layers:
             kind.part = "draft"
         if "eh_proj" in kind.words and reading.part == TEXT and len(reading.layers) == 1:
@@ -42,6 +47,18 @@ def choose_parts(kinds: list[Kind]) -> None:
             elif any(draft):
                 kinds += kind.divide(_where(draft))
                 kinds[-1].part = "draft"
+
+
+def _around(kind: Kind) -> Words:
+    """The words around an embedding of a part other than the text; none of the text's own."""
+    return kind.words[:-1] if kind.reading.part == "vision" else ()
+
+
+def _is_reward(kind: Kind) -> bool:
+    """Whether it gives one number for a text: beside the layers, of one row, and nothing else by its name."""
+    reading = kind.reading
+    plain = kind.dimensions == 2 and kind.rows == 1 and not reading.layers
+    return plain and (reading.role == "classifier" or not reading.known)
 
 
 def tell_towers(kinds: list[Kind]) -> None:

@@ -50,7 +50,7 @@ def read_kind(kind: Words, dimensions: int, grammar: Grammar, context: Context) 
     """
     layers, dropped = _layer_numbers(kind, grammar, context)
     begin = layers[-1] + 1 if layers else 0
-    part, tower = _part(kind, begin, grammar, context)
+    part, tower = _part(kind, layers, grammar, context)
     content = Content(grammar, context, part, in_layer=bool(layers), dimensions=dimensions)
     if layers:
         content.group = grammar.stack_groups.get(kind[layers[-1] - 1])
@@ -99,15 +99,16 @@ def _is_final(word: str, grammar: Grammar) -> bool:
     return grammar.part_of(word, first=False) in _FINAL_PARTS
 
 
-def _part(kind: Words, begin: int, grammar: Grammar, context: Context) -> tuple[str, tuple[int, ...]]:
+def _part(kind: Words, layers: tuple[int, ...], grammar: Grammar, context: Context) -> tuple[str, tuple[int, ...]]:
     """The part, and where the words before the layers are that say more than that there is a model."""
+    begin = layers[-1] + 1 if layers else 0
     part = TEXT
     tower: list[int] = []
     scope = range(begin if begin else len(kind))
     for at in scope:
         word = kind[at]
         if word == NUMBER:
-            if not grammar.is_stack(kind[at - 1]):
+            if at not in layers and not grammar.is_stack(kind[at - 1]):
                 tower.append(at)
             continue
         if word in ("encoder", "decoder") and word not in grammar.parts:
@@ -137,14 +138,15 @@ def _is_scope(kind: Words, at: int, grammar: Grammar) -> bool:
     """Whether a word of a name without layers says where the module is, and not what it is."""
     word = kind[at]
     if word in grammar.words or word in grammar.outside or word in grammar.transparent:
-        return word in grammar.parts and word not in grammar.words
+        is_alone = at == len(kind) - 1 and word in grammar.transparent
+        return word in grammar.parts and word not in grammar.words and not is_alone
     if any(before in grammar.groups for before in kind[:at]):
         return False
     if word in grammar.parts:
         return True
     if word in grammar.anywhere or word in grammar.groups:
         return False
-    return grammar.part_of(word, first=at == 0) is not None
+    return grammar.part_of(word, first=at == 0) is not None and grammar.near_group(word) is None
 
 
 def _ends(kind: Words) -> list[str]:
