@@ -56,7 +56,7 @@ def test_experts_without_mlp_in_their_name_are_read_as_stacks(save: Save) -> Non
             "model.vision_tower.vision_towers.1.vision_tower.vision_model.encoder.layers.5.self_attn.q_proj",
             ("vision", 5, "attention.q"),
         ),
-        ("model.qwen2_model.query_768", ("text", None, "query_tokens")),
+        ("model.qwen2_model.query_768", ("vision", None, "query_tokens")),
         ("model.vision_backbone.image_pooling_2d.wk", ("vision", None, "attention.k")),
         ("time_text_embed.timestep_embedder.linear_1", ("diffusion", None, "projection")),
         ("classifiers.4", ("text", None, "classifier")),

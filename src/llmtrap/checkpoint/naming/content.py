@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from llmtrap.checkpoint.naming.grammar import Grammar
-from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, PAIR, Context, Words
+from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, Context, Words
 
 _ATTENTION = ("attention", "cross_attention", "linear_attention")
 _WORDY = ("text", "encoder", "decoder", "draft", "talker")  # parts with a vocabulary
@@ -57,6 +57,8 @@ class Content:
         before, self._before = self._before, word
         if word in grammar.qualifiers:
             self._qualifiers.append(word)
+            return
+        if word == "layers" and kind[at + 1 :] == (NUMBER,):  # a list of single modules
             return
         if (sibling := self._among_siblings(kind, at)) is not None:
             self._leaf = (self.group or "mlp", sibling)
@@ -148,6 +150,8 @@ class Content:
             role = grammar.outside[word]
             if role != "unembedding" or self._part in _WORDY:
                 return role
+            if word == "head" and self._part == "vision":
+                return "classifier"
         role_ = grammar.words.get(word)
         if role_ is None and self._in_layer and "norm" in word and word not in grammar.groups:
             return "modulation"

@@ -87,11 +87,18 @@ def _layer_numbers(kind: Words, grammar: Grammar, context: Context) -> tuple[tup
             if at - 1 in layers and not last and not _is_final(kind[at - 2], grammar):
                 layers.append(at)
         elif before and (before not in grammar.groups or before in grammar.stack_groups):
-            listed = before in ("layers", "blocks") and not any(_is_final(word, grammar) for word in kind[:at])
+            listed = before in ("layers", "blocks") and _is_model(kind[: at - 1], grammar)
             stack = grammar.is_stack(before) and (not last or listed)
-            if stack or kind[: at + 1] in context.repeated:
+            if stack or (kind[: at + 1] in context.repeated and grammar.near_group(before) != "mlp"):
                 layers.append(at)
     return tuple(layers), tuple(dropped)
+
+
+def _is_model(words: Words, grammar: Grammar) -> bool:
+    """Whether these words name a model or a tower, so that a list of single modules in it are its layers."""
+    sides = (*grammar.wrappers, "encoder", "decoder")
+    named = (word in sides or grammar.part_of(word, first=False) is not None for word in words)
+    return all(named) and not any(_is_final(word, grammar) for word in words)
 
 
 def _is_final(word: str, grammar: Grammar) -> bool:
