@@ -148,7 +148,7 @@ def test_a_broken_family_is_refused_by_the_key(tmp_path: Path, text: str, named:
 
 
 def test_a_family_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="there is no such family"):
         read_family(tmp_path / "none.toml")
 
 
