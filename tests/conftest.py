@@ -15,8 +15,8 @@ from tests.support.wheels import OfflineError
 pytest_plugins = ["tests.support.fast"]  # the option --fast
 
 # No test is timed: on a busy machine one example may take any time.
-settings.register_profile("llmtrap", deadline=None)
-settings.load_profile("llmtrap")
+settings.register_profile("llmtrap", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=100)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,9 +28,15 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of `make test-flaky`."""
+    """Options of `make test-flaky` and `make test-thorough`."""
+    parser.addoption("--thorough", action="store_true", help="run the tests that take long too, with more examples")
     parser.addoption("--stress", action="store_true", help="interrupt commands at many moments instead of a few")
     parser.addoption("--repeat", type=int, default=1, help="run every test so many times")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples a law is tried on, before the first of them is imported."""
+    settings.load_profile("thorough" if config.getoption("--thorough") else "llmtrap")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -41,11 +47,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("_time", range(times))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that needs real weights, so that `-m "not real"` leaves them out."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, unless `--thorough`; mark what needs real weights, so that `-m "not real"` does."""
     for item in items:
         if set(RECIPES) & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
+    if not config.getoption("--thorough"):
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time: for more draws, more cases, larger matrices."""
+    return bool(request.config.getoption("--thorough"))
 
 
 def _real(name: str) -> Path:

@@ -57,7 +57,7 @@ def run(folder: Path, *options: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("processes", [(), ("-n", "2")])
+@pytest.mark.parametrize("processes", [pytest.param((), marks=pytest.mark.thorough), ("-n", "2")])
 def test_a_test_that_was_slow_is_left_out_of_the_next_run(tmp_path: Path, processes: tuple[str, ...]) -> None:
     (tmp_path / "test_it.py").write_text("import time\ndef test_slow(): time.sleep(1.5)\ndef test_quick(): pass\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

@@ -28,6 +28,7 @@ def test_a_killed_audit_ends_within_a_matrix_of_minutes(tmp_path: Path) -> None:
     wait_for(lambda: not of_session(process.pid), "the workers to end")
 
 
+@pytest.mark.thorough
 def test_a_killed_calibration_ends_its_trainings(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     steps = tmp_path / "out" / "runs"

@@ -63,7 +63,7 @@ def audit_of_a_stopping_worker(tmp_path: Path, times: int, stall_timeout: float 
 
 def test_a_worker_at_a_stand_is_told_and_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "NOTICED_SECONDS", 1.5)
-    events = list(audit_of_a_stopping_worker(tmp_path, times=99, stall_timeout=4))
+    events = list(audit_of_a_stopping_worker(tmp_path, times=99, stall_timeout=2.5))
 
     stalled = [event for event in events if isinstance(event, Stalled)]
     assert [event.task.matrix.id for event in stalled] == [VICTIM, VICTIM]

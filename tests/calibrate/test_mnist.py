@@ -68,7 +68,7 @@ def _write_idx(tarball: Path) -> None:
         (tarball.parent / f"train-{name}-ubyte").write_bytes(head + values.tobytes())
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("arm", ["wd0", "decay"])
 def test_the_acceptance_rules_hold_on_mnist(arm: str, mnist: Path, tmp_path: Path) -> None:
     recipe = next(item for item in preset("mnist", "quick").arms if item.arm == arm)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import prepared
 from tests.support.processes import LLMTRAP, Terminal, environment, run
 
 
@@ -51,7 +52,7 @@ def test_forced_colours_in_a_pipe_change_no_line(small: Path, report: Path, tmp_
     )
     for command in commands:
         words = [*map(str, command), *(("--fresh",) if command[0] == "audit" else ())]
-        plain, forced = (run(*words, cwd=tmp_path, env=env) for env in ({}, {"FORCE_COLOR": "1"}))
+        plain, forced = (prepared.run(*words, cwd=tmp_path, env=env) for env in ({}, {"FORCE_COLOR": "1"}))
         assert forced.returncode == plain.returncode
         seen = [re.sub(r"\x1b\[[\d;]*m", "", shown) for shown in (forced.stdout, forced.stderr)]
         assert [timeless(text) for text in seen] == [timeless(text) for text in (plain.stdout, plain.stderr)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tests.support import documents
+from tests.support import documents, prepared
 from tests.support.processes import LLMTRAP, environment, without_waiting
 
 from llmtrap.report.json import to_json, write_json
@@ -82,12 +82,9 @@ def test_no_stream_carries_a_runner_s_command_or_an_escape(tmp_path: Path) -> No
         ("audit", "--" + evil),
         ("report", evil, "--verbose"), ("merge", evil), ("report", "--index", evil), ("inspect", str(target)),
     ]  # fmt: skip
-    script = "; ".join(shlex.join([str(LLMTRAP), *command]) for command in commands)
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment(GITHUB_ACTIONS="true", HF_HUB_OFFLINE="1"),
-        capture_output=True, check=False, timeout=240,
-    )  # fmt: skip
-    shown = (done.stdout + done.stderr).decode()
+    surroundings = {"GITHUB_ACTIONS": "true", "HF_HUB_OFFLINE": "1"}
+    ended = [prepared.run(*command, cwd=tmp_path, env=surroundings) for command in commands]
+    shown = "".join(done.stdout for done in ended) + "".join(done.stderr for done in ended)
     assert not re.search(r"##\w*\[|^\s*::|[\x00-\x08\x0b-\x1f\x7f]", shown, re.MULTILINE), shown
     assert shown.count("## [set-output") >= len(commands) - 2
     assert "fault in llmtrap" not in shown

@@ -28,7 +28,7 @@ def shown(notebook: Any, source: str) -> dict[str, Any]:
     return data
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_report_the_frame_and_the_figure_are_shown(run: Any) -> None:
     assert "small Llama" in shown(run, "\nbefore")["text/html"]
     assert "layers.0" in shown(run, ".head()")["text/plain"]

@@ -81,6 +81,8 @@ def become_a_folder(path: Path) -> None:
 
 IN_PLACE = [shrink, empty, grow, rewrite, touch]
 BY_NAME = [replace, remove, become_a_fifo, become_a_device, become_a_folder]
+OTHERS = [empty, grow, touch, remove, become_a_device, become_a_folder]
+"""Changes of which each is noticed as another one is; a worker, or a command, is started for each."""
 CERTIFY = AuditSettings(traps="certify")
 
 
@@ -89,7 +91,11 @@ def small(tmp_path: Path) -> Path:
     return write_small(tmp_path / "small")
 
 
-@pytest.mark.parametrize("change", [*IN_PLACE, *BY_NAME], ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change",
+    [shrink, rewrite, replace, become_a_fifo, *(pytest.param(change, marks=pytest.mark.thorough) for change in OTHERS)],
+    ids=lambda change: change.__name__,
+)
 def test_a_shard_that_changes_before_a_worker_opens_it_fails_its_matrices_alone(
     small: Path, change: Callable[[Path], None]
 ) -> None:
@@ -144,7 +150,11 @@ def audited(folder: Path, change: Callable[[Path], None]) -> tuple[dict[str, Mat
     raise AssertionError("no report")
 
 
-@pytest.mark.parametrize("change", [shrink, rewrite, remove], ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change",
+    [shrink, *(pytest.param(change, marks=pytest.mark.thorough) for change in (rewrite, remove))],
+    ids=lambda change: change.__name__,
+)
 def test_the_command_measures_the_rest_names_the_file_and_ends_with_3(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:

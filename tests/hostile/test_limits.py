@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-import subprocess
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tests.support.processes import LLMTRAP, environment, of_session
+from tests.support.prepared import begin
+from tests.support.processes import of_session
 from tests.support.raw_safetensors import header, sparse, write
 
 # CPU seconds, since the machine may be busy with other things; nothing may wait either.
@@ -167,7 +168,10 @@ REFUSED = [
     a_pattern_without_an_end, a_scale_of_400_digits,
     offsets_that_overlap,
 ]  # fmt: skip
-NOTHING_TO_MEASURE = [hundred_megabytes, eight_large_headers, thirty_million_experts_of_one_number]
+NOTHING_TO_MEASURE = [
+    hundred_megabytes, thirty_million_experts_of_one_number,
+    pytest.param(eight_large_headers, marks=pytest.mark.thorough),
+]  # fmt: skip
 
 
 def high_water(process: int) -> int:
@@ -185,27 +189,25 @@ class Audited:
     def __init__(self, place: Path):
         written = place / "written"
         command = [
-            LLMTRAP, "audit", place / "model", "--workers", "1", "--traps", "certify",
+            "audit", place / "model", "--workers", "1", "--traps", "certify",
             "--json", written / "report.json", "--journal", written / "journal",
         ]  # fmt: skip
-        env = environment(HOME=str(place), TMPDIR=str(written), XDG_CACHE_HOME=str(place / "cache"))
+        env = {"HOME": str(place), "TMPDIR": str(written), "XDG_CACHE_HOME": str(place / "cache")}
         with (place / "shown").open("wb") as shown:
-            process = subprocess.Popen(  # type: ignore[call-overload]
-                command, cwd=place, env=env, stdout=shown, stderr=shown, start_new_session=True
-            )
+            running = begin(*command, cwd=place, env=env, stdout=shown, stderr=shown)
             end, self.memory = time.monotonic() + WAIT_SECONDS, 0
             while True:
-                # Not ru_maxrss: that of a child begins with what this process holds, and crafting takes gigabytes.
-                self.memory = max(self.memory, *(high_water(one) for one in (process.pid, *of_session(process.pid))))
-                pid, status, used = os.wait4(process.pid, os.WNOHANG)
-                if pid or time.monotonic() > end:
+                # Not ru_maxrss: that of a child begins with what its parent holds
+                self.memory = max(self.memory, *(high_water(one) for one in (running.pid, *of_session(running.pid))))
+                ended = running.ended(0.02)
+                if ended is not None or time.monotonic() > end:
                     break
-                time.sleep(0.02)
-        if not pid:
-            process.kill()
-        self.finished = bool(pid)
-        process.returncode = self.code = os.waitstatus_to_exitcode(status)
-        self.seconds = used.ru_utime + used.ru_stime
+        self.finished = ended is not None
+        if ended is None:
+            os.kill(running.pid, signal.SIGKILL)
+            ended = running.ended()
+        assert ended is not None
+        self.code, self.seconds = ended
         self.shown = (place / "shown").read_text(encoding="utf-8")
 
 

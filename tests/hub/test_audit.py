@@ -124,7 +124,7 @@ def test_stopped_and_started_again_fetches_no_slice_twice(hub: LoopbackHub, demo
     assert fetched_again(hub, demo, journal_matrices(journal)[:30]) == []
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_and_started_again_fetches_no_slice_twice(hub: LoopbackHub, demo: Path, tmp_path: Path) -> None:
     """The command itself, in worker processes, killed without a chance to say goodbye."""
     hub.add("org/demo", demo)

@@ -112,7 +112,7 @@ def test_what_is_no_model_or_not_open_ends_in_one_message(hub: LoopbackHub, comm
         assert words in line
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_ctrl_c_says_how_to_carry_on_and_loses_nothing(
     hub: LoopbackHub, commit: str, demo: Path, tmp_path: Path, hub_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,7 +56,7 @@ def timeless(matrix: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in matrix.items() if key != "seconds"}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_tall_matrix_is_fetched_once_and_never_held(hub: LoopbackHub, tmp_path: Path) -> None:
     # As an embedding is: many times as tall as wide; 146 MiB stored, 293 MiB decoded, and as much again shuffled
     rows, columns = 300_000, 256

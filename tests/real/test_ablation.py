@@ -15,7 +15,7 @@ from llmtrap.ablation.run import AblationSettings, ablate
 from llmtrap.checkpoint import open_checkpoint
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_needed_entry_is_no_trap_and_the_traps_are_inert(smollm2_with_tokenizer: Path, tmp_path: Path) -> None:
     report = audits.audit(smollm2_with_tokenizer, alpha=False, include=("layers.11.mlp.down", "layers.27.mlp.gate"))
     text = tmp_path / "text.txt"

@@ -103,7 +103,7 @@ def test_by_default_the_edge_is_looked_at_five_times_and_in_doubt_25(minilm: Pat
         assert EDGE_Z - 4 < traps.top_z < EDGE_Z
 
 
-@pytest.mark.parametrize("name", ["minilm", "minilm_sre"])
+@pytest.mark.parametrize("name", ["minilm", pytest.param("minilm_sre", marks=pytest.mark.thorough)])
 def test_certified_matrices_hold_no_trap(name: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(name)
     automatic = traps_of(audit(folder))

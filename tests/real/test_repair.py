@@ -28,6 +28,8 @@ PLANTED = {
     ("layers.14.attention.q", 40, 41): "bit 14",
     ("layers.8.mlp.up", 3, 5): "NaN",
 }
+pytestmark = pytest.mark.thorough  # each runs the whole model over and over
+
 LONG = 3600.0  # each runs the model several times
 NEEDED = "layers.11.mlp.down:507,1229"
 
@@ -65,7 +67,6 @@ def healthy_loss(smollm2_with_tokenizer: Path) -> Estimate:
     return Estimate.of(torch.tensor(measure_effects(StreamedModel(checkpoint), text.tokens, [], text=True)[1]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("with_base", [True, False])
 def test_planted_damage_is_found_and_repaired(
     with_base: bool, damaged: Path, healthy_loss: Estimate, smollm2_with_tokenizer: Path, tmp_path: Path
@@ -88,7 +89,6 @@ def test_planted_damage_is_found_and_repaired(
     assert abs(manifest["text"]["after"] - healthy_loss.value) < (1e-9 if with_base else healthy_loss.se / 10)
 
 
-@pytest.mark.slow
 def test_an_entry_that_the_model_needs_is_refused(smollm2_with_tokenizer: Path, tmp_path: Path) -> None:
     ended = run("repair", smollm2_with_tokenizer, "--out", tmp_path / "new", "--entry", NEEDED, patience=LONG)
     assert ended.returncode == 2, ended.stderr

@@ -56,7 +56,8 @@ def test_json_on_standard_output_is_the_document_alone(here: Path) -> None:
     assert not (here / "llmtrap-reports").exists()
 
 
-def test_checkpoints_that_are_not_there(here: Path) -> None:
+def test_checkpoints_that_are_not_there(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # the name may be a repository's; whether the hub has it is not asked
     done = llmtrap("trajectory", "nowhere/checkpoint-1", *QUICK)
     assert done.exit_code == 2
 

@@ -94,16 +94,17 @@ def test_the_command_shows_both_side_by_side_and_names_what_is_left_out(tmp_path
     assert "Traceback" not in done.stderr
 
 
-def test_a_part_that_the_model_does_not_have_is_refused_with_those_it_has(tmp_path: Path) -> None:
+def test_a_part_that_the_model_does_not_have_is_refused_with_those_it_has(tmp_path: Path, thorough: bool) -> None:
     matrix = heavy(120, 60, 0.1, 1)
     save_file(
         {"model.layers.0.mlp.up_proj.weight": matrix, "vision_tower.layers.0.mlp.fc1.weight": matrix},
         tmp_path / "model.safetensors",
     )
-    chosen = run("verify", tmp_path, "--part", "vision", env={"COLUMNS": "80"})
     refused = run("verify", tmp_path, "--part", "audio", env={"COLUMNS": "200"})
 
-    assert chosen.returncode == 0, chosen.stderr
-    assert [line.split()[0] for line in chosen.stdout.splitlines()[1:-1]] == ["vision.layers.0.mlp.up"]
     assert refused.returncode == 2
     assert "The parts of this model: text, vision" in refused.stderr
+    if thorough:  # WeightWatcher takes long to start
+        chosen = run("verify", tmp_path, "--part", "vision", env={"COLUMNS": "80"})
+        assert chosen.returncode == 0, chosen.stderr
+        assert [line.split()[0] for line in chosen.stdout.splitlines()[1:-1]] == ["vision.layers.0.mlp.up"]

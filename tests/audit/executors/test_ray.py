@@ -65,6 +65,7 @@ def test_a_cluster_that_loses_a_worker_midway_gives_the_same_report(tmp_path: Pa
 
 
 @needs_ray
+@pytest.mark.thorough
 def test_the_command_gives_the_same_report_with_it(tmp_path: Path) -> None:
     folder, report = write_small(tmp_path / "model", 2), tmp_path / "r.json"
     # Ray's own servers warn on Python 3.13, and would end of it
@@ -78,6 +79,7 @@ def test_the_command_gives_the_same_report_with_it(tmp_path: Path) -> None:
 
 
 @needs_ray
+@pytest.mark.thorough
 def test_only_the_matrix_that_kills_its_worker_fails(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.thorough
 def test_chunks_of_two_processes_make_the_whole_tensors(tmp_path: Path) -> None:
     folder = tmp_path / "step"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
