@@ -9,7 +9,7 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: demo test test-fast coverage test-flaky test-architectures check format docs reports audit bench fuzz study release-check \
+.PHONY: demo test test-fast test-thorough coverage test-flaky test-architectures check format docs reports audit bench fuzz study release-check \
   lock clean help
 
 help:  ## Show the commands.
@@ -40,14 +40,17 @@ $(VENV)/.audit: requirements/audit.txt
 demo: $(VENV)/.core  ## Audit a small made checkpoint with known traps; writes llmtrap-reports/.
 	$(BIN)/llmtrap audit --demo
 
-test: $(VENV)/.dev  ## Run all tests; real weights are downloaded once to the user's cache.
+test: $(VENV)/.dev  ## Run the tests; real weights are downloaded once to the user's cache.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+test-thorough: $(VENV)/.dev  ## Run the tests that take long too, with more examples of every law; half an hour.
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --thorough
 
 test-fast: $(VENV)/.dev  ## Run the quickest tests, for about a minute: by how long each took when it last ran.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --fast 60
 
-coverage: $(VENV)/.dev  ## Run all tests and print which lines and branches no test reaches; slower than `make test`.
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
+coverage: $(VENV)/.dev  ## Run all tests and print which lines and branches no test reaches; slower than `make test-thorough`.
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --thorough --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
 
 FLAKY := tests/cli/test_signals.py tests/audit/test_interrupted.py tests/test_orphans.py tests/audit/executors
 
@@ -56,7 +59,7 @@ test-architectures: $(VENV)/.dev  ## Name the weights of every architecture that
 
 test-flaky: $(VENV)/.dev  ## Interrupt commands at 40 moments each, and run what depends on signals, processes and Ray 20 times, beside busy processes; takes hours.
 	$(BIN)/python tests/support/beside_busy.py 2 $(BIN)/python -m pytest -q tests/cli/test_moments.py --stress
-	$(BIN)/python tests/support/beside_busy.py 2 $(BIN)/python -m pytest -q $(FLAKY) --repeat 20
+	$(BIN)/python tests/support/beside_busy.py 2 $(BIN)/python -m pytest -q $(FLAKY) --thorough --repeat 20
 
 check: $(VENV)/.dev  ## Lint, type-check, and hold the packages to what they may import.
 	$(BIN)/ruff check .

@@ -116,7 +116,7 @@ def test_the_command_killed_with_its_workers_at_work_carries_on(tmp_path: Path) 
     assert timeless(json.loads(report.read_text())) == undisturbed
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_ctrl_c_stops_within_two_seconds_and_says_how_to_carry_on(tmp_path: Path, workers: int) -> None:
     # Matrices of which each would take minutes
     folder = write_small(tmp_path / "model", layers=1, scale=16)

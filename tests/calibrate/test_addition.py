@@ -24,6 +24,7 @@ def sums() -> Recipe:
     return preset("modular-addition", "quick").arms[0]
 
 
+@pytest.mark.thorough
 def test_the_quick_sums_grok_after_they_are_fitted(sums: Recipe, folder: Path) -> None:
     # A twelfth of the preset's steps: the trial seeds all knew the other sums by then.
     recipe = sums.longer(2_500)

@@ -306,7 +306,7 @@ def test_the_page_draws_its_figures_in_a_browser(made_up: CalibrationReport, tmp
     assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_command_trains_reports_and_carries_on(tmp_path: Path) -> None:
     application = Typer()
     application.command()(calibrate_command)

@@ -61,7 +61,11 @@ class Recording(LocalSource):
 
 
 @given(data=st.data(), max_entries=st.integers(1, 2000))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=2 * settings.default.max_examples,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_any_selection_in_blocks_of_any_size_is_that_part_of_the_matrix(
     stack: tuple[LocalSource, WeightMatrix, np.ndarray], data: st.DataObject, max_entries: int
 ) -> None:

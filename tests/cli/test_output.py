@@ -80,7 +80,14 @@ def test_no_color_is_obeyed_on_a_terminal(report: Path) -> None:
     assert colours == {"": True, "1": False}
 
 
-@pytest.mark.parametrize("arguments", [("report", "REPORT"), ("doctor",), ("schema",), ("--help",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "REPORT"),
+        ("schema",),
+        *(pytest.param(it, marks=pytest.mark.thorough) for it in (("doctor",), ("--help",))),
+    ],
+)
 def test_a_reader_that_leaves_hears_nothing(report: Path, arguments: tuple[str, ...]) -> None:
     words = [str(report) if word == "REPORT" else word for word in arguments]
     reading, writing = os.pipe()

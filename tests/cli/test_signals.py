@@ -39,7 +39,7 @@ def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
     return shown
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.thorough)])
 def test_an_audit_keeps_what_was_measured_and_says_how_to_carry_on(tmp_path: Path, number: int) -> None:
     folder, journals = write_small(tmp_path / "model", layers=6, scale=6), tmp_path / "journals"
     process = begun("audit", folder, "--traps", "measure", "--workers", "2", "--journal", journals, "--fresh")

@@ -74,7 +74,9 @@ def test_help_needs_none_of_the_program() -> None:
     assert found & {"rich", "llmtrap.report", *COMPUTING} == set()
 
 
-@pytest.mark.parametrize("command", ["audit", "gate", "inspect", "report"])
+@pytest.mark.parametrize(
+    "command", ["gate", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("audit", "inspect", "report"))]
+)
 def test_a_command_that_only_begins_imports_no_distributions_and_nothing_that_draws(command: str) -> None:
     found = imported(f"{RUN}\ncall('{command}', 'none.json')")
     assert found & {"scipy.stats", "plotly", "torch", "transformers"} == set()
@@ -95,7 +97,9 @@ def test_nothing_is_imported_from_the_folder_that_is_audited(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep to this limit")
-@pytest.mark.parametrize("kilobytes", [389_000, 300_000, 250_000, 150_000, 100_000])
+@pytest.mark.parametrize(
+    "kilobytes", [389_000, *(pytest.param(k, marks=pytest.mark.thorough) for k in (300_000, 250_000, 150_000)), 100_000]
+)
 @pytest.mark.parametrize("command", [("gate", "none.json"), ("inspect", "none")])
 def test_too_little_memory_to_start_is_the_machine_s_fault(kilobytes: int, command: tuple[str, str]) -> None:
     done = subprocess.run(

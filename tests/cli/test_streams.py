@@ -39,7 +39,11 @@ def shell(place: Path, command: tuple[str, ...], redirected: str) -> tuple[int, 
 
 @pytest.mark.parametrize(
     "redirected",
-    ["2>&1 | true", "> /dev/full 2> /dev/full", ">&- 2>&- <&-", "2> >(:)"],
+    [
+        "2>&1 | true",
+        ">&- 2>&- <&-",
+        *(pytest.param(it, marks=pytest.mark.thorough) for it in ("> /dev/full 2> /dev/full", "2> >(:)")),
+    ],
 )
 def test_no_reader_changes_a_verdict(place: Path, redirected: str) -> None:
     code, said = shell(place, VIOLATED, redirected)

@@ -36,7 +36,7 @@ from llmtrap.checkpoint.config import flag, integer, read_config, section, texts
 from llmtrap.checkpoint.find import find_matrices
 from llmtrap.errors import CheckpointError, LlmtrapError
 
-some = settings(max_examples=300, deadline=None)
+some = settings(max_examples=3 * settings.default.max_examples, deadline=None)
 
 LEAVES = (
     st.none() | st.booleans() | st.integers(-2, 40) | st.floats() | st.sampled_from([1 << 62, -1, 10**400])

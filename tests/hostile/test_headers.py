@@ -228,7 +228,7 @@ _ENTRY = st.fixed_dictionaries(
 
 
 @given(fields=st.dictionaries(st.text(max_size=3), _ENTRY, max_size=3), size=st.integers(0, 80))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples, deadline=None)
 def test_nothing_is_accepted_that_the_safetensors_library_refuses(
     tmp_path_factory: pytest.TempPathFactory, fields: dict[str, Any], size: int
 ) -> None:
@@ -247,7 +247,7 @@ def test_nothing_is_accepted_that_the_safetensors_library_refuses(
 
 
 @given(raw=st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples, deadline=None)
 def test_random_bytes_give_an_error_and_nothing_else(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / FILE).write_bytes(raw)

@@ -40,7 +40,7 @@ def test_the_page_and_a_matrix(open_report: Any, scheme: str, thorough: bool) ->
     assert violations(page, "#matrix") == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.thorough)])
 def test_the_experts(open_report: Any, scheme: str) -> None:
     page = open_report(documents.gpt_oss(4, 8, "org/moe"), color_scheme=scheme)
     page.locator("#map td.many").first.click()

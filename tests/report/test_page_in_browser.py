@@ -360,7 +360,7 @@ def test_an_open_matrix_is_printed_alone_and_light(open_report: Any, tmp_path: A
     assert page.evaluate(colour) == dark
 
 
-@pytest.mark.parametrize("width", [320, 390, 860])
+@pytest.mark.parametrize("width", [320, *(pytest.param(width, marks=pytest.mark.thorough) for width in (390, 860))])
 def test_nothing_is_wider_than_a_narrow_screen(open_report: Any, width: int) -> None:
     report = documents.trapped()
     base = compare(report, documents.trapped_base())

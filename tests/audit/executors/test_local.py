@@ -45,7 +45,7 @@ def report_of(run: AuditRun) -> tuple[Report, set[str], dict[str, str]]:
     return events[-1].report, done, {e.task.matrix.id: e.error for e in events if isinstance(e, Failed)}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_a_matrix_that_kills_its_worker_twice_fails_alone(small: Path, tmp_path: Path, workers: int) -> None:
     checkpoint = killing(small, tmp_path / "marks", times=99)
     journal = journal_for(checkpoint, tmp_path / "j")
@@ -72,7 +72,7 @@ def test_killed_once_the_second_try_succeeds(
     assert timeless(report) == timeless(whole)
 
 
-@pytest.mark.parametrize("times", [1, 99])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.thorough), 99])
 def test_workers_that_die_before_their_first_task(small: Path, tmp_path: Path, times: int) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()

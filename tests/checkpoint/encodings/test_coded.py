@@ -51,7 +51,7 @@ def by_definition(packed: Packed) -> np.ndarray:
     return block
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=2 * settings.default.max_examples)
 @given(blocks())
 def test_host_and_device_decode_to_the_bits_of_the_definition(packed: Packed) -> None:
     expected = by_definition(packed)
