@@ -132,7 +132,7 @@ def test_mxfp4_and_its_upcast_are_measured_alike(
 
 def test_untouched_attention_has_the_same_spectrum_in_both_layouts(smollm2_bf16: Path, smollm2_mxfp4: Path) -> None:
     llama = matrices_of(audit(smollm2_bf16))
-    gpt_oss = matrices_of(audit(smollm2_mxfp4, traps="certify", include=("layers.*.attention.*",)))
+    gpt_oss = matrices_of(audit(smollm2_mxfp4, include=("layers.*.attention.*",)))
     for layer in range(7):
         for part in "qkvo":
             one, other = llama[f"layers.{4 * layer}.attention.{part}"], gpt_oss[f"layers.{layer}.attention.{part}"]
