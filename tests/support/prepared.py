@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from tests.support.processes import LLMTRAP, PATIENCE, environment
+from tests.support.processes import LLMTRAP, PATIENCE, environment, without_waiting
 
 _TEMPLATE = """
 import json, os, socket, sys
@@ -90,7 +90,8 @@ def run(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None)
         for file in (out, error):
             file.seek(0)
             shown.append(file.read().decode())
-    return subprocess.CompletedProcess([str(word) for word in arguments], ended[0], *shown)
+    words = [str(word) for word in arguments]
+    return subprocess.CompletedProcess(words, ended[0], shown[0], without_waiting(shown[1]))
 
 
 @cache
