@@ -12,7 +12,7 @@ from tests.support.processes import environment
 
 SENDS = "import os; os.kill(os.getpid(), {number}); [None for _ in range(100_000)]"
 MAIN = """
-import time
+import sys, time
 from llmtrap.cli.ending import interruptible
 from llmtrap.processes.interrupts import Interrupted
 try:
@@ -22,7 +22,7 @@ try:
         print("not interrupted")
 except Interrupted as stop:
     print("ended by", stop.number)
-print("and whole" if outer.whole and outer.inner.whole else "in pieces")
+print("and whole" if all(sys.modules[name].whole for name in ("outer", "inner")) else "in pieces")
 """
 
 
