@@ -19,13 +19,16 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from llmtrap.processes import interrupts
-from llmtrap.systems.process import ALARM, ENDING, ring_no_more
+from llmtrap.systems.process import ALARM, ENDING, wake_main_thread
 
 if TYPE_CHECKING:
     import socket
 
 LAST_SECONDS = 5.0
 """From a signal to the end of the process, whatever its clean-up waits for."""
+
+_NUDGE_SECONDS = 0.05
+"""How often the main thread is woken until it has raised what a signal means."""
 
 
 def end_at_once() -> None:
@@ -64,15 +67,16 @@ def interruptible() -> Iterator[None]:
     reading, writing = socket.socketpair()  # of pipes Windows cannot tell which has something to read
     writing.setblocking(False)
     wakes = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reading,), name="last-seconds", daemon=True).start()
+    watch = threading.Thread(target=_watch, args=(reading,), name="last-seconds", daemon=True)
+    watch.start()
     try:
         yield
     finally:
         with interrupts.deferred():
             _stop_forgotten_workers()
-            ring_no_more()
             signal.set_wakeup_fd(wakes)
             writing.close()
+            watch.join(1.0)  # an alarm of its after the handlers have gone would end the process
             sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -92,8 +96,10 @@ def _watch(reading: socket.socket) -> None:
         if byte[0] not in ENDING:
             continue
         number, last = byte[0], time.monotonic() + LAST_SECONDS
-        while select.select([reading], [], [], max(0.0, last - time.monotonic()))[0]:
-            if not reading.recv(1):
+        while (left := last - time.monotonic()) > 0:
+            if not select.select([reading], [], [], min(left, _NUDGE_SECONDS))[0]:
+                _nudge()
+            elif not reading.recv(1):
                 reading.close()
                 return
         from llmtrap.processes.worker import kill_running
@@ -103,9 +109,21 @@ def _watch(reading: socket.socket) -> None:
     reading.close()
 
 
+def _nudge() -> None:
+    """Let the main thread look for a signal again: one may wait for the end of an import, or was caught in a callback.
+
+    Python calls a handler between two instructions. One that came just before the thread fell asleep in the system
+    would be noticed when it wakes; an alarm wakes it.
+    """
+    if interrupts.received() or wake_main_thread():
+        return
+    if number := interrupts.waiting():
+        signal.raise_signal(number)
+
+
 def _not_lost(unraisable: sys.UnraisableHookArgs) -> None:
     """An interruption that fell into a finaliser or a callback, where Python can only print it, comes once more."""
     if isinstance(unraisable.exc_value, interrupts.Interrupted):
-        interrupts.ring_again()
+        interrupts.lost()
         return
     sys.__unraisablehook__(unraisable)

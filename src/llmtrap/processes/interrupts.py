@@ -12,9 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from llmtrap.systems.process import ring_soon
-
-_AGAIN_SECONDS = 0.01
 _IMPORTS = "<frozen importlib."  # how the names of the files of Python's own import begin
 
 
@@ -47,34 +44,25 @@ def interrupt(number: int, frame: FrameType | None = None) -> None:
         return
     if _state.depth or _imports(frame):
         _state.waiting = _state.waiting or number
-        if not _state.depth:
-            ring_again()
         return
     _state.waiting = 0
     _state.received = number
     raise Interrupted(number)
 
 
-def ring_again() -> None:
-    """Have `again` called in a moment; where there are no alarms a thread sends the signal itself once more."""
-    ring_soon(_AGAIN_SECONDS, _send_again)
-
-
-def _send_again() -> None:
-    number, _state.received = _state.waiting or _state.received, 0
-    if number:
-        signal.raise_signal(number)
-
-
-def again(_number: int, frame: FrameType | None = None) -> None:
-    """The alarm's handler: raise what waits for the end of an import, or what was raised where nobody could hear it.
+def again(_number: int = 0, frame: FrameType | None = None) -> None:
+    """The handler of an alarm: raise the signal that waits, if there is one and nothing holds it back any more.
 
     Raises:
-        Interrupted: where there is such a signal, and as `interrupt` does.
+        Interrupted: as `interrupt` does.
     """
-    number, _state.received = _state.waiting or _state.received, 0
-    if number:
-        interrupt(number, frame)
+    if _state.waiting:
+        interrupt(_state.waiting, frame)
+
+
+def lost() -> None:
+    """What was raised fell into a place where nobody can hear it: it waits for `again`."""
+    _state.waiting, _state.received = _state.received, 0
 
 
 def _imports(frame: FrameType | None) -> bool:
@@ -89,6 +77,11 @@ def _imports(frame: FrameType | None) -> bool:
 def received() -> int:
     """The signal that this process is ending by, or 0."""
     return _state.received
+
+
+def waiting() -> int:
+    """The signal that was held back, or 0."""
+    return _state.waiting
 
 
 def forget() -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 try:
@@ -20,7 +20,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP",
 """Signals that ask a process to end: Ctrl-C, `kill`, a closed terminal."""
 
 ALARM: int | None = getattr(signal, "SIGALRM", None)
-"""The signal of a timer; None where there is no such."""
+"""The signal that wakes a thread; None where there is no such."""
 
 HAS_WORKERS = os.name == "posix" and hasattr(signal, "pthread_sigmask")
 """Whether worker processes can be started: they are given a descriptor, and are deaf to signals while they start."""
@@ -39,20 +39,13 @@ def deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def ring_soon(seconds: float, otherwise: Callable[[], object]) -> None:
-    """Send this process an alarm after so long; without alarms a thread calls a function instead."""
-    if ALARM is not None:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        return
-    timer = threading.Timer(seconds, otherwise)
-    timer.daemon = True
-    timer.start()
-
-
-def ring_no_more() -> None:
-    """Call the alarm off."""
-    if ALARM is not None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+def wake_main_thread() -> bool:
+    """Send the main thread an alarm, so that it looks for signals; False where there are no alarms."""
+    main = threading.main_thread().ident
+    if ALARM is None or main is None or not hasattr(signal, "pthread_kill"):
+        return False
+    signal.pthread_kill(main, ALARM)
+    return True
 
 
 def address_space_limit() -> int | None:
