@@ -163,6 +163,12 @@ def test_a_place_outside_a_matrix_is_a_usage_error(tmp_path: Path) -> None:
             plan_repair(checkpoint, report, [Location.parse(text)])
 
 
+@pytest.mark.parametrize("place", ["1", "1,2,3", "-1,2", "1.5,2", "²,1", f"1,{'9' * 5_000}", "x,y"])
+def test_what_is_no_place_is_a_usage_error(place: str) -> None:
+    with pytest.raises(UsageError, match="is no ID:ROW,COLUMN"):
+        Location.parse(f"{ID}:{place}")
+
+
 def test_it_never_writes_in_place_or_over_anything(tmp_path: Path) -> None:
     folder = _folder(tmp_path / "broken", {(3, 5): 30.0})
     for out in (folder, folder / "inside"):

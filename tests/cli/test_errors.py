@@ -114,7 +114,12 @@ def test_ray_that_is_not_installed(invoke: Any, small: Path, monkeypatch: pytest
         ("--shuffles", "0", "--shuffles must be at least 1"),
         ("--workers", "0", "--workers must be at least 1"),
         ("--part", "4/3", "there is no part 4/3"),
+        ("--workers", "9" * 400, "--workers must be at most 4,096"),
+        ("--stall-timeout", "inf", "--stall-timeout must be more than 0"),
+        ("--seed", "9" * 400, "the seed 9"),
         ("--device", "tpu", "unknown device 'tpu'"),
+        ("--device", "cuda:²", "unknown device 'cuda:²'"),
+        ("--device", "cuda:" + "9" * 5_000, "unknown device 'cuda:9"),
     ],
 )
 def test_values_that_mean_nothing(invoke: Any, small: Path, option: str, value: str, words: str) -> None:

@@ -32,7 +32,9 @@ def test_the_step_of_a_name(name: str, stage: tuple[int, ...], step: int) -> Non
     assert step_of(name) == Step(stage, step)
 
 
-@pytest.mark.parametrize("name", ["main", "model", "last.ckpt", "best", "llama-3-8b", "v2", "", "footstep9x", "step"])
+@pytest.mark.parametrize(
+    "name", ["main", "model", "last.ckpt", "best", "llama-3-8b", "v2", "", "footstep9x", "step", "step999999999999999m"]
+)
 def test_names_without_a_step(name: str) -> None:
     assert step_of(name) is None
 

@@ -17,6 +17,7 @@ from tests.support.runs import GROWING, write_run, write_step
 from tests.support.small_checkpoint import write_small
 
 from llmtrap.audit import AuditSettings, Measured, RunOptions
+from llmtrap.errors import UsageError
 from llmtrap.trajectory.find import checkpoints_in, find_checkpoints
 from llmtrap.trajectory.follow import Follower, FollowOptions
 from llmtrap.trajectory.watching import Audited, Began, LeftOut, Looked, WatchEvent, WatchOptions, watch
@@ -138,6 +139,13 @@ def test_a_checkpoint_of_an_earlier_step_is_no_later_point(tmp_path: Path) -> No
     write_step(tmp_path, 1)
     (event,) = [event for event in watch(tmp_path, followed, NOW) if isinstance(event, LeftOut)]
     assert event.reason == "it comes before checkpoint-300, which is audited already"
+
+
+@pytest.mark.parametrize("name", ["interval", "settle", "idle"])
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
+def test_nobody_waits_so_long(name: str, seconds: float) -> None:
+    with pytest.raises(UsageError, match="must be more than 0"):
+        WatchOptions(**{name: seconds})
 
 
 def test_it_ends_when_nothing_is_new_for_long(tmp_path: Path) -> None:

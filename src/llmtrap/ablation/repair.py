@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ NLL_RISE = 0.005
 NLL_ERRORS = 2.0
 MOST_IN_ONE = 64
 """More broken entries than this in one matrix are not single entries: the tensor must come from the base."""
+
+_PLACE = re.compile(r"\s*\d{1,15}\s*")
 
 Remedy = Literal["base", "mean", "clip"]
 
@@ -58,7 +61,7 @@ class Location:
         """
         identity, _, place = text.rpartition(":")
         parts = place.split(",")
-        if not identity or len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        if not identity or len(parts) != 2 or not all(_PLACE.fullmatch(part) for part in parts):
             raise UsageError(f"--entry {text!r} is no ID:ROW,COLUMN", remedy="For example: layers.5.mlp.down:17,230")
         return cls(identity, int(parts[0]), int(parts[1]))
 

@@ -13,6 +13,8 @@ from llmtrap.report import document
 from llmtrap.spectra import AnalysisSettings
 from llmtrap.systems.process import HAS_WORKERS, cores
 
+MOST_WORKERS = 4_096
+MOST_SECONDS = 366.0 * 86_400
 ALONE_SECONDS = 4.0
 """Below this much work, in seconds of one core, worker processes cost more than they save."""
 
@@ -143,7 +145,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError("--workers must be at least 1", remedy="Leave it out to use every core")
+        if self.workers > MOST_WORKERS:
+            raise UsageError(f"--workers must be at most {MOST_WORKERS:,}", remedy="Leave it out to use every core")
         if self.workers > 1 and self.engine == "local" and not HAS_WORKERS:
             raise UsageError("--workers is at most 1 on this system", remedy="Leave it out, or run llmtrap under WSL")
-        if self.stall_timeout is not None and not self.stall_timeout > 0:
-            raise UsageError("--stall-timeout must be more than 0", remedy="Give seconds, or leave it out to wait")
+        if self.stall_timeout is not None and not 0 < self.stall_timeout <= MOST_SECONDS:
+            remedy = "Give seconds, at most a year of them, or leave it out to wait"
+            raise UsageError("--stall-timeout must be more than 0", remedy=remedy)

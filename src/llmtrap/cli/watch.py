@@ -79,8 +79,7 @@ def watch_command(
     from llmtrap.trajectory.watching import WatchOptions
 
     with guarded(verbose=verbose, on_interrupt="stopped; the same command carries on") as outcome:
-        if every <= 0 or settle < 0:
-            raise UsageError("--every must be more than 0 and --settle not less", remedy="Give seconds, as 5 and 10")
+        options = WatchOptions(every, settle, idle, once)
         settings = settings_of(
             traps=traps, trap_rule=trap_rule, no_alpha=no_alpha, include=include, exclude=exclude, shuffles=shuffles,
             seed=seed, device=device, backend=backend,
@@ -93,7 +92,6 @@ def watch_command(
         past = None if fresh or not places.json.exists() else read_trajectory(places.json)
         follower = Follower(str(folder), settings, FollowOptions(run, journal or default_folder(), digests=True), past)
         table = point_table(run.workers, quiet=quiet)
-        options = WatchOptions(every, settle, idle, once)
         with table.shown():
             if past is not None and past.points:
                 table.say(f"carrying on after {printable(past.points[-1].name, 80)}: {places.json}")

@@ -19,6 +19,7 @@ _EPOCH = re.compile(rf"{_BEFORE}epoch[-_=]?(\d{{1,15}})(){_AFTER}")
 _PLAIN = re.compile(r"(\d{1,15})()")
 _STAGE = re.compile(rf"{_BEFORE}(stage|ingredient)[-_=]?(\d{{1,6}}){_AFTER}")
 _SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".gguf")
+_MOST_STEPS = 10**15  # more is the number of something else
 _TIMES = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
@@ -48,8 +49,8 @@ def step_of(name: str) -> Step | None:
     if found is None:
         return None
     number, times = found.groups()
-    stages = tuple(int(count) for _, count in _STAGE.findall(text))
-    return Step(stages, int(number) * _TIMES[times.lower()])
+    step = int(number) * _TIMES[times.lower()]
+    return Step(tuple(int(count) for _, count in _STAGE.findall(text)), step) if step <= _MOST_STEPS else None
 
 
 def in_order(items: Iterable[T], names: Sequence[str]) -> list[T]:

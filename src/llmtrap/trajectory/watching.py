@@ -14,11 +14,13 @@ from pathlib import Path
 
 from llmtrap.audit import Event, Finished
 from llmtrap.checkpoint import Checkpoint, open_checkpoint
-from llmtrap.errors import LlmtrapError, OutputError
+from llmtrap.errors import LlmtrapError, OutputError, UsageError
 from llmtrap.trajectory.document import Point
 from llmtrap.trajectory.find import checkpoints_in
 from llmtrap.trajectory.follow import Follower
 from llmtrap.trajectory.steps import step_of
+
+A_YEAR = 366.0 * 86_400
 
 Signature = tuple[tuple[str, int, int, int, int], ...]
 
@@ -32,12 +34,21 @@ class WatchOptions:
         settle: seconds for which nothing in a checkpoint may have changed before it counts as complete.
         idle: end after so many seconds without a new checkpoint; None goes on for ever.
         once: audit what is there and end, without waiting for what is not complete.
+
+    Raises:
+        UsageError: a number of seconds that nobody can wait for.
     """
 
     interval: float = 5.0
     settle: float = 10.0
     idle: float | None = None
     once: bool = False
+
+    def __post_init__(self) -> None:
+        longest = max(self.interval, self.settle, self.idle or 0.0)
+        if not (self.interval > 0 and self.settle >= 0 and (self.idle is None or self.idle >= 0)) or longest > A_YEAR:
+            problem = "--every must be more than 0, --settle and --idle not less, and none over a year"
+            raise UsageError(problem, remedy="Give seconds, as 5 and 10")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from llmtrap.spectra.backends.numpy import NumpyBackend
 
 __all__ = ["Array", "ArrayApiBackend", "Backend", "Decoder", "NumpyBackend", "cuda_device_count", "select_backend"]
 
+_NUMBER = re.compile(r"[0-9]{1,4}")
 BACKENDS = ("numpy", "cupy", "torch")
 
 
@@ -56,7 +58,7 @@ def select_backend(backend: str = "auto", device: str = "auto") -> Backend:
     if backend not in ("auto", *BACKENDS):
         raise UsageError(f"unknown backend '{backend}'", remedy=f"Choose one of: auto, {', '.join(BACKENDS)}")
     kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
+    if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and _NUMBER.fullmatch(number))):
         raise UsageError(f"unknown device '{device}'", remedy="Choose one of: auto, cpu, cuda, cuda:N")
     if kind == "auto":
         usable = backend != "numpy" and (backend != "auto" or _gpu_library() is not None)
