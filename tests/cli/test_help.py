@@ -33,9 +33,9 @@ OPTIONS = {
     "reference": {"--out", "--name", "--verbose"},
     "verify": {"--matrices", "--part", "--family", "--seed", "--revision", "--subfolder", "--verbose"},
     "trajectory": COMMON_MEASURE - {"--split-fused", "--revision"} | TALK | {"--json", "--html", "--journal"}
-    | {"--revisions", "--points"},
+    | {"--revisions", "--points", "--full-paths"},
     "watch": COMMON_MEASURE - {"--split-fused", "--revision"} | TALK | {"--json", "--html", "--journal", "--fresh"}
-    | {"--policy", "--keep-going", "--every", "--settle", "--idle", "--once"},
+    | {"--full-paths", "--policy", "--keep-going", "--every", "--settle", "--idle", "--once"},
     "explain": set(),
     "schema": set(),
     "doctor": set(),

@@ -45,6 +45,7 @@ def trajectory_command(
     points: Points = None,
     json: JsonFile = None,
     html: HtmlFile = None,
+    full_paths: o.FullPaths = False,
     traps: o.Traps = o.TrapModeName.AUTO,
     trap_rule: o.TrapRule = o.TrapRuleName.TRACY_WIDOM,
     no_alpha: o.NoAlpha = False,
@@ -68,7 +69,7 @@ def trajectory_command(
     from llmtrap.cli.points import Places, appearances, point_table, run_of, settings_of
     from llmtrap.report.coverage import is_incomplete
     from llmtrap.report.wording import plural
-    from llmtrap.trajectory.find import find_checkpoints
+    from llmtrap.trajectory.find import find_checkpoints, shown_names
     from llmtrap.trajectory.follow import Follower, FollowOptions
 
     with guarded(verbose=verbose, on_interrupt="stopped; what was measured is kept, the same command carries on") as it:
@@ -77,11 +78,12 @@ def trajectory_command(
             seed=seed, device=device, backend=backend,
         )  # fmt: skip
         run = run_of(workers)
-        found = find_checkpoints(checkpoints, revisions, points)
+        found = find_checkpoints(checkpoints, revisions, points, full_paths=full_paths)
         name = _name(checkpoints, found)
         places = Places(name, "hub" if revisions is not None else "folder", json, html)
         table = point_table(run.workers, quiet=quiet, piped=places.piped)
-        follower = Follower(name, settings, FollowOptions(run, journal or default_folder()))
+        shown = name if full_paths or revisions is not None else shown_names([name])[0]
+        follower = Follower(shown, settings, FollowOptions(run, journal or default_folder()))
         try:
             with table.shown():
                 for checkpoint in found:

@@ -60,6 +60,7 @@ def watch_command(
     device: o.Device = "auto",
     backend: o.Backend = o.BackendName.AUTO,
     workers: o.Workers = None,
+    full_paths: o.FullPaths = False,
     journal: o.JournalFolder = None,
     fresh: o.Fresh = False,
     quiet: o.Quiet = False,
@@ -74,6 +75,7 @@ def watch_command(
     from llmtrap.audit import default_folder
     from llmtrap.cli.points import Places, point_table, run_of, settings_of
     from llmtrap.gate.policy_file import load_policy
+    from llmtrap.trajectory.find import shown_names
     from llmtrap.trajectory.follow import Follower, FollowOptions
     from llmtrap.trajectory.read import read_trajectory
     from llmtrap.trajectory.watching import WatchOptions
@@ -90,7 +92,8 @@ def watch_command(
         if places.json is None or places.piped:
             raise UsageError("watch keeps the run in its JSON file", remedy="Name a file with --json")
         past = None if fresh or not places.json.exists() else read_trajectory(places.json)
-        follower = Follower(str(folder), settings, FollowOptions(run, journal or default_folder(), digests=True), past)
+        shown = str(folder) if full_paths else shown_names([str(folder)])[0]
+        follower = Follower(shown, settings, FollowOptions(run, journal or default_folder(), digests=True), past)
         table = point_table(run.workers, quiet=quiet)
         with table.shown():
             if past is not None and past.points:
@@ -118,7 +121,7 @@ def _follow(
         for event in watch(folder, follower, options):
             if isinstance(event, Looked):
                 waiting = f"; {event.waiting} not complete yet" if event.waiting else ""
-                words = f"waiting for the next checkpoint in {printable(str(folder), 80)}{waiting}"
+                words = f"waiting for the next checkpoint in {printable(follower.name, 80)}{waiting}"
                 if not options.once and words != said:
                     table.wait(words + (f", for {duration(options.idle)}" if options.idle is not None else ""))
                 said = words

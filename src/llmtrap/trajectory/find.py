@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class NamedCheckpoint:
 
 
 def find_checkpoints(
-    targets: Sequence[str], revisions: str | None = None, most: int | None = None
+    targets: Sequence[str], revisions: str | None = None, most: int | None = None, *, full_paths: bool = False
 ) -> list[NamedCheckpoint]:
     """The checkpoints in the order of their steps; as they were given where a name has no step.
 
@@ -33,6 +34,7 @@ def find_checkpoints(
         targets: checkpoints, or one folder of a run that holds them, or with `revisions` one hub repository.
         revisions: a pattern for the branches and tags of the repository.
         most: take at most so many, evenly spread, the first and the last among them.
+        full_paths: name local checkpoints by their whole paths, not by as many last parts as tell them apart.
 
     Raises:
         UsageError: the arguments contradict one another.
@@ -51,8 +53,19 @@ def find_checkpoints(
         found = [NamedCheckpoint(targets[0], name, name) for name in ordered]
     else:
         paths = [path for target in targets for path in _expanded(target)]
-        found = in_order([NamedCheckpoint(path, path) for path in paths], paths)
+        names = paths if full_paths else shown_names(paths)
+        found = in_order([NamedCheckpoint(path, name) for path, name in zip(paths, names, strict=True)], paths)
     return found if most is None else spread(found, most)
+
+
+def shown_names(targets: Sequence[str]) -> list[str]:
+    """Targets for a document that others read: of paths on this machine the last parts that tell them apart."""
+    # A folder may be called `.`, and a link keeps the name typed.
+    local = {target: Path(os.path.abspath(target)).parts for target in targets if Path(target).exists()}  # noqa: PTH100
+    many = 1
+    while len({parts[-many:] for parts in local.values()}) < len(set(local.values())):
+        many += 1
+    return ["/".join(local[target][-many:]) if target in local else target for target in targets]
 
 
 def _expanded(target: str) -> list[str]:
