@@ -8,7 +8,8 @@ import pytest
 from tests.support.documents import matrix, report
 
 from llmtrap.gate.document import Judgement, Update
-from llmtrap.report.document import Cause, FailedMatrix, Matrix, NonFinite, Trap
+from llmtrap.report.document import FailedMatrix, Matrix
+from llmtrap.spectra.measured import Cause, NonFinite, Trap
 
 
 def found(judgement: Judgement, level: str = "error") -> list[tuple[str, str | None]]:

@@ -17,11 +17,12 @@ from pydantic import ValidationError
 from tests.support import documents
 
 from llmtrap.errors import OutputError
-from llmtrap.report.document import Histogram, Report, Tool
+from llmtrap.report.document import Report, Tool
 from llmtrap.report.json import to_json, write_json
 from llmtrap.report.read import read_report
 from llmtrap.report.schema import json_schema, schema_text
 from llmtrap.report.write import write_whole
+from llmtrap.spectra.measured import Histogram
 
 EVERY = ["clean", "trapped", "trapped_base", "over_trained", "partial", "empty", "broken", "hostile"]
 

@@ -10,11 +10,12 @@ import pytest
 from tests.support import documents
 
 from llmtrap.report.against import compare
-from llmtrap.report.document import Histogram, Report
+from llmtrap.report.document import Report
 from llmtrap.report.html import to_html
 from llmtrap.report.html.payload import payload
 from llmtrap.report.markdown import to_markdown
 from llmtrap.report.text import plain, to_text
+from llmtrap.spectra.measured import Histogram
 
 
 @pytest.mark.parametrize(

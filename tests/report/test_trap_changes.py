@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from tests.support import documents
 
-from llmtrap.report.document import Cause, Matrix, Trap
+from llmtrap.report.document import Matrix
 from llmtrap.report.trap_changes import Tolerances, TrapChanges, compare_traps
+from llmtrap.spectra.measured import Cause, Trap
 
 SHAPE = (512, 384)
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tests.support.planting import noise, with_entries, with_mean
 
 from llmtrap.errors import MatrixError
-from llmtrap.spectra import AnalysisSettings, MatrixAnalysis, NonFiniteEntries, analyse
+from llmtrap.spectra import AnalysisSettings, MatrixAnalysis, analyse
+from llmtrap.spectra.measured import NonFinite
 
 Floats = NDArray[np.floating]
 MEASURE = AnalysisSettings(traps="measure")
@@ -296,9 +297,9 @@ def test_non_finite_entries_are_counted_and_placed(reader: object, alpha: bool) 
     matrix = noise(np.random.default_rng(12), (50, 30))
     matrix[20, 7], matrix[20, 29], matrix[49, 0] = np.nan, -np.inf, np.inf
     found = analyse(reader(matrix), AnalysisSettings(alpha=alpha))  # type: ignore[operator]
-    assert found == MatrixAnalysis((50, 30), None, None, None, NonFiniteEntries(nan=1, inf=2, row=20, column=7))
+    assert found == MatrixAnalysis((50, 30), None, None, None, NonFinite(nan=1, inf=2, row=20, column=7))
 
 
 def test_all_entries_nan() -> None:
     found = analyse(np.full((6, 5), np.nan, dtype=np.float32))
-    assert found.non_finite == NonFiniteEntries(nan=30, inf=0, row=0, column=0)
+    assert found.non_finite == NonFinite(nan=30, inf=0, row=0, column=0)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from tests.support.planting import noise, with_entries, with_heavy_tail, with_mean
 from tests.support.stored import Stored, assert_agrees
 
-from llmtrap.spectra import AnalysisSettings, MatrixAnalysis, NonFiniteEntries, analyse, on_device
+from llmtrap.spectra import AnalysisSettings, MatrixAnalysis, analyse, on_device
 from llmtrap.spectra.backends import ArrayApiBackend, Backend
+from llmtrap.spectra.measured import NonFinite
 
 Floats = NDArray[np.floating]
 SHAPE = (300, 200)
@@ -95,7 +96,7 @@ def test_what_is_no_number_is_counted_and_placed(rng: np.random.Generator, backe
     stored.table[-3:, 0] = np.nan, np.inf, -np.inf
     stored.codes[100, 7], stored.codes[100, 29], stored.codes[149, 0] = 65533, 65535, 65534
     found = analyse(stored, AnalysisSettings(alpha=alpha), backend=backend)
-    assert found == MatrixAnalysis((150, 30), None, None, None, NonFiniteEntries(nan=1, inf=2, row=100, column=7))
+    assert found == MatrixAnalysis((150, 30), None, None, None, NonFinite(nan=1, inf=2, row=100, column=7))
     assert stored.host_reads == 0
 
 

@@ -9,7 +9,8 @@ import pytest
 from tests.support.weightwatcher import run_columns
 
 from llmtrap.spectra import AnalysisSettings, analyse
-from llmtrap.spectra.weightwatcher_columns import WeightWatcherColumns, spectral_distance, unit_determinant
+from llmtrap.spectra.measured import WeightWatcherColumns
+from llmtrap.spectra.weightwatcher_columns import spectral_distance, unit_determinant
 
 
 def columns_of(matrix: np.ndarray) -> WeightWatcherColumns:
@@ -67,7 +68,7 @@ def test_without_a_shuffled_spectrum_there_is_no_distance_and_nothing_of_zeros()
     assert certified.num_pl_spikes is not None
     assert certified.ERG_gap == certified.detX_num - certified.num_pl_spikes
     zeros = analyse(np.zeros((60, 50), dtype=np.float32)).columns
-    assert zeros == WeightWatcherColumns(None, None, None, None, None, None, None)
+    assert zeros == WeightWatcherColumns()
 
 
 def test_great_exponents_do_not_overflow() -> None:

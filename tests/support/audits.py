@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import llmtrap
-from llmtrap.report.document import Matrix, Traps
+from llmtrap.report.document import Matrix
+from llmtrap.spectra.measured import Traps
 
 
 def audit(folder: Path, **settings: Any) -> llmtrap.Report:

@@ -11,28 +11,10 @@ from typing import Any
 import numpy as np
 
 from llmtrap.report.coverage import count_coverage
-from llmtrap.report.document import (
-    Alpha,
-    Amount,
-    Band,
-    Cause,
-    FailedMatrix,
-    File,
-    Histogram,
-    Matrix,
-    NonFinite,
-    Report,
-    Settings,
-    Shuffled,
-    SkippedTensor,
-    Spectrum,
-    Target,
-    Tool,
-    Trap,
-    Traps,
-)
+from llmtrap.report.document import Amount, FailedMatrix, File, Matrix, Report, Settings, SkippedTensor, Target, Tool
 from llmtrap.report.judging import judged_as_usual
 from llmtrap.report.summary import summarise
+from llmtrap.spectra.measured import Alpha, Band, Cause, Histogram, NonFinite, Shuffled, Spectrum, Trap, Traps
 
 SETTINGS = Settings(
     traps="auto",

@@ -12,7 +12,8 @@ from llmtrap.checkpoint.strict_json import memory_of
 from llmtrap.documents import DocumentError, read_document
 from llmtrap.errors import TargetError, UsageError
 from llmtrap.printable import printable
-from llmtrap.report.document import Matrix, Report, Trap
+from llmtrap.report.document import Matrix, Report
+from llmtrap.spectra.measured import Trap
 
 LIMIT_BYTES = 50_000_000
 MOST_MEMORY = 500_000_000

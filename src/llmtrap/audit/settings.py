@@ -11,6 +11,7 @@ from typing import Literal
 from llmtrap.errors import UsageError
 from llmtrap.report import document
 from llmtrap.spectra import AnalysisSettings
+from llmtrap.spectra.measured import MOST_SHUFFLES
 from llmtrap.systems.process import HAS_WORKERS, cores
 
 MOST_WORKERS = 4_096
@@ -43,9 +44,9 @@ class AuditSettings:
         if isinstance(self.include, str) or isinstance(self.exclude, str):
             raise UsageError("include and exclude are tuples of patterns, not one text", remedy="Give ('PATTERN',)")
         self.analysis()
-        if self.shuffles > document.MOST_SHUFFLES:
+        if self.shuffles > MOST_SHUFFLES:
             raise UsageError(
-                f"--shuffles must be at most {document.MOST_SHUFFLES:,}", remedy="Five are enough, 5 is the default"
+                f"--shuffles must be at most {MOST_SHUFFLES:,}", remedy="Five are enough, 5 is the default"
             )
 
     def analysis(self) -> AnalysisSettings:

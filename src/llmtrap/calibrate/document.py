@@ -7,7 +7,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from llmtrap.calibrate.measurement import Measurement
-from llmtrap.report.document import Histogram, Model, Tool
+from llmtrap.models import Model
+from llmtrap.report.document import Tool
+from llmtrap.spectra.measured import Histogram
 
 
 class Interval(Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from llmtrap.report.document import Count, Model
+from llmtrap.models import Count, Model
 
 
 class Layer(Model):

@@ -13,7 +13,7 @@ from llmtrap.calibrate.findings import rate_rows, separation_rows
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.phases import PHASES
 from llmtrap.calibrate.recipe import Recipe
-from llmtrap.report.document import Model
+from llmtrap.models import Model
 from llmtrap.report.wording import join
 
 # AUCs between these say nothing; below the first, traps mark the healthy checkpoints.

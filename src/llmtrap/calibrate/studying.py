@@ -13,8 +13,7 @@ from llmtrap.calibrate.prototypes import pictures, row_similarity
 from llmtrap.calibrate.run_files import check_tensors
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.transformers import Weights
-from llmtrap.report.document import Histogram
-from llmtrap.spectra import LogHistogram, log_histogram
+from llmtrap.spectra import log_histogram
 
 
 def study(history: History, folder: RunFolder, data: TaskData) -> CaseStudy:
@@ -34,7 +33,8 @@ def study(history: History, folder: RunFolder, data: TaskData) -> CaseStudy:
         weights = folder.load_weights(step)
         check_tensors(weights, initial, folder.weights_file(step))
         for name in history.scored:
-            spectra.append(_spectrum(name, weights, seed, phase, step))
+            if (picture := _spectrum(name, weights, seed, phase, step)) is not None:
+                spectra.append(picture)
         laboratory = Laboratory(recipe, weights, data, seed)
         for name in history.scored:
             ablations.extend(ablate_layer(laboratory, name, phase, step))
@@ -54,23 +54,23 @@ def study(history: History, folder: RunFolder, data: TaskData) -> CaseStudy:
     )
 
 
-def _spectrum(name: str, weights: Weights, seed: int, phase: str, step: int) -> SpectrumPicture:
+def _spectrum(name: str, weights: Weights, seed: int, phase: str, step: int) -> SpectrumPicture | None:
+    """The two spectra of a matrix; None where one has no eigenvalue but 0."""
     result = analyse_matrix(name, weights[name].numpy(), seed)
     esd, traps = result.esd, result.traps
     assert esd is not None  # noqa: S101 - asked for
     assert traps is not None  # noqa: S101 - asked for
     assert traps.spectrum is not None  # noqa: S101 - always shuffled
+    original, shuffled = log_histogram(esd.eigenvalues), log_histogram(traps.spectrum)
+    if original is None or shuffled is None:
+        return None
     return SpectrumPicture(
         phase=phase,
         step=step,
         layer=name.removesuffix(".weight"),
-        original=_histogram(log_histogram(esd.eigenvalues)),
-        shuffled=_histogram(log_histogram(traps.spectrum)),
+        original=original,
+        shuffled=shuffled,
         edge=float(traps.edge or 0.0),
         xmin=None if esd.fit is None else esd.fit.xmin,
         alpha=None if esd.fit is None else esd.fit.alpha,
     )
-
-
-def _histogram(found: LogHistogram | None) -> Histogram:
-    return Histogram(edges=(), counts=()) if found is None else Histogram(edges=found.edges, counts=found.counts)

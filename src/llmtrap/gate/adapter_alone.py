@@ -19,20 +19,9 @@ from llmtrap.gate.matching import module_kind
 from llmtrap.gate.targets import OpenAdapter
 from llmtrap.gate.update import update_of
 from llmtrap.report.coverage import count_coverage
-from llmtrap.report.document import (
-    Alpha,
-    Amount,
-    FailedMatrix,
-    File,
-    Matrix,
-    NonFinite,
-    Report,
-    Settings,
-    SkippedTensor,
-    Spectrum,
-    Target,
-)
+from llmtrap.report.document import Amount, FailedMatrix, File, Matrix, Report, Settings, SkippedTensor, Target
 from llmtrap.report.summary import summarise
+from llmtrap.spectra.measured import Alpha, NonFinite, Spectrum
 
 FAMILY = "lora"
 

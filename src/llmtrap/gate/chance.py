@@ -8,7 +8,8 @@ from scipy import special
 
 from llmtrap.gate import document
 from llmtrap.gate.matching import Pair
-from llmtrap.report.document import Alpha, Matrix
+from llmtrap.report.document import Matrix
+from llmtrap.spectra.measured import Alpha
 from llmtrap.spectra.tracy_widom import quantile_of_survival
 from llmtrap.spectra.traps import FALSE_ALARM
 

@@ -6,7 +6,8 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from llmtrap.report.document import Model, Tool
+from llmtrap.models import Model
+from llmtrap.report.document import Tool
 
 SCHEMA: Final = "llmtrap.gate/2"
 

@@ -9,10 +9,11 @@ from typing import Literal
 
 from llmtrap.checkpoint.naming import table_of
 from llmtrap.printable import printable
-from llmtrap.report.document import Matrix, Report, Trap
+from llmtrap.report.document import Matrix, Report
 from llmtrap.report.facts import badness, is_decided, strongest
 from llmtrap.report.trap_changes import TrapChanges, compare_traps
 from llmtrap.report.wording import join, number, plural
+from llmtrap.spectra.measured import Trap
 
 Change = Literal["new", "stronger", "gone", "weaker", "same", "unknown"]
 CHANGED: tuple[Change, ...] = ("new", "stronger", "gone")

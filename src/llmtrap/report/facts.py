@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from llmtrap.report.document import CauseKind, Matrix, Trap
+from llmtrap.report.document import Matrix
+from llmtrap.spectra.measured import CauseKind, Trap
 
 # A matrix without a trap whose largest eigenvalue came this near the edge in some shuffle, in Tracy-Widom units, is
 # shown as lying at the edge: of matrices without traps one in many thousands does by chance.

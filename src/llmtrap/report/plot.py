@@ -8,7 +8,8 @@ from plotly.graph_objects import Figure, Scatter
 
 from llmtrap.errors import UsageError
 from llmtrap.printable import printable
-from llmtrap.report.document import Alpha, Histogram, Matrix
+from llmtrap.report.document import Matrix
+from llmtrap.spectra.measured import Alpha, Histogram
 
 Floats = NDArray[np.float64]
 

@@ -13,8 +13,9 @@ from llmtrap.documents import DocumentError, open_document
 from llmtrap.errors import TargetError
 from llmtrap.json_pieces import CutShortError, PiecesError, RepeatedError, TooLargeError, pieces
 from llmtrap.printable import printable
-from llmtrap.report.document import SCHEMA, FailedMatrix, File, Matrix, Report, SkippedTensor, TensorFinding, Trap
+from llmtrap.report.document import SCHEMA, FailedMatrix, File, Matrix, Report, SkippedTensor, TensorFinding
 from llmtrap.report.migrate import OLDER, older_kind, older_level, older_names
+from llmtrap.spectra.measured import Trap
 
 # A report of 160,000 matrices, the most that an audit takes, has about 560 MB.
 LIMIT_BYTES = 1 << 30

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from llmtrap.report.document import Cause, Matrix, Trap, Traps
+from llmtrap.report.document import Matrix
 from llmtrap.spectra.certificate import predicted_outlier
+from llmtrap.spectra.measured import Cause, Trap, Traps
 from llmtrap.spectra.tracy_widom import EdgeLaw, quantile_of_survival
 from llmtrap.spectra.traps import FALSE_ALARM, edge_z
 

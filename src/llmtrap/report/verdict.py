@@ -7,19 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmtrap.report.coverage import coverage_words, is_incomplete, is_partial, unmeasured_names
-from llmtrap.report.document import (
-    CauseKind,
-    Caution,
-    Coverage,
-    Finding,
-    Matrix,
-    Report,
-    ReportLevel,
-    TensorFinding,
-    Trap,
-)
+from llmtrap.report.document import Caution, Coverage, Finding, Matrix, Report, ReportLevel, TensorFinding
 from llmtrap.report.facts import Tally, is_at_edge, is_notable, strongest, tally, worst
 from llmtrap.report.wording import fixed, join, number, plural, printable
+from llmtrap.spectra.measured import CauseKind, Trap
 
 Level = Literal["broken", "unusual", "usual", "partial", "undecided", "nothing"]
 Tone = Literal["red", "amber", "green", "grey"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from llmtrap.report.document import Alpha, Matrix, Trap
+from llmtrap.report.document import Matrix
 from llmtrap.report.facts import is_at_edge, is_notable, state, strongest, worst
 from llmtrap.report.wording import fixed, number
+from llmtrap.spectra.measured import Alpha, Trap
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from llmtrap.errors import MatrixError
 from llmtrap.spectra.backends import Backend, NumpyBackend
-from llmtrap.spectra.causes import FoundTrap, find_causes, suspect_distance
+from llmtrap.spectra.causes import find_causes, suspect_distance
 from llmtrap.spectra.certificate import Bulk, Certificate, Exceedances, certify, exceedances
 from llmtrap.spectra.esd import Esd, compute_esd
 from llmtrap.spectra.matrix_data import MatrixData
+from llmtrap.spectra.measured import Trap
 from llmtrap.spectra.moments import Moments, NonFiniteError, OutOfRangeError, power_of_two_scale
 from llmtrap.spectra.noise import NoiseComparison, compare_with_noise
 from llmtrap.spectra.power_law import interval_without_largest
@@ -129,7 +130,7 @@ class _Analysis:
         far = self._suspects(bulk, certificate)
         entries = data.entries(bulk)
         measured = measure_traps(entries, bulk, self._search, self._backend)
-        found: tuple[FoundTrap, ...] = ()
+        found: tuple[Trap, ...] = ()
         if measured.first.count.count or measured.first.count.centred:
             found = find_causes(entries, measured, far, bulk, self._search, self._backend)
         return decided(
@@ -158,7 +159,7 @@ def _search(matrix_id: str, settings: AnalysisSettings) -> TrapSearch:
     )
 
 
-def _count_of(predicted: tuple[FoundTrap, ...]) -> ShuffleCount:
+def _count_of(predicted: tuple[Trap, ...]) -> ShuffleCount:
     """What every shuffle shows."""
     centred = sum(trap.cause.kind != "mean_shift" for trap in predicted)
     top = max(trap.z for trap in predicted)

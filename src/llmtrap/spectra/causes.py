@@ -9,8 +9,6 @@ near the limit the overlap alone is too small to tell (docs/definitions.md).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,36 +16,15 @@ from numpy.typing import NDArray
 from llmtrap.spectra.backends import Backend
 from llmtrap.spectra.certificate import Bulk, Exceedances, entry_limit, expected_overlaps
 from llmtrap.spectra.entries import Entries, standardise
+from llmtrap.spectra.measured import Cause, Trap
 from llmtrap.spectra.suspects import Suspects
+from llmtrap.spectra.tracy_widom import EdgeLaw, survival
 from llmtrap.spectra.traps import SUSPECT_FROM, TrapMeasurement, TrapSearch, count_beyond, gram_of
-
-CauseKind = Literal["mean_shift", "entry", "heavy_tail"]
 
 # Traps described one by one; beyond that the count says enough.
 MOST_DESCRIBED = 64
 # Of a heavy tail's traps fewer: none has a place that could be named, and each costs an eigenvector or its like.
 MOST_HEAVY = 16
-
-
-@dataclass(frozen=True)
-class TrapCause:
-    """`kind` is mean_shift, entry or heavy_tail; an entry has its place in the stored matrix and its value."""
-
-    kind: CauseKind
-    row: int | None = None
-    column: int | None = None
-    value: float | None = None
-    sigmas: float | None = None
-
-
-@dataclass(frozen=True)
-class FoundTrap:
-    """One trap of the first shuffle. `eigenvalue` is in the matrix's own units, λ(RᵀR); strength is λ/(s²μ)."""
-
-    eigenvalue: float
-    z: float
-    strength: float
-    cause: TrapCause
 
 
 def suspect_distance(shape: tuple[int, int], bulk: Bulk) -> float:
@@ -62,7 +39,7 @@ def find_causes(
     bulk: Bulk,
     search: TrapSearch,
     backend: Backend,
-) -> tuple[FoundTrap, ...]:
+) -> tuple[Trap, ...]:
     """Describe the traps of the first shuffle, strongest first within each kind: mean shift, then the centred ones.
 
     Args:
@@ -76,21 +53,23 @@ def find_causes(
     found = _mean_traps(measured, search, backend)
     if measured.first.count.centred:
         found += _centred_traps(entries, measured, originals, bulk, search, backend)
-    law = measured.law
-    return tuple(
-        FoundTrap(eigenvalue=value * bulk.variance, z=law.z(value), strength=value / law.centre, cause=cause)
-        for value, cause in _worth_describing(found)
-    )
+    return tuple(described(value, cause, bulk, measured.law) for value, cause in _worth_describing(found))
 
 
-def _worth_describing(found: list[tuple[float, TrapCause]]) -> list[tuple[float, TrapCause]]:
+def described(value: float, cause: Cause, bulk: Bulk, law: EdgeLaw) -> Trap:
+    """A trap by its eigenvalue in units of s²."""
+    z = law.z(value)
+    return Trap(eigenvalue=value * bulk.variance, z=z, strength=value / law.centre, cause=cause, p_value=survival(z))
+
+
+def _worth_describing(found: list[tuple[float, Cause]]) -> list[tuple[float, Cause]]:
     """All but the weaker ones of a heavy tail."""
     heavy = [k for k, (_, cause) in enumerate(found) if cause.kind == "heavy_tail"]
     left_out = set(heavy[MOST_HEAVY:])
     return [trap for k, trap in enumerate(found[:MOST_DESCRIBED]) if k not in left_out]
 
 
-def _mean_traps(measured: TrapMeasurement, search: TrapSearch, backend: Backend) -> list[tuple[float, TrapCause]]:
+def _mean_traps(measured: TrapMeasurement, search: TrapSearch, backend: Backend) -> list[tuple[float, Cause]]:
     first = measured.first
     if first.count.mean_shift == 0:
         return []
@@ -100,7 +79,7 @@ def _mean_traps(measured: TrapMeasurement, search: TrapSearch, backend: Backend)
     assert vectors is not None  # noqa: S101 - asked for just above
     overlaps = np.abs(vectors.sum(axis=0)) / math.sqrt(size)
     order = np.argsort(overlaps)[::-1][: first.count.mean_shift]
-    return [(float(values[k]), TrapCause("mean_shift")) for k in sorted(order.tolist())]
+    return [(float(values[k]), Cause(kind="mean_shift")) for k in sorted(order.tolist())]
 
 
 def _centred_traps(
@@ -110,14 +89,14 @@ def _centred_traps(
     bulk: Bulk,
     search: TrapSearch,
     backend: Backend,
-) -> list[tuple[float, TrapCause]]:
+) -> list[tuple[float, Cause]]:
     n, m = entries.shape
     first = measured.first
     count, suspects = first.count.centred, measured.suspects
     start = search.start_vector(m)
     if suspects.values.size == 0:
         tops, _ = backend.top_eigenpairs(first.centred, min(count, MOST_HEAVY), start, vectors=False)
-        return [(float(value), TrapCause("heavy_tail")) for value in tops]
+        return [(float(value), Cause(kind="heavy_tail")) for value in tops]
     # A float32 Gram matrix has no entry that a subtraction could leave nothing of; a float64 one may (DOUBLE_BEYOND).
     cleared = suspects.cleared_gram(first.centred, backend) if first.precision == "float32" else None
     if cleared is None:
@@ -126,7 +105,7 @@ def _centred_traps(
     by_entry = min(max(count - left, 0), suspects.values.size)
     values, vectors = backend.top_eigenpairs(first.centred, min(count, MOST_DESCRIBED), start, vectors=True)
     assert vectors is not None  # noqa: S101 - asked for just above
-    heavy = [(float(value), TrapCause("heavy_tail")) for value in values]
+    heavy = [(float(value), Cause(kind="heavy_tail")) for value in values]
     if by_entry == 0:
         return heavy
     places = _match(suspects, values, vectors, n, m)
@@ -135,7 +114,7 @@ def _centred_traps(
     named = _original_places(suspects, originals, bulk)
     for trap in accepted:
         row, column, value, sigmas = named[places[trap][0]]
-        heavy[trap] = (float(values[trap]), TrapCause("entry", row, column, value, sigmas))
+        heavy[trap] = (float(values[trap]), Cause(kind="entry", row=row, column=column, value=value, sigmas=sigmas))
     return heavy
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import Array, Backend
+from llmtrap.spectra.measured import Histogram
 from llmtrap.spectra.power_law import RELATIVE_FLOOR, PowerLawFit, fit_power_law
 
 Floats = NDArray[np.floating]
@@ -28,14 +29,6 @@ NEGATIVE_SHARE = 0.01
 # Twice the error of the small eigenvalues of a float32 Gram matrix, relative to λ₁.
 FLOAT32_DOUBT = 5e-8
 HISTOGRAM_BINS = 64
-
-
-@dataclass(frozen=True)
-class LogHistogram:
-    """Counts in bins of equal width in log λ."""
-
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -145,7 +138,7 @@ def _needs_double(eigenvalues: NDArray[np.float64], fit: PowerLawFit | None) -> 
     return fit.xmin < TRUSTED_FROM * largest or negative > NEGATIVE_SHARE
 
 
-def log_histogram(eigenvalues: NDArray[np.float64], bins: int = HISTOGRAM_BINS) -> LogHistogram | None:
+def log_histogram(eigenvalues: NDArray[np.float64], bins: int = HISTOGRAM_BINS) -> Histogram | None:
     """Histogram of the eigenvalues above the floor in bins of equal logarithmic width; None where there are none."""
     if eigenvalues.size == 0 or not eigenvalues.max() > 0:
         return None
@@ -157,4 +150,4 @@ def log_histogram(eigenvalues: NDArray[np.float64], bins: int = HISTOGRAM_BINS) 
     margin = (high - low) * 1e-9
     edges = np.linspace(low - margin, high + margin, bins + 1)
     counts, _ = np.histogram(np.log10(kept), bins=edges)
-    return LogHistogram(tuple((10.0**edges).tolist()), tuple(counts.tolist()))
+    return Histogram(edges=(10.0**edges).tolist(), counts=counts.tolist())

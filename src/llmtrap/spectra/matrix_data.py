@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from llmtrap.spectra.backends import Array, Backend
 from llmtrap.spectra.certificate import Bulk, Exceedances, Inside, bulk_of, bulk_of_histogram, exceedances
 from llmtrap.spectra.entries import CountedEntries, Entries, HeldEntries, standardise
+from llmtrap.spectra.measured import NonFinite
 from llmtrap.spectra.moments import MomentPass, Moments, NonFiniteError, moments_of_histogram
 from llmtrap.spectra.on_device import OnDevice
-from llmtrap.spectra.readers import ArrayReader, Histogram, MatrixReader, NonFiniteEntries, locate_non_finite
+from llmtrap.spectra.readers import ArrayReader, Histogram, MatrixReader, locate_non_finite
 from llmtrap.spectra.results import AnalysisSettings
 from llmtrap.spectra.shuffle import TABLE_FROM
 from llmtrap.spectra.single_pass import FirstPass, SinglePass
@@ -52,7 +53,7 @@ class MatrixData:
         self._first = first
         self._passed: SinglePass | None = None
         self._counted: Histogram | None = None
-        self._non_finite: NonFiniteEntries | None = None
+        self._non_finite: NonFinite | None = None
         self._borrowed = isinstance(reader, ArrayReader)
         packed = None if backend.decoder is None else reader.packed_blocks()
         self._device: OnDevice | None = None
@@ -149,7 +150,7 @@ class MatrixData:
         self._release()
         return HeldEntries(standard, shape, _largest(standard))
 
-    def non_finite(self) -> NonFiniteEntries:
+    def non_finite(self) -> NonFinite:
         """Where the entries are that are no numbers."""
         return self._non_finite or locate_non_finite(self._read())
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra.marchenko_pastur import MarchenkoPastur
+from llmtrap.spectra.measured import NoiseRange
 from llmtrap.spectra.tracy_widom import EdgeLaw
 
 Floats = NDArray[np.float64]
@@ -32,21 +34,12 @@ ALLOWANCE = 1.3
 
 
 @dataclass(frozen=True)
-class Quantiles:
-    """Of random matrices: the quantiles at 5, 50 and 95 %."""
-
-    low: float
-    median: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Noise:
     """What random matrices of one shape give; `distance` is their greatest from the law (the 99.9 % quantile)."""
 
-    alpha: Quantiles
-    stable_rank: Quantiles
-    entropy: Quantiles
+    alpha: NoiseRange
+    stable_rank: NoiseRange
+    entropy: NoiseRange
     distance: float
 
 
@@ -84,12 +77,17 @@ def noise_of(shape: tuple[int, int]) -> Noise | None:
     rank = table.at("stable_rank", m, q)
     entropy = table.at("entropy", m, q)
     return Noise(
-        alpha=Quantiles(*alpha.tolist()),
-        stable_rank=Quantiles(*(rank * rank_scale(m, n)).tolist()),
+        alpha=_range(alpha.tolist()),
+        stable_rank=_range((rank * rank_scale(m, n)).tolist()),
         # The greater the deficit, the less the entropy.
-        entropy=Quantiles(*sorted((1 - entropy * deficit_scale(m, n)).tolist())),
+        entropy=_range(sorted((1 - entropy * deficit_scale(m, n)).tolist())),
         distance=float(table.distance(m)) / m,
     )
+
+
+def _range(quantiles: Iterable[float]) -> NoiseRange:
+    low, median, high = quantiles
+    return NoiseRange(low=low, median=median, high=high)
 
 
 def rank_scale(m: int, n: int) -> float:

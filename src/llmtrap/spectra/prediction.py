@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from llmtrap.spectra.causes import FoundTrap, TrapCause
+from llmtrap.spectra.causes import described
 from llmtrap.spectra.certificate import (
     ENTRY_RATIO_LIMIT,
     MEAN_RATIO_LIMIT,
@@ -30,6 +30,7 @@ from llmtrap.spectra.certificate import (
     predicted_outlier,
 )
 from llmtrap.spectra.entries import standardise
+from llmtrap.spectra.measured import Cause, Trap
 from llmtrap.spectra.moments import Moments
 from llmtrap.spectra.tracy_widom import EdgeLaw
 from llmtrap.spectra.traps import NEAR_EDGE, RELIABLE_FROM_SIDE
@@ -56,7 +57,7 @@ class Divided(Protocol):
 
 def predict_traps(
     shape: tuple[int, int], bulk: Bulk, certificate: Certificate, edge_z: float, matrix: Divided
-) -> tuple[FoundTrap, ...]:
+) -> tuple[Trap, ...]:
     """The traps that every shuffle must show, strongest first; none where that cannot be told.
 
     Args:
@@ -81,7 +82,7 @@ def most_far(shape: tuple[int, int]) -> int:
     return math.floor(math.sqrt(2 * MOST_LIKELY_TOGETHER / (1 / n + 1 / m)))
 
 
-def _of_entries(shape: tuple[int, int], bulk: Bulk, edge_z: float, matrix: Divided) -> tuple[FoundTrap, ...]:
+def _of_entries(shape: tuple[int, int], bulk: Bulk, edge_z: float, matrix: Divided) -> tuple[Trap, ...]:
     distance = math.sqrt(ENTRY_RATIO_LIMIT) * entry_limit(*shape) * bulk.deviation
     rest = matrix.rest(bulk.mean, distance)
     size = shape[0] * shape[1] - rest.count
@@ -99,13 +100,19 @@ def _of_entries(shape: tuple[int, int], bulk: Bulk, edge_z: float, matrix: Divid
             shape,
             bulk,
             sigmas[k] ** 2,
-            TrapCause("entry", int(far.rows[k]), int(far.columns[k]), float(far.values[k]), sigmas[k]),
+            Cause(
+                kind="entry",
+                row=int(far.rows[k]),
+                column=int(far.columns[k]),
+                value=float(far.values[k]),
+                sigmas=sigmas[k],
+            ),
         )
         for k in sorted(range(size), key=lambda k: -abs(sigmas[k]))
     )
 
 
-def _of_mean(shape: tuple[int, int], bulk: Bulk, certificate: Certificate, edge_z: float) -> tuple[FoundTrap, ...]:
+def _of_mean(shape: tuple[int, int], bulk: Bulk, certificate: Certificate, edge_z: float) -> tuple[Trap, ...]:
     n, m = max(shape), min(shape)
     # The matrix without its mean: the same entries, so the same ratio of the largest and the same kurtosis.
     centred = Moments(n * m, 0.0, 1.0, certificate.kurtosis, -certificate.max_sigmas, certificate.max_sigmas)
@@ -114,7 +121,7 @@ def _of_mean(shape: tuple[int, int], bulk: Bulk, certificate: Certificate, edge_
     strength = certificate.mean_ratio * math.sqrt(n * m)  # m²NM/s²
     if not _beyond(shape, strength, math.sqrt(GAUSSIAN_KURTOSIS), edge_z):
         return ()
-    return (_found(shape, bulk, strength, TrapCause("mean_shift")),)
+    return (_found(shape, bulk, strength, Cause(kind="mean_shift")),)
 
 
 def _beyond(shape: tuple[int, int], square: float, spread: float, edge_z: float) -> bool:
@@ -124,8 +131,6 @@ def _beyond(shape: tuple[int, int], square: float, spread: float, edge_z: float)
     return math.isfinite(square) and EdgeLaw.of(n, min(shape)).z(least) >= edge_z + NEAR_EDGE
 
 
-def _found(shape: tuple[int, int], bulk: Bulk, square: float, cause: TrapCause) -> FoundTrap:
+def _found(shape: tuple[int, int], bulk: Bulk, square: float, cause: Cause) -> Trap:
     n, m = max(shape), min(shape)
-    law = EdgeLaw.of(n, m)
-    eigenvalue = n * predicted_outlier(square / n, m / n)
-    return FoundTrap(eigenvalue * bulk.variance, law.z(eigenvalue), eigenvalue / law.centre, cause)
+    return described(n * predicted_outlier(square / n, m / n), cause, bulk, EdgeLaw.of(n, m))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.packed import Packed
+from llmtrap.spectra.measured import NonFinite
 
 Floats = NDArray[np.floating]
 Histogram = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -71,17 +72,7 @@ def as_floats(array: NDArray[np.generic]) -> Floats:
     return np.asarray(array, dtype=np.float32 if array.dtype.itemsize <= 2 else np.float64)
 
 
-@dataclass(frozen=True)
-class NonFiniteEntries:
-    """How many entries are NaN or infinite, and where the first is (row, column of the stored matrix)."""
-
-    nan: int
-    inf: int
-    row: int
-    column: int
-
-
-def locate_non_finite(blocks: Iterable[Floats], top: int = 0) -> NonFiniteEntries:
+def locate_non_finite(blocks: Iterable[Floats], top: int = 0) -> NonFinite:
     """Count the entries that are no numbers and find the first, of blocks of rows that begin with row `top`."""
     nan = inf = 0
     first: tuple[int, int] | None = None
@@ -95,4 +86,4 @@ def locate_non_finite(blocks: Iterable[Floats], top: int = 0) -> NonFiniteEntrie
                 first = (top + row, column)
         top += block.shape[0]
     row, column = first or (0, 0)
-    return NonFiniteEntries(nan, inf, row, column)
+    return NonFinite(nan=nan, inf=inf, row=row, column=column)

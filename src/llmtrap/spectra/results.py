@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.errors import UsageError
-from llmtrap.spectra.causes import FoundTrap
 from llmtrap.spectra.certificate import Bulk, Certificate
-from llmtrap.spectra.esd import Esd, LogHistogram, log_histogram
+from llmtrap.spectra.esd import Esd
 from llmtrap.spectra.marchenko_pastur import BulkFit
+from llmtrap.spectra.measured import Method, NonFinite, Trap, WeightWatcherColumns
 from llmtrap.spectra.moments import Moments
 from llmtrap.spectra.noise import NoiseComparison
-from llmtrap.spectra.readers import NonFiniteEntries
 from llmtrap.spectra.traps import ShuffleCount
-from llmtrap.spectra.weightwatcher_columns import WeightWatcherColumns
 
 TRAP_MODES = ("auto", "measure", "certify")
 TRAP_RULES = ("tracy-widom", "weightwatcher")
@@ -25,8 +22,6 @@ SEEDS = 1 << 63
 # Shuffles of a matrix whose first ones leave doubt. Whoever asks for fewer than the default wants no more.
 SHUFFLES = 5
 SHUFFLES_IN_DOUBT = 25
-
-TrapMethod = Literal["certified", "predicted", "measured", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -79,14 +74,14 @@ class TrapAnalysis:
     first; `spectrum` is its whole spectrum, where that was computed.
     """
 
-    method: TrapMethod
+    method: Method
     rule: str
     certificate: Certificate
     bulk: Bulk
     edge: float | None
     reliable: bool
     counts: tuple[ShuffleCount, ...] = ()
-    found: tuple[FoundTrap, ...] = ()
+    found: tuple[Trap, ...] = ()
     bulk_fit: BulkFit | None = None
     spectrum: NDArray[np.float64] | None = None
 
@@ -115,11 +110,6 @@ class TrapAnalysis:
         """The most traps that a shuffle shows."""
         return max((c.count for c in self.counts), default=0)
 
-    @property
-    def shuffled_histogram(self) -> LogHistogram | None:
-        """The first shuffle's spectrum in logarithmic bins."""
-        return None if self.spectrum is None else log_histogram(self.spectrum)
-
 
 @dataclass(frozen=True)
 class MatrixAnalysis:
@@ -133,7 +123,7 @@ class MatrixAnalysis:
     moments: Moments | None
     esd: Esd | None
     traps: TrapAnalysis | None
-    non_finite: NonFiniteEntries | None
+    non_finite: NonFinite | None
     noise: NoiseComparison | None = None
     alpha_interval: tuple[float, float] | None = None
     columns: WeightWatcherColumns | None = None

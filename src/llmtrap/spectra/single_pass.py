@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from llmtrap.spectra.backends import Array, Backend
 from llmtrap.spectra.certificate import Exceedances, exceedances
 from llmtrap.spectra.esd import first_precision
+from llmtrap.spectra.measured import NonFinite
 from llmtrap.spectra.moments import MomentPass, NonFiniteError
-from llmtrap.spectra.readers import Histogram, NonFiniteEntries, locate_non_finite
+from llmtrap.spectra.readers import Histogram, locate_non_finite
 from llmtrap.spectra.value_counts import ValueCounter
 
 Floats = NDArray[np.floating]
@@ -129,7 +130,7 @@ class FirstPass:
     def __init__(self, shape: tuple[int, int], backend: Backend, *, gram: bool):
         self.sums = MomentPass()
         self.gathered = SinglePass(shape, backend, gram=gram)
-        self.non_finite: NonFiniteEntries | None = None
+        self.non_finite: NonFinite | None = None
         self._top = 0
 
     def add(self, block: Floats) -> None:

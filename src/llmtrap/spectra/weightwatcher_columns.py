@@ -8,28 +8,15 @@ WeightWatcher computes, docs/from_weightwatcher.md says so.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra.esd import Esd
 from llmtrap.spectra.marchenko_pastur import MarchenkoPastur
+from llmtrap.spectra.measured import WeightWatcherColumns
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class WeightWatcherColumns:
-    """The columns of one matrix; None where there is nothing to compute."""
-
-    log_norm: float | None
-    log_alpha_norm: float | None
-    mp_softrank: float | None
-    rand_distance: float | None
-    num_pl_spikes: int | None
-    detX_num: int | None  # noqa: N815
-    ERG_gap: int | None
 
 
 def weightwatcher_columns(

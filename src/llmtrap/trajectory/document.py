@@ -9,21 +9,9 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from llmtrap.report.document import (
-    CauseKind,
-    Count,
-    Coverage,
-    Finding,
-    Items,
-    Matrix,
-    Model,
-    Report,
-    Settings,
-    Summary,
-    Target,
-    TensorFinding,
-    Tool,
-)
+from llmtrap.models import Count, Items, Model
+from llmtrap.report.document import Coverage, Finding, Matrix, Report, Settings, Summary, Target, TensorFinding, Tool
+from llmtrap.spectra.measured import CauseKind
 
 SCHEMA: Final = "llmtrap.trajectory/1"
 

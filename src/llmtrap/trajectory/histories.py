@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from llmtrap.report.document import CauseKind, Matrix, Trap
+from llmtrap.report.document import Matrix
+from llmtrap.spectra.measured import CauseKind, Trap
 from llmtrap.trajectory.document import MeasuredMatrix, Point, TrapAt, TrapHistory
 
 Address = tuple[CauseKind, int | None, int | None]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmtrap.report.document import Cause, Report
+from llmtrap.report.document import Report
 from llmtrap.report.verdict import Level, Tone, judge
 from llmtrap.report.wording import fixed, plural, printable
+from llmtrap.spectra.measured import Cause
 from llmtrap.trajectory.document import Point, Trajectory, TrapHistory, report_at
 
 _KINDS = {"mean_shift": "mean shift", "heavy_tail": "heavy tail"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmtrap.report.document import Cause
+from llmtrap.spectra.measured import Cause
 
 
 def cause_name(cause: Cause) -> str:

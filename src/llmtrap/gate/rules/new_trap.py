@@ -11,9 +11,10 @@ from llmtrap.gate.matching import Pair
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, of_pairs
 from llmtrap.gate.rules.causes import cause_name, cause_words
 from llmtrap.gate.storage import allowance_of
-from llmtrap.report.document import Matrix, Trap, Traps
+from llmtrap.report.document import Matrix
 from llmtrap.report.trap_changes import Tolerances, comparable_traps
 from llmtrap.report.wording import number, plural
+from llmtrap.spectra.measured import Trap, Traps
 
 
 class NewTrap(RuleSettings):

@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError
 
 from llmtrap.documents import DocumentError, read_document
 from llmtrap.errors import TargetError, UsageError
-from llmtrap.report.document import Count, Items, Matrix, Model, Report, Tool
+from llmtrap.models import Count, Items, Model
+from llmtrap.report.document import Matrix, Report, Tool
 from llmtrap.report.facts import tally
 from llmtrap.report.rarity.measures import MEASURES, Measure
 from llmtrap.report.rarity.noise import noise_layers
