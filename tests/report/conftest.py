@@ -15,6 +15,14 @@ from llmtrap.report.document import Report
 from llmtrap.report.html import write_html
 
 
+@pytest.fixture(autouse=True)
+def documentation(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address of the documentation that does not depend on how the package was installed."""
+    address = "https://docs.example.invalid/llmtrap"
+    monkeypatch.setattr("llmtrap.report.documentation._folder", lambda: address)
+    return address
+
+
 @pytest.fixture
 def open_report(open_file: OpenPage, tmp_path: Path) -> OpenPage:
     """Write the page of a report and open it."""

@@ -10,7 +10,8 @@ import pytest
 from tests.support import documents
 
 from llmtrap.report.against import compare
-from llmtrap.report.document import Report
+from llmtrap.report.document import NoiseRange, Report
+from llmtrap.report.rarity.measures import MEASURES
 
 pytestmark = pytest.mark.browser
 
@@ -387,3 +388,36 @@ def test_fourteen_thousand_rows_stay_light(open_report: Any) -> None:
         assert page.locator(ROW).count() < 60
     page.fill("#table-filter", "layers.35.experts.127.down")
     assert page.locator("#table-count").inner_text() == "1 of 14,000 matrices"
+
+
+def test_a_matrix_shows_its_interval_its_peers_the_distances_and_the_base(open_report: Any) -> None:
+    report, name = documents.trapped(), "layers.0.mlp.down"
+    matrix = next(m for m in report.matrices if m.id == name)
+    assert matrix.alpha is not None
+    alpha = matrix.alpha.model_copy(
+        update={"low": 2.5, "high": 4.25, "noise": NoiseRange(low=2.0, median=2.5, high=3.5), "band": "random"}
+    )
+    doubtful = matrix.model_copy(update={"alpha": alpha})
+    report = report.model_copy(update={"matrices": tuple(doubtful if m.id == name else m for m in report.matrices)})
+    page = open_report(report, compare(report, documents.trapped_base()), fragment=f"#matrix={name}")
+    page.wait_for_selector("#plot-distances .scatterlayer .trace")
+    assert page.locator("#plot-esd .legendtext").all_text_contents()[:2] == ["eigenvalues", "of the base"]
+    numbers = page.locator("#matrix-numbers").inner_text()
+    assert "α, interval\n2.50 to 4.25" in numbers
+    assert "α of noise\n2.00 to 3.50" in numbers
+    assert page.locator("#matrix-badges").inner_text().split("\n")[1] == "α: like noise"
+    rows = [row.split("\t") for row in page.locator("#matrix-peers tbody").inner_text().split("\n")]
+    assert [row[0] for row in rows] == [measure.label for measure in MEASURES.values()]
+    assert any(row[3].endswith("▲") for row in rows)
+    page.click("#matrix-close")
+    page.get_by_role("button", name="α like noise").click()
+    assert list(zip(cells(page, "id"), cells(page, "alpha"), strict=True)) == [(name, "3.11 noise")]
+
+
+def test_red_is_for_what_is_rare(open_report: Any) -> None:
+    page = open_report(documents.trapped())
+    tones = {
+        name: page.locator(f"{ROW}:has(td:text-is('{name}')) td.t-num").nth(2).get_attribute("class").split()[-1]
+        for name in ("layers.0.mlp.down", "layers.3.attention.k")
+    }
+    assert tones == {"layers.0.mlp.down": "bad", "layers.3.attention.k": "told"}

@@ -58,7 +58,8 @@ def test_predicted_traps_are_no_test_that_chance_could_fail(predicted: Report) -
 
 CERTAINTY = (
     "5 matrices certified free of traps by the sizes of their entries, 1 measured by shuffling and 2 with predicted "
-    "traps, those that every shuffle must show. False alarms to expect by chance: 0.000006, that is one in 170,000 "
+    "traps, those that every shuffle must show. False alarms to expect by chance, if entries were light-tailed: "
+    "0.000006, that is one in 170,000 "
     "such audits."
 )
 
@@ -98,7 +99,7 @@ def test_certainty_of_other_mixtures(methods: list[str], words: str) -> None:
 def test_proof_alone_leaves_no_false_alarm_to_expect() -> None:
     report = documents.report([documents.matrix("a", method="predicted", causes=[("entry", 9.0)])])
     assert report.summary.expected_false_traps == 0
-    assert judge(report).certainty.endswith("must show. False alarms to expect by chance: 0.")
+    assert judge(report).certainty.endswith("show. False alarms to expect by chance, if entries were light-tailed: 0.")
 
 
 def test_a_predicted_mean_shift_alone_is_decided_and_no_alarm() -> None:
@@ -159,7 +160,8 @@ def test_certifying_alone_predicts_too_and_leaves_the_rest_undecided(planted: Pa
     answers = judge(report)
     assert answers.certainty == (
         "5 matrices certified free of traps by the sizes of their entries and 2 with predicted traps, those that every "
-        "shuffle must show. False alarms to expect by chance: 0.000005, that is one in 200,000 such audits."
+        "shuffle must show. False alarms to expect by chance, if entries were light-tailed: 0.000005, "
+        "that is one in 200,000 such audits."
     )
     assert "1 of 8 matrices has Correlation Traps, from single entries of unusual size;" in answers.rest
     assert answers.rest.endswith("1 matrix could not be decided without a shuffle: audit with --traps auto.")

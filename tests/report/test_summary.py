@@ -32,10 +32,11 @@ def test_the_whole_summary() -> None:
     assert report.summary == Summary(
         verdict=(
             "layers.0.mlp.down has an entry 196 standard deviations from the mean, 40 times over the 4.9 of its peers; "
-            "among published models the most in this role is 2.7 times; none of 6 published models has as much. "
-            "2 of 86 matrices have Correlation Traps: 1 from single entries of unusual size and 1 from many large "
-            "entries; 4 of 10 published models have as much. 1 matrix is at the edge: whether a trap shows depends on "
-            "the shuffle. α: 1 of 85 matrices over-trained (below 2), 84 well trained, 0 under-trained (above 6); "
+            "among published models the most in this role is 2.7 times; none of 6 published models with such a matrix "
+            "has as much. 2 of 86 matrices have Correlation Traps: 1 from single entries of unusual size and 1 from "
+            "many large entries; 4 of 10 published models have as much. 1 matrix is at the edge: whether a trap shows "
+            "depends on the shuffle. α: 1 of 85 matrices with a heavy tail (below 2), 84 typical, 0 with a light tail "
+            "(above 6); "
             "1 fit unreliable."
         ),
         level="unusual",

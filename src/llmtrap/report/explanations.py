@@ -35,6 +35,16 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
         "rules of thumb, since healthy models reach both, and roles differ, queries and keys low, values and up "
         "projections high. Compare a matrix with its peers, and a fine-tune with its base.",
     ),
+    "alpha_interval": Explanation(
+        "How sure α is",
+        "Every exponent between these two fits the spectrum as well, with the traps' eigenvalues and without.",
+        "It covers nine of ten planted exponents. The plain error of a fit is too small: it takes x_min for known.",
+    ),
+    "alpha_noise": Explanation(
+        "α of noise",
+        "What random matrices of this shape give: a power law is fitted to noise too, and finds some α.",
+        "A matrix whose spectrum and α noise explains is called like noise, and neither heavy, typical nor light.",
+    ),
     "x_min": Explanation(
         "x_min",
         "Where the fitted tail begins: the eigenvalue from which on a power law fits best.",
@@ -136,3 +146,8 @@ OF_FINDING: Final[dict[FindingKind, str]] = {
     "stands_out": "peers",
 }
 """The word that explains each kind of finding."""
+
+
+def page_of(kind: FindingKind) -> str:
+    """The page of the documentation, without its ending, that says what to make of a kind of finding."""
+    return EXPLANATIONS[OF_FINDING[kind]].page

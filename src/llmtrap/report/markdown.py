@@ -10,6 +10,8 @@ from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.document import Finding, Report
+from llmtrap.report.documentation import page_address
+from llmtrap.report.explanations import page_of
 from llmtrap.report.facts import is_notable
 from llmtrap.report.run_words import run_words
 from llmtrap.report.verdict import (
@@ -146,7 +148,9 @@ def _against(comparison: Comparison, limit: int) -> list[str]:
 
 def _bullet(finding: Finding) -> str:
     """A finding in one line; its words hold names from files, so nothing in it is markup."""
-    said = plain_text(finding.text)
+    page = page_of(finding.kind)
+    address = page_address(page)
+    said = f"{plain_text(finding.text)} ({f'docs/{page}.md' if address is None else f'<{address}>'})"
     return f"- {said}" if finding.weight == "usual" else f"- **{finding.weight.capitalize()}**: {said}"
 
 

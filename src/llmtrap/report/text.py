@@ -13,10 +13,11 @@ from llmtrap.report.actions import Action, actions
 from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.document import Finding, Report, Weight
+from llmtrap.report.explanations import OF_FINDING, page_of
 from llmtrap.report.facts import is_notable
 from llmtrap.report.run_words import run_words
 from llmtrap.report.verdict import LONGEST_FINDING, NO_PROOF, Tone, Verdict, remembered_words, tensor_finding
-from llmtrap.report.wording import name_some, number, plural, printable, size
+from llmtrap.report.wording import join, name_some, number, plural, printable, size
 from llmtrap.report.worst_rows import Row, notable_rows
 
 _STYLES: dict[Tone, str] = {
@@ -59,6 +60,7 @@ def renderable(
     parts: list[RenderableType] = [title, grid]
     if report.findings:
         parts += [Text(), Text("What was found", style="bold"), _found(report.findings, limit)]
+        parts.append(Text(_explained(report.findings[:limit]), style="dim"))
     todo = actions(report, comparison)
     if todo:
         parts += [Text(), Text("What to do now", style="bold"), _todo(todo)]
@@ -92,6 +94,13 @@ def _found(findings: Sequence[Finding], limit: int) -> Table:
     if len(findings) > limit:
         table.add_row("", Text(f"and {plural(len(findings) - limit, 'finding')} more, in the report", style="dim"))
     return table
+
+
+def _explained(findings: Sequence[Finding]) -> str:
+    """Where what was found is explained: the command's words, and the pages."""
+    words = dict.fromkeys(OF_FINDING[item.kind] for item in findings)
+    pages = dict.fromkeys(f"docs/{page_of(item.kind)}.md" for item in findings)
+    return f"What that means: llmtrap explain {' | '.join(words)}; {join(list(pages))}"
 
 
 def _todo(todo: Sequence[Action]) -> Table:

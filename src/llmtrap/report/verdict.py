@@ -39,7 +39,8 @@ LIMITS = (
     "Mean shifts are counted apart: networks that generalise well have them too, and removing them breaks such "
     "networks. Only traps made by single large entries or by heavy-tailed entries count in the verdict.",
     "α differs between architectures, roles and shapes. Compare it only between matrices of one kind and shape, best "
-    "against the base that a model was tuned from. The bands 2 and 6 are rules of thumb.",
+    "against the base that a model was tuned from. The bands 2 and 6 are rules of thumb: papers call α below 2 "
+    "over-trained and above 6 under-trained.",
     "A fit marked unreliable (few eigenvalues, a short tail, a poor fit) claims no band.",
     "In matrices with a smaller side under 50 the count of traps is marked unreliable and is not part of the verdict.",
     "No data is used: what a model does on inputs, and how well, is not measured here.",
@@ -68,7 +69,7 @@ class Verdict:
         worst: the matrix to look at first; None where none is notable.
         meaning: what follows from the level, and what does not.
         certainty: how the traps were decided, doubtful cases, and how many false alarms to expect.
-        alpha: how many matrices are over-trained, well trained and under-trained.
+        alpha: how many matrices have a heavy, a typical and a light tail.
         coverage: how much of the checkpoint was measured.
         unmeasured: tensors and matrices that could not be measured, the largest first.
         complete: whether everything that was asked for was measured and decided.
@@ -250,16 +251,18 @@ def _causes(counts: Tally) -> str:
 
 
 def alpha_words(counts: Tally) -> str:
-    """How many matrices are over-trained, well trained and under-trained; empty where α was left out."""
-    fitted = counts.over + counts.well + counts.under
+    """How many matrices have a heavy, a typical and a light tail, or one like noise; empty where α was left out."""
+    fitted = counts.over + counts.well + counts.under + counts.random
     if fitted + counts.unreliable_alpha == 0:
         return ""
     if fitted == 0:
         return f"No fit of α is reliable ({plural(counts.unreliable_alpha, 'matrix')})."
     text = (
-        f"α: {counts.over:,} of {plural(fitted, 'matrix')} over-trained (below 2), {counts.well:,} well trained, "
-        f"{counts.under:,} under-trained (above 6)"
+        f"α: {counts.over:,} of {plural(fitted, 'matrix')} with a heavy tail (below 2), {counts.well:,} typical, "
+        f"{counts.under:,} with a light tail (above 6)"
     )
+    if counts.random:
+        text += f", {counts.random:,} like noise"
     return f"{text}; {plural(counts.unreliable_alpha, 'fit')} unreliable." if counts.unreliable_alpha else f"{text}."
 
 
@@ -307,7 +310,7 @@ def chance(report: Report) -> str:
     expected = report.summary.expected_false_traps
     if expected is None:
         return "This rule gives no number of false alarms to expect."
-    text = f"False alarms to expect by chance: {number(expected, 2)}"
+    text = f"False alarms to expect by chance, if entries were light-tailed: {number(expected, 2)}"
     return f"{text}, that is one in {number(1 / expected, 2)} such audits." if 0 < expected < 0.5 else f"{text}."
 
 
@@ -329,7 +332,7 @@ def finding(matrix: Matrix) -> str:
     if is_at_edge(matrix):
         return "at the edge: whether a trap shows depends on the shuffle."
     if matrix.alpha is not None and matrix.alpha.reliable and matrix.alpha.band == "over":
-        return f"α = {fixed(matrix.alpha.value)}, a very heavy tail (over-trained)."
+        return f"α = {fixed(matrix.alpha.value)}, a very heavy tail."
     return "nothing notable."
 
 

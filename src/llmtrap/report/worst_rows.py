@@ -40,10 +40,10 @@ def row(matrix: Matrix) -> Row:
 
 
 def alpha_cell(alpha: Alpha | None) -> str:
-    """`1.72 <2`, `3.20`, `6.80 >6`, `3.00 ?` (unreliable), `–`."""
+    """`1.72 <2`, `3.20`, `6.80 >6`, `2.70 noise`, `3.00 ?` (unreliable), `–`."""
     if alpha is None or alpha.value is None:
         return "–"
-    mark = "?" if not alpha.reliable else {"over": "<2", "under": ">6"}.get(alpha.band or "", "")
+    mark = "?" if not alpha.reliable else {"over": "<2", "under": ">6", "random": "noise"}.get(alpha.band or "", "")
     return f"{fixed(alpha.value)} {mark}".rstrip()
 
 

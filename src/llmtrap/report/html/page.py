@@ -19,7 +19,8 @@ from llmtrap.report.calibrated import calibrated
 from llmtrap.report.command import audit_command
 from llmtrap.report.coverage import share_words
 from llmtrap.report.document import Coverage, Matrix, Report
-from llmtrap.report.explanations import EXPLANATIONS, OF_FINDING
+from llmtrap.report.documentation import page_address
+from llmtrap.report.explanations import EXPLANATIONS, OF_FINDING, page_of
 from llmtrap.report.facts import is_notable, tally, worst
 from llmtrap.report.html import assets
 from llmtrap.report.html.ahead import Ahead
@@ -78,6 +79,8 @@ def to_html(report: Report, comparison: Comparison | None = None, ahead: Ahead |
             todo=actions(report, comparison),
             explanations=EXPLANATIONS,
             of_finding=OF_FINDING,
+            page_of=page_of,
+            page_address=page_address,
             calibrated=calibrated(),
             counts=tally(report.matrices),
             against=_against(comparison),

@@ -13,6 +13,8 @@ from llmtrap.report.against_words import alpha_shift_words, shift_words
 from llmtrap.report.document import Matrix, Report
 from llmtrap.report.explanations import EXPLANATIONS
 from llmtrap.report.facts import block, is_at_edge, kind, state, strongest
+from llmtrap.report.rarity.measures import MEASURES
+from llmtrap.report.rarity.peers import departures
 from llmtrap.report.rarity.reference import shipped_reference
 from llmtrap.report.rarity.standing import Standing
 from llmtrap.report.verdict import cause_words, finding
@@ -33,7 +35,8 @@ def payload(report: Report, comparison: Comparison | None = None) -> dict[str, A
     Returns:
         `columns`: one array a quantity, one element a matrix (`None` where there is none); a column of repeated
         strings is `{"values", "index"}`. `esd` and `shuffled`: histograms (`_histograms`). `traps`, `broken` and
-        `aliases`: of the few matrices that have them, by index. `worst`: indices in the table's order.
+        `aliases`: of the few matrices that have them, by index. `peers`: what the peers of each matrix lead one to
+        expect (`_peers`). `worst`: indices in the table's order.
         `against`: columns of the comparison with a base, or None.
     """
     matrices = report.matrices
@@ -43,14 +46,27 @@ def payload(report: Report, comparison: Comparison | None = None) -> dict[str, A
         "certificate": CERTIFICATE,
         "texts": {key: item.short for key, item in EXPLANATIONS.items()},
         "bands": alpha_bands(report),
-        "columns": {**_names(matrices), **_alpha(matrices), **_spectrum(matrices), **_traps(matrices)},
+        "columns": {
+            **_names(matrices),
+            **_alpha(matrices),
+            **_spectrum(matrices),
+            **_traps(matrices),
+            "grave": _grave(report),
+        },
         "esd": _histograms([m.spectrum.histogram if m.spectrum is not None else None for m in matrices]),
         "shuffled": _histograms(
             [m.traps.shuffled.histogram if m.traps and m.traps.shuffled is not None else None for m in matrices]
         ),
         "traps": {
             index: [
-                [short(t.eigenvalue), short(t.z), short(t.strength), t.cause.kind, cause_words(t, m)]
+                [
+                    short(t.eigenvalue),
+                    short(t.z),
+                    short(t.strength),
+                    t.cause.kind,
+                    cause_words(t, m),
+                    short(t.p_value, 2),
+                ]
                 for t in m.traps.found
             ]
             for index, m in enumerate(matrices)
@@ -58,6 +74,7 @@ def payload(report: Report, comparison: Comparison | None = None) -> dict[str, A
         },
         "broken": {index: finding(m) for index, m in enumerate(matrices) if m.non_finite is not None},
         "aliases": {index: [_name(a) for a in m.aliases] for index, m in enumerate(matrices) if m.aliases},
+        "peers": _peers(matrices),
         "worst": changed_first(matrices, comparison),
         "against": None if comparison is None else _against(matrices, comparison),
     }
@@ -112,6 +129,10 @@ def _alpha(matrices: Sequence[Matrix]) -> dict[str, Any]:
         "xmin": of(lambda a: a.xmin),
         "ks": of(lambda a: a.ks),
         "tail": of(lambda a: a.tail),
+        "alphaLow": of(lambda a: a.low),
+        "alphaHigh": of(lambda a: a.high),
+        "noiseLow": of(lambda a: a.noise and a.noise.low),
+        "noiseHigh": of(lambda a: a.noise and a.noise.high),
         "reliable": of(lambda a: int(a.reliable)),
         "band": _coded(m.alpha.band if m.alpha is not None and m.alpha.reliable else None for m in matrices),
         "reason": _coded(m.alpha.reason if m.alpha is not None else None for m in matrices),
@@ -175,6 +196,34 @@ def _against(matrices: Sequence[Matrix], comparison: Comparison) -> dict[str, An
         "moved": [0 if s is None else int(s.moved) for s in shifts],
         "strengthShift": [None if s is None else short(s.strength) for s in shifts],
         "stableRankShift": [None if s is None else short(s.stable_rank) for s in shifts],
+        "esd": _histograms(
+            [None if s is None or s.base.spectrum is None else s.base.spectrum.histogram for s in shifts]
+        ),
+    }
+
+
+def _grave(report: Report) -> list[int]:
+    """1 for each matrix that a finding calls broken or unusual; a finding that names only some by what it is about."""
+    grave = [found for found in report.findings if found.weight != "usual"]
+    named = {name for found in grave for name in found.matrices}
+    trapped = any(found.kind == "trapped_share" for found in grave)
+    return [int(m.id in named or (trapped and state(m) == "trapped")) for m in report.matrices]
+
+
+def _peers(matrices: Sequence[Matrix]) -> dict[str, Any]:
+    """For each measure what the peers lead one to expect, z of the matrix, and which of them stand out, by index."""
+    held = departures(matrices)
+    of = {name: {i: by[name] for i, by in held.items() if name in by} for name in MEASURES}
+    return {
+        name: {
+            "label": measure.label,
+            "expected": [short(measure.shown(of[name][i].expected), 4) if i in of[name] else None for i in places],
+            "z": [short(of[name][i].z, 3) if i in of[name] else None for i in places],
+            "out": [i for i, departure in of[name].items() if departure.stands_out],
+            "peers": [of[name][i].peers if i in of[name] else None for i in places],
+        }
+        for name, measure in MEASURES.items()
+        if of[name] and (places := range(len(matrices)))
     }
 
 

@@ -21,6 +21,7 @@ from llmtrap.report.wording import fixed, name_some, number, plural, printable
 MOST_NAMED: Final = 50  # ids that a finding lists; it counts all
 LEAST_Z: Final = 5.0
 """Robust deviations from its peers that a rare departure must have: fewer come by chance in a model of thousands."""
+_OF_THE_WHOLE: Final[frozenset[FindingKind]] = frozenset({"like_noise", "trapped_share", "heavy_spectrum"})
 _MANY_TRAPPED: Final = 3  # matrices; and so many times the greatest published share
 TIMES_THE_SHARE: Final = 2.0
 _MOST_CHANNELS: Final = 3  # told one by one
@@ -41,13 +42,17 @@ def find(report: Report, reference: Reference | None) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda finding: _GRAVITY[finding.weight]))
 
 
-def rarity_words(rarity: Rarity | None) -> str:
-    """`no published model of 10 has as much`; empty without a reference."""
+def rarity_words(rarity: Rarity | None, kind: FindingKind) -> str:
+    """`none of 10 published models has as much`; empty without a reference.
+
+    What a role is held against, fewer models have than what the whole model is: both numbers stand on one page, so the
+    words say which is meant.
+    """
     if rarity is None:
         return ""
-    if rarity.alike == 0:
-        return f"none of {rarity.models} published models has as much"
-    return f"{rarity.alike} of {rarity.models} published models {'has' if rarity.alike == 1 else 'have'} as much"
+    whose = "" if kind in _OF_THE_WHOLE else " with such a matrix"
+    alike = "none" if rarity.alike == 0 else str(rarity.alike)
+    return f"{alike} of {rarity.models} published models{whose} {'has' if rarity.alike <= 1 else 'have'} as much"
 
 
 def _finding(
@@ -60,7 +65,7 @@ def _finding(
     share: float | None = None,
 ) -> Finding:
     ids = tuple(matrix.id for matrix in matrices)
-    said = f"{text}; {rarity_words(rarity)}." if rarity is not None else f"{text}."
+    said = f"{text}; {rarity_words(rarity, kind)}." if rarity is not None else f"{text}."
     return Finding(
         kind=kind,
         weight=weight,
@@ -267,17 +272,18 @@ class _Search:
 
     def _over(self) -> Iterator[Finding]:
         held = [m for m in self._matrices if m.alpha is not None and m.alpha.reliable and m.alpha.band == "over"]
-        fitted = self._counts.over + self._counts.well + self._counts.under
+        counts = self._counts
+        unlike_noise = counts.over + counts.well + counts.under
+        fitted = unlike_noise + counts.random
         if not held:
             return
         held.sort(key=lambda m: m.alpha.value if m.alpha is not None and m.alpha.value is not None else 0.0)
         rarity = None
         if self._standing is not None:
-            rarity = self._standing.shares(over_share).rarity(len(held) / fitted)
+            rarity = self._standing.shares(over_share).rarity(len(held) / unlike_noise)
         lowest = held[0].alpha.value if held[0].alpha is not None else None
-        text = (
-            f"α is below 2 (a very heavy tail) in {len(held):,} of {plural(fitted, 'matrix')}, at least {fixed(lowest)}"
-        )
+        among = f"{len(held):,} of {plural(fitted, 'matrix')}"
+        text = f"α is below 2 (a very heavy tail) in {among}, the lowest {fixed(lowest)}"
         yield _finding("heavy_spectrum", "usual", text, held, rarity)
 
     def _stand_out(self) -> Iterator[Finding]:

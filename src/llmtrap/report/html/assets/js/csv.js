@@ -2,7 +2,7 @@
 
 const CSV_COLUMNS = [
   "id", "tensor", "part", "kind", "layer", "expert", "rows", "columns", "encoding", "state", "method", "alpha", "sigma", "xmin",
-  "ks", "tail", "band", "reliable", "centred", "meanShift", "low", "high", "strength", "z", "why", "kurtosis",
+  "ks", "tail", "alphaLow", "alphaHigh", "band", "reliable", "centred", "meanShift", "low", "high", "strength", "z", "why", "kurtosis",
   "maxSigmas", "entryRatio", "meanRatio", "topZ", "spectralNorm", "frobeniusNorm", "stableRank", "entropy",
 ];
 

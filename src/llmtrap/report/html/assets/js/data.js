@@ -50,7 +50,7 @@ const TEXT_OF = {
   "α": "alpha", "α against its role": "reference", Traps: "trap", "Strongest trap": "strength", "× edge": "strength", "Stable rank": "stable_rank",
   Kurtosis: "kurtosis", "Kurtosis, κ": "kurtosis", "Max, s.d.": "max_sigmas", How: "certificate", Fit: "x_min", "Spectral norm": "spectral_norm",
   "Frobenius norm": "frobenius_norm", Entropy: "entropy", "α · log₁₀ λ₁": "alpha_weighted", "Largest entry": "max_sigmas", "Largest entry, e": "max_sigmas",
-  "Mean, d": "mean_shift", "Top of the shuffle": "edge", "Top of any shuffle": "edge", "Shuffled bulk": "ks", "Among its peers": "peers",
+  "Mean, d": "mean_shift", "Top of the shuffle": "edge", "Top of any shuffle": "edge", "Shuffled bulk": "ks", "Among its peers": "peers", "α, interval": "alpha_interval", "α of noise": "alpha_noise", "σ₁": "spectral_norm",
 };
 
 /** The worst of some matrices, in the order of the whole report. */
@@ -71,7 +71,7 @@ function alphaText(index) {
   const value = column("alpha")[index];
   if (value === null) return "–";
   if (!column("reliable")[index]) return `${fixed(value)} ?`;
-  return fixed(value) + ({ over: " <2", under: " >6" }[column("band")[index]] ?? "");
+  return fixed(value) + ({ over: " <2", under: " >6", random: " noise" }[column("band")[index]] ?? "");
 }
 
 /** Centred traps, mean shifts beside them: `2`, `0–1` at the edge, `1 +1 m`, `?` undecided. */

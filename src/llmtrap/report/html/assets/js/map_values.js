@@ -93,20 +93,29 @@ function stepLegend(prefix, limits, unit = "") {
   return names.map((name, step) => [`${prefix}-${step}`, "", name]);
 }
 
+/** The matrices whose α says something: a reliable fit that noise does not explain. */
+function withAlpha(indices) {
+  const [fits, bands, alphas] = [column("reliable"), column("band"), column("alpha")];
+  return indices.filter((index) => fits[index] && bands[index] !== "random" && alphas[index] !== null);
+}
+
+/** The cell where no α says anything: like noise, unreliable or not fitted. */
+function withoutAlpha(indices) {
+  if (indices.some((index) => column("band")[index] === "random")) return { className: "c-random", text: "~" };
+  return known(indices, "alpha").length ? { className: "c-unreliable", text: "?" } : { className: "c-none", text: "–" };
+}
+
+const LIKE_NOISE = ["c-random", "~", "like noise"];
+
 const ALPHA = {
   key: "alpha",
   label: "α",
   note: "The power-law exponent: below 2 a heavy tail, above 6 a light one. A cell of many experts shows the lowest reliable α.",
   cell(indices) {
-    const fits = column("reliable");
-    const values = known(indices.filter((index) => fits[index]), "alpha");
-    if (values.length) {
-      const value = least(values);
-      const name = value < 2 ? "over" : value > 6 ? "under" : value < 3 ? "well-0" : value < 4.5 ? "well-1" : "well-2";
-      return { className: `c-${name}`, text: brief(value) };
-    }
-    const doubtful = known(indices, "alpha");
-    return doubtful.length ? { className: "c-unreliable", text: "?" } : { className: "c-none", text: "–" };
+    const value = least(known(withAlpha(indices), "alpha"));
+    if (value === null) return withoutAlpha(indices);
+    const name = value < 2 ? "over" : value > 6 ? "under" : value < 3 ? "well-0" : value < 4.5 ? "well-1" : "well-2";
+    return { className: `c-${name}`, text: brief(value) };
   },
   legend: () => [
     ["c-over", "1.8", "below 2: heavy tail"],
@@ -114,6 +123,7 @@ const ALPHA = {
     ["c-well-1", "3.5", "3–4.5"],
     ["c-well-2", "5.0", "4.5–6"],
     ["c-under", "7.0", "above 6: light tail"],
+    LIKE_NOISE,
     ["c-unreliable", "?", "unreliable fit"],
     ["c-none", "–", "no fit"],
   ],
@@ -129,9 +139,8 @@ const ALPHA_OF_ROLE = {
   label: "α against its role",
   note: "α beside what published models have in the same role: nine tenths of the matrices of every such model lie within the range. A cell of many experts shows the lowest reliable α.",
   cell(indices) {
-    const fits = column("reliable");
-    const held = indices.filter((index) => fits[index] && column("alpha")[index] !== null);
-    if (!held.length) return known(indices, "alpha").length ? { className: "c-unreliable", text: "?" } : { className: "c-none", text: "–" };
+    const held = withAlpha(indices);
+    if (!held.length) return withoutAlpha(indices);
     const index = held.reduce((a, b) => (column("alpha")[b] < column("alpha")[a] ? b : a));
     const value = column("alpha")[index];
     const band = bandOf(index);
@@ -145,6 +154,7 @@ const ALPHA_OF_ROLE = {
     ["c-well-1", "3.5", "within, upper half"],
     ["c-under", "9.0", "higher: a lighter tail"],
     ["c-none", "3.0", "no reference for the role"],
+    LIKE_NOISE,
     ["c-unreliable", "?", "unreliable fit"],
   ],
 };

@@ -41,6 +41,14 @@ function span(traps, place, digits = 3) {
   return low === high ? low : `${low} to ${high}`;
 }
 
+/** `, p = 3e-12 were entries light-tailed`: of the least extreme of some traps; empty where it is not known. */
+function chanceOf(traps) {
+  const chances = traps.map((trap) => trap[5]);
+  if (chances.includes(null)) return "";
+  const most = greatest(chances);
+  return `; p ${most > 0 ? `= ${number(most, 2)}` : "< 1e−300"} in one shuffle, were entries light-tailed`;
+}
+
 /** The traps, numbered as in the plot, each with its cause in words. */
 function trapList(index) {
   const traps = data.traps[index] ?? [];
@@ -54,7 +62,7 @@ function trapList(index) {
         make("li", { className: group.kind === "mean_shift" ? "shift" : "" }, [
           make("b", { text: group.first === group.last ? group.first : `${group.first}–${group.last}`, className: "trap-number" }),
           make("strong", { text: group.words }),
-          make("span", { text: `λ = ${span(group.traps, 0, 4)}: ${span(group.traps, 2)} times the random edge, ${span(group.traps, 1)} Tracy–Widom units beyond its centre.` }),
+          make("span", { text: `λ = ${span(group.traps, 0, 4)}: ${span(group.traps, 2)} times the random edge, ${span(group.traps, 1)} Tracy–Widom units beyond its centre${chanceOf(group.traps)}.` }),
         ]))),
       ...(column("shuffles")[index] > 1 && traps.length !== column("centred")[index] + column("meanShift")[index]
         ? [make("p", { className: "quiet", text: `These are ${strongest ? "of" : "the traps of"} the first shuffle. In the median of ${column("shuffles")[index]} shuffles ${column("centred")[index]} are centred and ${column("meanShift")[index]} from the mean.` })]
@@ -114,11 +122,14 @@ function certificate(index) {
 function numbers(index) {
   const of = (name) => column(name)[index];
   const predicted = of("method") === "predicted";
-  const sigma = of("sigma") === null ? "" : ` ± ${fixed(of("sigma"))}`;
+  const sure = of("alphaLow") !== null && of("alphaHigh") !== null;
+  const sigma = sure || of("sigma") === null ? "" : ` ± ${fixed(of("sigma"))}`;
   const alpha = of("alpha") === null ? "none" : `${fixed(of("alpha"))}${sigma}`;
   const band = { over: "heavy tail", well: "typical", under: "light tail", random: "like noise" }[of("band")] ?? of("reason");
   const rows = [
     ["α", alpha, band],
+    ["α, interval", sure ? `${fixed(of("alphaLow"))} to ${fixed(of("alphaHigh"))}` : null, "fits as well, with the traps and without"],
+    ["α of noise", of("noiseLow") === null ? null : `${fixed(of("noiseLow"))} to ${fixed(of("noiseHigh"))}`, "nine in ten random matrices of this shape"],
     ["Fit", of("xmin") === null ? null : `x_min ${number(of("xmin"))}, ${of("tail").toLocaleString("en-US")} eigenvalues`, of("ks") === null ? "" : `Kolmogorov–Smirnov distance ${number(of("ks"))}`],
     ["Spectral norm", number(of("spectralNorm"), 4)],
     ["Frobenius norm", number(of("frobeniusNorm"), 4)],
@@ -133,6 +144,43 @@ function numbers(index) {
     rows.unshift(["Against the base", against("words")[index], [against("why")[index], against("alphaWords")[index] && `α ${against("alphaWords")[index]}${against("moved")[index] ? ", beyond its error" : ""}`].filter(Boolean).join("; ")]);
   }
   return [heading("In numbers"), facts(rows)];
+}
+
+const PEER_VALUES = {
+  alpha: (index) => column("alpha")[index],
+  spectral_norm: (index) => column("spectralNorm")[index],
+  stable_rank: (index) => {
+    const [small, large] = sides(index);
+    return column("stableRank")[index] / ((small * large) / (Math.sqrt(small) + Math.sqrt(large)) ** 2);
+  },
+  max_sigmas: (index) => column("maxSigmas")[index],
+  kurtosis: (index) => column("kurtosis")[index],
+};
+
+/** Each measure beside what the peers lead one to expect, and how far it lies from that in robust deviations. */
+function peers(index) {
+  const held = Object.entries(data.peers).filter(([, measure]) => measure.z[index] !== null);
+  const head = make("h3", { text: "Among its peers", title: data.texts.peers });
+  if (!held.length) return [head, make("p", { className: "quiet", text: "Fewer than six matrices of its role are here, so there is nothing to hold it against." })];
+  const rows = held.map(([name, measure]) => {
+    const out = measure.out.includes(index);
+    return make("tr", {}, [
+      make("th", { scope: "row", text: measure.label, title: data.texts[name] }),
+      make("td", { text: number(PEER_VALUES[name](index)) }),
+      make("td", { text: number(measure.expected[index]) }),
+      make("td", { text: `${fixed(measure.z[index], 1)}${out ? " ▲" : ""}`, className: out ? "doubt" : "" }),
+    ]);
+  });
+  const count = greatest(held.map(([, measure]) => measure.peers[index]));
+  const any = held.some(([, measure]) => measure.out.includes(index));
+  return [
+    head,
+    make("table", { className: "plain" }, [
+      make("thead", {}, [make("tr", {}, ["Measure", "Here", "Expected", "z"].map((text) => make("th", { scope: "col", text })))]),
+      make("tbody", {}, rows),
+    ]),
+    make("p", { className: "quiet", text: `Expected: what the ${count} matrices of its role lead one to expect at this depth. z counts robust deviations from that.${any ? " ▲ stands out: chance among so many comparisons does not explain it." : ""}` }),
+  ];
 }
 
 function stored(index) {
@@ -151,7 +199,7 @@ function stored(index) {
 function badges(index) {
   const made = [make("span", { className: `badge ${stateTone(index)}`, text: column("state")[index] === "trapped" ? `${column("centred")[index]} ${column("centred")[index] === 1 ? "trap" : "traps"}` : STATES[column("state")[index]] })];
   const band = { over: "heavy tail", well: "typical", under: "light tail", random: "like noise" }[column("band")[index]];
-  if (band) made.push(make("span", { className: `badge ${alphaTone(index)}`, text: band }));
+  if (band) made.push(make("span", { className: `badge ${alphaTone(index)}`, text: `α: ${band}` }));
   if (data.against && ["new", "stronger", "gone"].includes(against("change")[index])) made.push(make("span", { className: "badge bad", text: `${against("words")[index]}, against the base` }));
   return made;
 }
@@ -161,6 +209,7 @@ async function drawPlots(index) {
   const jobs = [
     ["esd", drawEsd, "No spectrum was computed of this matrix.", esdWords],
     ["shuffled", drawShuffled, "No entry statistics of this matrix.", shuffledWords],
+    ["distances", drawDistances, "No power law was fitted.", distancesWords],
   ];
   for (const [name, draw, nothing, words] of jobs) {
     const host = document.getElementById(`plot-${name}`);
@@ -176,6 +225,11 @@ function esdWords(index) {
   const alpha = column("alpha")[index];
   if (alpha === null) return "No power law was fitted.";
   return `From x_min = ${number(column("xmin")[index])} on, ${column("tail")[index].toLocaleString("en-US")} eigenvalues follow a power law with α = ${fixed(alpha)}: the straight line. A flatter line is a heavier tail.`;
+}
+
+function distancesWords(index) {
+  if (column("xmin")[index] === null) return "";
+  return "How far the tail lies from a power law, by where the tail starts. The ring is the fit: the least D of all eigenvalues; the curve has the 64 bins of the histogram only. A flat valley means that other x_min fit as well, and α is unsure. Above the dashed line a fit is called unreliable.";
 }
 
 function shuffledWords(index) {
@@ -198,6 +252,7 @@ function openMatrix(index) {
   document.getElementById("matrix-name").textContent = column("id")[index];
   document.getElementById("matrix-badges").replaceChildren(...badges(index));
   document.getElementById("matrix-why").replaceChildren(...trapList(index), ...certificate(index));
+  document.getElementById("matrix-peers").replaceChildren(...peers(index));
   document.getElementById("matrix-numbers").replaceChildren(...numbers(index), ...stored(index));
   const place = table.view.indexOf(index);
   document.getElementById("matrix-place").textContent = place < 0 ? "" : `${(place + 1).toLocaleString("en-US")} of ${table.view.length.toLocaleString("en-US")} in the table`;

@@ -146,6 +146,14 @@ function drawEsd(host, index) {
       line: { shape: "hv", width: 1.25, color: ink("plot-bulk-line") }, fill: "tozeroy", fillcolor: ink("plot-bulk"), hoverinfo: "x+y",
     },
   ];
+  const base = data.against && histogram(data.against.esd, index);
+  if (base) {
+    const was = staircase(base.edges[0] > 0 ? base : { edges: base.edges.slice(1), counts: base.counts.slice(1) }, (left, right) => right - left, null);
+    traces.push({
+      x: was.x, y: was.y.map((height) => height ?? floor), type: "scatter", mode: "lines", name: "of the base",
+      line: { shape: "hv", width: 1.5, color: ink("plot-shift"), dash: "dot" }, hoverinfo: "x+y",
+    });
+  }
   const alpha = column("alpha")[index];
   const xmin = column("xmin")[index];
   if (alpha !== null && xmin) {
@@ -161,6 +169,57 @@ function drawEsd(host, index) {
     layout.shapes.push(mark.shape);
     layout.annotations.push(mark.annotation);
   }
+  return Plotly.newPlot(host, traces, layout, PLOT_SETTINGS);
+}
+
+/**
+ * The Kolmogorov–Smirnov distance D of a power law that starts at each bin's edge, from the histogram: `{x, y}`.
+ *
+ * The tail's count and its distribution at the edges are exact; ln λ within a bin is taken to be its middle.
+ */
+function distancesByStart({ edges, counts }, leastTail = 8) {
+  const logs = edges.map(Math.log);
+  const x = [];
+  const y = [];
+  for (let start = 0; start < counts.length - 1; start++) {
+    let size = 0;
+    let excess = 0;
+    for (let k = start; k < counts.length; k++) {
+      size += counts[k];
+      excess += counts[k] * ((logs[k] + logs[k + 1]) / 2 - logs[start]);
+    }
+    if (size < leastTail || !(excess > 0)) continue;
+    const power = size / excess; // α − 1
+    let below = 0;
+    let distance = 0;
+    for (let k = start; k < counts.length - 1; k++) {
+      below += counts[k];
+      distance = Math.max(distance, Math.abs(1 - Math.exp(-power * (logs[k + 1] - logs[start])) - below / size));
+    }
+    x.push(edges[start]);
+    y.push(distance);
+  }
+  return { x, y };
+}
+
+/** D against x_min, with the x_min that was chosen. */
+function drawDistances(host, index) {
+  const bins = histogram(data.esd, index);
+  const [xmin, ks] = [column("xmin")[index], column("ks")[index]];
+  if (!bins || !xmin || ks === null) return null;
+  const curve = distancesByStart(bins.edges[0] > 0 ? bins : { edges: bins.edges.slice(1), counts: bins.counts.slice(1) });
+  const layout = frame("x<sub>min</sub>: the eigenvalue where the tail starts", "D");
+  const ends = [...curve.x, xmin];
+  logTicks(layout.xaxis, [Math.log10(least(ends) / 1.15), Math.log10(greatest(ends) * 1.15)]);
+  layout.yaxis.rangemode = "tozero";
+  layout.shapes.push({ type: "line", x0: 0, x1: 1, xref: "paper", y0: 0.15, y1: 0.15, line: { color: ink("plot-edge"), width: 1, dash: "dash" } });
+  const traces = [
+    { x: curve.x, y: curve.y, type: "scatter", mode: "lines", name: "D, from the histogram", line: { width: 2, color: ink("plot-law") }, hoverinfo: "x+y" },
+    {
+      x: [xmin], y: [ks], type: "scatter", mode: "markers", name: "the fit", hoverinfo: "x+y",
+      marker: { symbol: "circle-open", size: 12, color: ink("plot-fit"), line: { width: 2.5, color: ink("plot-fit") } },
+    },
+  ];
   return Plotly.newPlot(host, traces, layout, PLOT_SETTINGS);
 }
 
@@ -208,7 +267,7 @@ function drawShuffled(host, index) {
   const mark = upright(edge, traps.length ? "edge" : "edge:<br>a trap<br>would lie<br>beyond", ink("plot-edge"), "dash", traps.length ? "left" : "right");
   layout.shapes.push(mark.shape);
   layout.annotations.push(mark.annotation);
-  const ordered = traps.map((trap, place) => [...trap, place + 1]);
+  const ordered = traps.map((trap, place) => [...trap.slice(0, 5), place + 1]);
   for (const [kind, symbol] of [["entry", "diamond"], ["heavy_tail", "triangle-up"], ["mean_shift", "circle-open"]]) {
     const chosen = ordered.filter((trap) => trap[3] === kind);
     if (!chosen.length) continue;

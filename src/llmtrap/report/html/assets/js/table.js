@@ -23,10 +23,11 @@ if (data.against) {
 }
 
 function alphaTone(index) {
-  return { over: "bad", under: "cold" }[column("band")[index]] ?? "";
+  return { over: "told", under: "cold" }[column("band")[index]] ?? "";
 }
+/** Red is for what is rare or broken: a trap that published models have too is told in bold. */
 function stateTone(index) {
-  return { trapped: "bad", non_finite: "bad", edge: "doubt", unreliable: "doubt", undecided: "doubt" }[column("state")[index]] ?? "";
+  return { trapped: column("grave")[index] ? "bad" : "told", non_finite: "bad", edge: "doubt", unreliable: "doubt", undecided: "doubt" }[column("state")[index]] ?? "";
 }
 
 const is = (name, value) => (index) => column(name)[index] === value;
@@ -39,6 +40,7 @@ const CHOICES = [
   { label: "Mean shifts", test: (i) => column("meanShift")[i] > 0 },
   { label: "α below 2", test: is("band", "over") },
   { label: "α above 6", test: is("band", "under") },
+  { label: "α like noise", test: is("band", "random") },
   { label: "α unreliable", test: is("reliable", 0) },
 ];
 
