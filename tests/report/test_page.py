@@ -51,7 +51,7 @@ def test_columns_are_as_long_as_the_report_and_agree_with_it() -> None:
     assert matrix.alpha.value is not None
     assert columns["alpha"][place] == pytest.approx(matrix.alpha.value, rel=1e-4)
     assert columns["kind"]["values"][columns["kind"]["index"][place]] == "attention.k"
-    assert data["traps"][place][0][3:] == ["heavy_tail", "many moderately large entries (kurtosis 46.3): a heavy tail"]
+    assert data["traps"][place][0][3:5] == ["heavy_tail", "many moderately large entries (kurtosis 46.3): a heavy tail"]
     assert data["against"] is None
     json.dumps(data, allow_nan=False)
 
