@@ -12,6 +12,7 @@ from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.errors import LlmtrapError
 
 _PIECE = 8 << 20  # bytes read at once; hashing them lets other threads run
+_STOP_SECONDS = 2.0
 
 
 class FileDigests:
@@ -43,7 +44,9 @@ class FileDigests:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
-        self.wait()
+        if self._thread.is_alive():
+            # It stops at the end of a piece; one that a file system never gives holds nobody up
+            self._thread.join(_STOP_SECONDS)
 
     def wait(self) -> dict[str, str]:
         """The digests by file name, as `sha256:HEX`, once the thread is through, or stopped."""

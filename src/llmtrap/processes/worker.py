@@ -11,6 +11,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,8 +24,8 @@ from llmtrap.systems.process import HAS_WORKERS, deaf
 
 _PROGRAM = Path(__file__).with_name("child.py")
 _STOP_SECONDS = 2.0
-"""How long to wait for the end of a process that was killed. One in the kernel's hands, at a file system that does not
-answer, ends later by itself."""
+"""How long to wait for the end of processes that were killed, all together. One in the kernel's hands, at a file system
+that does not answer, ends later by itself."""
 
 _running: set[WorkerProcess] = set()
 
@@ -135,10 +136,10 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self._process.kill()
 
-    def reap(self) -> None:
-        """Wait for the end of a killed process, for seconds at most, and close what led to it."""
+    def reap(self, seconds: float) -> None:
+        """Wait for the end of a killed process, for so long at most, and close what led to it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_STOP_SECONDS)
+            self._process.wait(seconds)
         self._connection.close()
         if self._process.stdin is not None:
             self._process.stdin.close()
@@ -170,8 +171,9 @@ def stop_all(workers: Iterable[WorkerProcess]) -> None:
         ending = list(workers)
         for worker in ending:
             worker.kill()
+        end = time.monotonic() + _STOP_SECONDS
         for worker in ending:
-            worker.reap()
+            worker.reap(max(0.0, end - time.monotonic()))
 
 
 def running() -> list[WorkerProcess]:
