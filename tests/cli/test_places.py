@@ -61,6 +61,13 @@ def test_the_index_the_policy_and_the_demo_are_not_led_astray(invoke: Any, tmp_p
     (reports / "llmtrap.toml").symlink_to(victim.parent / "new")
     with pytest.raises(OutputError, match="already"):
         write_template(reports)
+    small = write_small(tmp_path / "run", layers=1)
+    watched = default_report_folder(str(small), "folder")
+    watched.mkdir(parents=True)
+    (watched / "trajectory.json").symlink_to(victim)
+    done = invoke("watch", small, "--once")
+    assert done.exit_code == 2
+    assert "link" in done.stderr
     Path("llmtrap-demo").symlink_to(victim.parent)
     assert invoke("audit", "--demo").exit_code == 2
     assert unharmed(victim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,7 +92,8 @@ def watch_command(
         places = Places(str(folder), "folder", json, html)
         if places.json is None or places.piped:
             raise UsageError("watch keeps the run in its JSON file", remedy="Name a file with --json")
-        past = None if fresh or not places.json.exists() else read_trajectory(places.json)
+        there = places.json.exists() if places.within is None else os.path.lexists(places.json)
+        past = read_trajectory(places.json, follow=places.within is None) if there and not fresh else None
         shown = str(folder) if full_paths else shown_names([str(folder)])[0]
         follower = Follower(shown, settings, FollowOptions(run, journal or default_folder(), digests=True), past)
         table = point_table(run.workers, quiet=quiet)
