@@ -1,7 +1,7 @@
 """Run a sample of a module's mutants against the tests that mirror it, on a copy of the tree.
 
     pip install cosmic-ray
-    python -m studies.mutation spectra/power_law.py [--sample 60] [--seed 13] [--tests tests/spectra/test_esd.py]
+    python -m studies.mutation spectra/power_law.py [--sample 60] [--seed 13] [--timeout 120] [--tests tests/spectra/…]
 
 Prints how many were caught and a difference for each that survived. docs/mutation.md has the scores.
 """
@@ -31,6 +31,9 @@ FURTHER = {
     "spectra/traps.py": ("tests/spectra/test_doubt.py",),
     "spectra/shuffle.py": ("tests/spectra/test_same_draws.py",),
     "spectra/esd.py": ("tests/spectra/test_distinct.py",),
+    "gate/update.py": ("tests/gate/test_pair_task.py",),
+    "gate/kept.py": ("tests/gate/test_pair_task.py",),
+    "gate/side_by_side.py": ("tests/gate/test_pair_task.py",),
 }
 
 
@@ -41,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, default=60, help="mutants to run, drawn at random; 0 for all")
     parser.add_argument("--seed", type=int, default=13, help="of the sample")
     parser.add_argument("--tests", nargs="*", help="tests to run instead of those that mirror the module")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds after which a mutant counts as caught")
     options = parser.parse_args(arguments)
     tests = options.tests or tests_of(options.module)
     with tempfile.TemporaryDirectory(prefix="llmtrap-mutants-") as scratch:
@@ -48,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in COPIED:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, folder / name)
-        (folder / "session.toml").write_text(settings(options.module, tests), encoding="utf-8")
+        (folder / "session.toml").write_text(settings(options.module, tests, options.timeout), encoding="utf-8")
         run(folder, "init", "session.toml", "session.sqlite")
         total, kept = draw_sample(folder / "session.sqlite", options.sample, options.seed)
         run(folder, "exec", "session.toml", "session.sqlite")
@@ -65,11 +69,11 @@ def tests_of(module: str) -> list[str]:
     return [*found, *FURTHER.get(module, ())] or [f"tests/{package}"]
 
 
-def settings(module: str, tests: list[str]) -> str:
+def settings(module: str, tests: list[str], timeout: float) -> str:
     """The session's configuration."""
     command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {' '.join(tests)}"
     return (
-        f'[cosmic-ray]\nmodule-path = ["src/llmtrap/{module}"]\ntimeout = {TIMEOUT}\nexcluded-modules = []\n'
+        f'[cosmic-ray]\nmodule-path = ["src/llmtrap/{module}"]\ntimeout = {timeout}\nexcluded-modules = []\n'
         f'test-command = "{command}"\n\n[cosmic-ray.distributor]\nname = "local"\n'
     )
 

@@ -161,3 +161,12 @@ def test_an_adapter_beside_a_whole_model_is_never_passed_over(tmp_path: Path) ->
     gated = gate(str(merged), str(original), DEFAULT, GateOptions(workers=1))
     assert gated.judgement.exit_code == 3
     assert "adapter_model.safetensors (file)" in gated.judgement.model_dump_json()
+
+
+def test_a_file_beside_the_base_is_its_own_but_not_one_of_that_name_beside_the_adapter(tmp_path: Path) -> None:
+    original, lora = base(tmp_path / "base"), adapter(tmp_path / "lora")
+    save_file({"w": np.ones((3, 4), np.float32)}, original / "extra.safetensors")
+    assert gate(str(lora), str(original), DEFAULT, GateOptions(workers=1)).judgement.exit_code == 0
+    save_file({"w": np.zeros((3, 4), np.float32)}, lora / "extra.safetensors")
+    judgement = gate(str(lora), str(original), DEFAULT, GateOptions(workers=1)).judgement
+    assert (judgement.exit_code, [f.rule for f in judgement.errors]) == (3, ["LT006"])

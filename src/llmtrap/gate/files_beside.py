@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from llmtrap.checkpoint import Checkpoint, Skipped
+from llmtrap.checkpoint.adapted import PLACE
 from llmtrap.checkpoint.sources.base import FileEntry
 from llmtrap.errors import LlmtrapError
 from llmtrap.gate.unchanged import equal_files, same_files
@@ -37,14 +38,19 @@ def is_file(item: Skipped | SkippedTensor) -> bool:
 
 
 def _unread(checkpoint: Checkpoint) -> dict[str, FileEntry]:
-    """The files that coverage counts as unmeasured weights. Two whose names are shown alike are told from none."""
+    """The files that coverage counts as unmeasured weights, but for those whose names are shown alike.
+
+    An adapter's and its base's may be: both lie in the folder of their own.
+    """
     wanted = {item.tensor for item in checkpoint.skipped if item.kind == "unmeasured"}
-    files = [(f"{printable(file.name)} (file)", file) for file in checkpoint.source.files()]
+    files = [(f"{printable(file.name.removeprefix(PLACE))} (file)", file) for file in checkpoint.source.files()]
     times = Counter(name for name, _ in files)
     return {name: file for name, file in files if name in wanted and times[name] == 1}
 
 
 def _equal(file: FileEntry, now: Checkpoint, other: FileEntry, was: Checkpoint) -> bool:
+    if file.stamp and (file.stamp, file.size) == (other.stamp, other.size):
+        return True  # one file: the base that an adapter was put on
     if file.size != other.size or (file.digest and other.digest and _kind(file.digest) == _kind(other.digest)):
         return False
     try:

@@ -169,7 +169,8 @@ def _match(
             matched = match(Contents.of_report(report), None, Known(updates=updates))
             return replace(matched, adapter_alone=True, notes=sides.notes), report, None
         found, mine, theirs = compare_checkpoints(sides.target, sides.base, settings, options)
-        return replace(found, notes=sides.notes, unknown_base=sides.unknown_base), mine, theirs
+        notes = (*sides.notes, *found.notes)
+        return replace(found, notes=notes, unknown_base=sides.unknown_base), mine, theirs
     if isinstance(now, Checkpoint) and isinstance(was, Checkpoint):
         return compare_checkpoints(now, was, settings, options)
     if isinstance(now, Checkpoint):
