@@ -43,7 +43,8 @@ class Content:
         if at in dropped:
             return
         values = self._context.indices.get(kind[: at + 1], ())
-        pair = len(values) == 2 and not self._leaf and (self.group == "mlp" or self._part == "projector")
+        in_list = self.group == "mlp" or self._part == "projector" or (self._in_layer and before == "net")
+        pair = len(values) == 2 and not self._leaf and in_list
         if pair and self._standing is None and kind[at + 1 :] in ((), ("proj",), ("linear",)):
             self._leaf = (self.group or "mlp", PAIR)
             self.others.append(at)
@@ -65,10 +66,12 @@ class Content:
             return
         if self._standing in _STICKY:
             return
-        if word in grammar.groups and not (at == len(kind) - 1 and grammar.leaf_of(word, self.group)):
+        single = self._part == "value_head" and not self._in_layer  # its layers are a head's, whatever their words
+        if word in grammar.groups and not single and not (at == len(kind) - 1 and grammar.leaf_of(word, self.group)):
             self._enter(kind, at, grammar.groups[word])
             return
-        if word in grammar.transparent and (self._leaf or self._standing):
+        leads_out = self._standing == "unembedding" and word == "output"
+        if leads_out or (word in grammar.transparent and (self._leaf or self._standing)):
             self._projects |= word in _PROJECTIONS
             if word == "dense" and before in ("lm_head", "head"):
                 self._standing = "unembedding.transform"
@@ -77,7 +80,7 @@ class Content:
         if not beside and (found := self._leaf_of(word)) is not None:
             self._leaf, self._standing = found, None
             return
-        if (standing := self._standing_role(word)) is not None:
+        if (standing := self._standing_role(word, self._context.children.get(kind[:at], ()))) is not None:
             self._standing, self._leaf = standing, None
             return
         if (consumed and at < len(kind) - 1) or word in grammar.wrappers:
@@ -94,7 +97,7 @@ class Content:
         elif (group := grammar.near_group(word)) is not None:
             self.extras.append(word)
             self._enter(kind, at, group)
-        elif not consumed or "embed" in word:
+        elif not consumed or _embeds(word):
             self.extras.append(word)
 
     def _leaf_of(self, word: str) -> tuple[str | None, str] | None:
@@ -137,13 +140,20 @@ class Content:
         self.group, self._leaf, self._standing = group, None, None
 
     def _is_attention(self, kind: Words, at: int) -> bool:
-        """Whether a mixer of this name mixes by attention: it has its matrices, and none of a state space."""
+        """Whether a mixer of this name mixes by attention: it has its matrices, none of a state space, no experts."""
         below = self._context.children.get(kind[: at + 1], ())
+        if any(self._grammar.groups.get(word) == "experts" for word in below):
+            return False
         own = [self._grammar.anywhere[word][0] for word in below if word in self._grammar.anywhere]
         return "attention" in own and not any(word in below for word in ("in_proj", "x_proj", "conv1d", "linear_x"))
 
-    def _standing_role(self, word: str) -> str | None:
+    def _standing_role(self, word: str, beside: Collection[str]) -> str | None:
+        """The role without a group of a word that has these beside it."""
         grammar = self._grammar
+        if self._in_layer and word.endswith("_gate") and any(grammar.groups.get(it) == "experts" for it in beside):
+            return f"router.{word}"
+        if self._part == "draft" and word == "head" and self.group is None:
+            return "unembedding"
         if self._in_layer and word in grammar.in_layer and self.group in (None, "mlp", "experts", "ssm"):
             return grammar.in_layer[word]
         if not self._in_layer and word in grammar.outside and self.group is None:
@@ -161,9 +171,12 @@ class Content:
             and "proj" not in word
         ):
             return "position"
-        if role_ is None and word.startswith(("token_type", "query_")) and not self._in_layer:
-            return "embedding.token_type" if word.startswith("token_type") else "query_tokens"
-        return role_
+        if role_ is not None or self._in_layer:
+            return role_
+        if word.startswith("token_type"):
+            return "embedding.token_type"
+        learned = word.startswith("query_") or word.endswith(("_query", "_queries", "_token", "_tokens"))
+        return "query_tokens" if learned and "embed" not in word and "proj" not in word else None
 
     def _convolution(self, word: str, before: str) -> None:
         """A convolution: of the group, or on its own; the kernel of a projection is that projection."""
@@ -209,12 +222,17 @@ class Content:
             return "projector", True
         if self._dimensions > 2:
             return ".".join(("convolution", *self.extras[-1:])), True
-        embeds = next((word for word in reversed(self.extras) if "embed" in word), None)
+        embeds = next((word for word in reversed(self.extras) if _embeds(word)), None)
         if embeds is not None:
-            rest = "_".join(piece for piece in embeds.split("_") if not piece.startswith(("embed", "table")))
+            rest = "_".join(piece for piece in embeds.split("_") if not piece.startswith(("emb", "table")))
             return f"embedding.{rest}" if rest else "embedding", True
         words = [*self._qualifiers, *self.extras] or ([self._generic] if self._generic else [])
         return ".".join(words) or self._before or "weight", False
 
     def _joined(self, group: str | None, leaf: str | None) -> str:
         return ".".join(word for word in (group, *self._qualifiers, leaf) if word)
+
+
+def _embeds(word: str) -> bool:
+    """Whether a word names an embedding."""
+    return "embed" in word or word.endswith("_emb")

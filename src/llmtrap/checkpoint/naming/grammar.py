@@ -42,6 +42,7 @@ class Grammar:
         transparent: words that say only that here is a matrix.
         qualifiers: words that stay in the role.
         sets: sibling words and what each means, largest first.
+        mixers: group → sets of words that tell that a module called attention is this instead.
         named: end of a module's name → role, from a family's file.
     """
 
@@ -62,6 +63,7 @@ class Grammar:
     transparent: frozenset[str]
     qualifiers: frozenset[str]
     sets: tuple[Mapping[str, str], ...]
+    mixers: Mapping[str, tuple[tuple[str, ...], ...]]
     named: Mapping[str, str]
 
     @property
@@ -163,6 +165,7 @@ def load_grammar() -> Grammar:
         transparent=frozenset(table["transparent"]["words"]),
         qualifiers=frozenset(table["qualifiers"]["words"]),
         sets=tuple(sorted(table["sets"], key=len, reverse=True)),
+        mixers={group: tuple(map(tuple, sets)) for group, sets in table["mixers"].items()},
         named={},
     )
 

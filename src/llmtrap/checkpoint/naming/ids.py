@@ -33,7 +33,8 @@ def unique_ids(kinds: Sequence[Kind], grammar: Grammar, modules: Sequence[Module
     taken: set[str] = set()
     for k in sorted(ids, key=lambda k: len(modules[k].name)):
         if ids[k] in taken:
-            ids[k] = printable(modules[k].name)
+            own = _without_wrappers(modules[k].name, grammar)
+            ids[k] = printable(modules[k].name) if own in taken else own
         taken.add(ids[k])
     return ids
 

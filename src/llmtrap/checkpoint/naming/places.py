@@ -11,6 +11,7 @@ from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.naming.grammar import Grammar
 from llmtrap.checkpoint.naming.ids import unique_ids, with_expert
 from llmtrap.checkpoint.naming.kinds import Module, gather_context, read_kinds
+from llmtrap.checkpoint.naming.mixers import tell_mixers
 from llmtrap.checkpoint.naming.placing import choose_parts, count_layers, pair_roles, tell_towers
 from llmtrap.checkpoint.naming.reading import read_kind
 from llmtrap.checkpoint.naming.terms import TEXT
@@ -79,6 +80,7 @@ def name_places(modules: Sequence[Module], grammar: Grammar, config: Mapping[str
     for kind in kinds:
         kind.reading = read_kind(kind.words, kind.dimensions, grammar, context)
     choose_parts(kinds)
+    tell_mixers(kinds, grammar)
     tell_towers(kinds)
     count_layers(kinds)
     pair_roles(kinds, context)

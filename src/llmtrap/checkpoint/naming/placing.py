@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llmtrap.checkpoint.naming.kinds import Kind
-from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, TEXT, Context, Words
+from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, TEXT, Context, Words, where
+
+_BETWEEN = frozenset({"downsample", "upsample", "downsamplers", "upsamplers", "patch_merging", "downsample_layer"})
 
 
 def choose_parts(kinds: list[Kind]) -> None:
@@ -45,7 +48,7 @@ def choose_parts(kinds: list[Kind]) -> None:
             if all(draft):
                 kind.part = "draft"
             elif any(draft):
-                kinds += kind.divide(_where(draft))
+                kinds += kind.divide(where(draft))
                 kinds[-1].part = "draft"
 
 
@@ -94,6 +97,11 @@ def count_layers(kinds: Sequence[Kind]) -> None:
         slots = kind.slots(kind.reading.layers)
         if len(slots) > 1:
             nested[_stack(kind)] |= {tuple(numbers[slot] for slot in slots) for numbers in kind.numbers}
+    stages = {(part, tower, words[:-1]) for part, tower, words in nested}
+    for kind in kinds:
+        if len(kind.reading.layers) == 1 and _stack(kind) in stages and _BETWEEN & set(kind.words):
+            reading = kind.reading  # it stands between two stages, and in none of the layers that are counted
+            kind.reading = replace(reading, layers=(), others=(*reading.layers, *reading.others))
     ranks = {stack: {value: rank for rank, value in enumerate(sorted(values))} for stack, values in nested.items()}
     for kind in kinds:
         slots = kind.slots(kind.reading.layers)
@@ -116,14 +124,9 @@ def pair_roles(kinds: list[Kind], context: Context) -> None:
             kind.role = kind.role.removesuffix(PAIR)
             second = [numbers[slot] != first for numbers in kind.numbers]
             if any(second) and not all(second):
-                kinds += kind.divide(_where(second))
+                kinds += kind.divide(where(second))
                 kinds[-1].role += "down"
             kind.role += "down" if all(second) else "up"
-
-
-def _where(chosen: Sequence[bool]) -> tuple[list[int], list[int]]:
-    """Where it is false, and where it is true."""
-    return [k for k, one in enumerate(chosen) if not one], [k for k, one in enumerate(chosen) if one]
 
 
 def _tower(kind: Kind, numbers: Sequence[int]) -> Words:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Words = tuple[str, ...]
@@ -31,3 +31,8 @@ class Context:
     indices: Mapping[Words, tuple[int, ...]] = field(default_factory=dict)
     repeated: Collection[Words] = ()
     encoders: Collection[Words] = ()
+
+
+def where(chosen: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """Where it is false, and where it is true."""
+    return [k for k, one in enumerate(chosen) if not one], [k for k, one in enumerate(chosen) if one]
