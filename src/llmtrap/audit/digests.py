@@ -13,6 +13,7 @@ from llmtrap.errors import LlmtrapError
 
 _PIECE = 8 << 20  # bytes read at once; hashing them lets other threads run
 _STOP_SECONDS = 2.0
+"""How long the end of a run waits for the thread."""
 
 
 class FileDigests:
