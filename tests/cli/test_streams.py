@@ -67,6 +67,13 @@ def test_what_could_not_be_shown_is_no_success_where_nobody_chose_so(
     assert said.startswith(words) if words else said == ""
 
 
+@pytest.mark.parametrize("command", [("schema", "gate"), ("--version",)])
+def test_a_full_disk_behind_the_output_is_called_that(place: Path, command: tuple[str, ...]) -> None:
+    got, said = shell(place, command, ">/dev/full")
+    assert got == 2
+    assert "standard output cannot be written (No space left" in said
+
+
 def test_an_audit_in_part_stays_one_when_its_reader_leaves(tmp_path: Path) -> None:
     good, bad = np.random.default_rng(0).standard_normal((2, 64, 64))
     bad[3, 4] = 1e200

@@ -84,7 +84,7 @@ def guarded(*, verbose: bool = False, on_interrupt: str | None = None) -> Iterat
     except (BrokenPipeError, StandardOutputError) as error:
         silence(sys.stdout)
         if not is_broken(error):
-            _say(f"llmtrap: standard output cannot be written ({error.strerror}). Send it to another place")
+            _say(f"llmtrap: {machine_fault(error)}")
             outcome.code = outcome.code or EXIT_COULD_NOT
         # The reader of our output went away (`| head`): nothing more can be said, and what was decided holds.
         raise typer.Exit(outcome.code) from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from llmtrap.cli.streams import StandardOutputError
+
 _WORDS = {
     errno.EMFILE: ("too many files are open", "Raise the limit (ulimit -n 1024)"),
     errno.ENFILE: ("too many files are open on this machine", "End other programs"),
@@ -26,6 +28,8 @@ _OURS = {errno.ENOENT, errno.EBADF, errno.EINVAL, errno.EFAULT, errno.EEXIST, er
 
 def machine_fault(error: BaseException) -> str | None:
     """What happened and what to do about it, where the machine or its limits caused an error; else None."""
+    if isinstance(error, StandardOutputError):
+        return f"standard output cannot be written ({error.strerror}). Send it to another place"
     if isinstance(error, MemoryError):
         problem, remedy = _WORDS[errno.ENOMEM]
         return f"{problem}. {remedy}"

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from llmtrap.cli.console import guarded
+
 
 class DocumentName(StrEnum):
     """Documents with a published schema."""
@@ -23,7 +25,8 @@ def schema_command(
     document: Annotated[DocumentName, typer.Argument(help="Which document.")] = DocumentName.REPORT,
 ) -> None:
     """Print the JSON Schema of what a command writes with --json."""
-    typer.echo(json.dumps(schema_of(document), indent=2))
+    with guarded():
+        typer.echo(json.dumps(schema_of(document), indent=2))
 
 
 def schema_of(document: DocumentName) -> dict[str, Any]:
