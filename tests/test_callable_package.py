@@ -20,10 +20,11 @@ def test_modules_below_a_function_are_imported_by_their_path() -> None:
 
 
 @pytest.mark.parametrize("name", ["audit", "calibrate", "gate"])
-def test_a_package_has_the_signature_of_its_function(name: str) -> None:
+def test_a_package_has_the_signature_and_the_words_of_its_function(name: str) -> None:
     package: Any = getattr(llmtrap, name)
     assert callable(package)
     assert inspect.signature(package) == inspect.signature(getattr(package, name))
+    assert package.__doc__ == inspect.getdoc(getattr(package, name))
 
 
 def test_only_what_is_meant_to_be_used_is_offered() -> None:

@@ -21,6 +21,11 @@ class _CallablePackage(ModuleType):
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(self._called())
 
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        """That of the function: what `help` and a notebook's `?` show."""
+        return inspect.getdoc(self._called())
+
     def __dir__(self) -> list[str]:
         return sorted({*getattr(self, "__all__", ()), *(name for name in vars(self) if not name.startswith("_"))})
 

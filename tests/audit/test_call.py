@@ -15,7 +15,7 @@ from tests.support.small_checkpoint import write_small
 import llmtrap
 from llmtrap.audit import Event, Finished, Measured
 from llmtrap.cli.audit import audit_command
-from llmtrap.errors import LlmtrapError
+from llmtrap.errors import LlmtrapError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +126,17 @@ def test_weights_in_memory_are_gated_against_files_and_weights(small: Path) -> N
     assert gated.judgement.exit_code == 1
     assert "LT001" in {finding.rule for finding in gated.judgement.findings}
     assert llmtrap.gate(tuned, small).judgement.findings == gated.judgement.findings
+
+
+def test_a_number_given_as_a_text_is_that_number_and_no_word_is_taken_for_yes() -> None:
+    weights = {"w": np.ones((60, 50), np.float32)}
+    options: dict[str, Any] = {"shuffles": "3", "alpha": "no"}
+    settings = llmtrap.audit(weights, progress=False, **options).settings
+    assert (settings.shuffles, settings.alpha) == (3, False)
+
+
+def test_what_a_notebook_shows_is_short_and_what_is_no_report_is_said_to_be_none() -> None:
+    report = llmtrap.audit({"w": np.ones((60, 50), np.float32)}, progress=False, alpha=False)
+    assert repr(llmtrap.gate(report, report)).startswith("<Gated incomplete: ")
+    with pytest.raises(UsageError, match=r"^an object of type str is no report\. Give what llmtrap\.audit or"):
+        report.compare("r.json")  # type: ignore[arg-type]

@@ -94,6 +94,22 @@ def test_the_numbers_reach_tensorboard(tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("train/llmtrap/checked_step")] == [0, 10, 20]
 
 
+@pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::FutureWarning")
+def test_the_numbers_reach_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow")
+    from transformers.integrations import MLflowCallback  # noqa: PLC0415
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    try:
+        train(tmp_path, TrapCallback(every=EVERY, late="wait"), MLflowCallback(), steps=20, logging_steps=5)
+    finally:
+        mlflow.end_run()
+    (written,) = (tmp_path / "store").rglob("metrics/llmtrap/checked_step")  # a line a value: time, value, step
+    assert [float(line.split()[1]) for line in written.read_text().splitlines()] == [0, 10, 20]
+    assert (written.parent / "traps").is_file()
+
+
 def test_without_growth_nothing_is_new_and_the_run_ends_by_itself(tmp_path: Path, said: list[str]) -> None:
     callback, listening = TrapCallback(every=EVERY, on_trap="stop", late="wait"), Listening()
     trainer = train(tmp_path, callback, listening, steps=30)

@@ -29,6 +29,16 @@ def test_every_direct_dependency_is_locked_within_its_range() -> None:
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
+def test_the_action_s_lock_has_every_dependency_at_the_release_that_is_tested() -> None:
+    """Its hashes are held where the action is."""
+    text = (ROOT / "requirements" / "action.txt").read_text()
+    pins = {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", text, re.M)}
+    direct = {canonicalize_name(Requirement(item).name) for item in PROJECT["dependencies"]}
+    assert direct <= set(pins)
+    tested = locked("dev.txt")
+    assert {name: pins[name] for name in direct} == {name: tested[name] for name in direct}
+
+
 def test_the_lock_brings_no_gpu_libraries_and_is_of_no_machine() -> None:
     pins = locked("dev.txt") | locked("audit.txt")
     assert not {"torch", "triton"} & set(pins)

@@ -120,6 +120,8 @@ def used(folder: Path) -> dict[str, Any]:
     found["audit"] = llmtrap("audit", model, *quick, "--json", str(folder / "r.json"), "--html", str(folder / "r.html"))
     found["gate"] = llmtrap("gate", model, "--baseline", str(folder / "r.json"), "--journal", journal)
     found["inspect"] = llmtrap("inspect", model)
+    found["verify"] = llmtrap("verify", model)
+    found["calibrate"] = llmtrap("calibrate", "--task", "digits", "--out", str(folder / "runs"))
     return found
 
 

@@ -81,3 +81,13 @@ def test_other_commands(there: tuple[Path, dict[str, Any]], command: str) -> Non
 
 def test_the_gate_believes_no_journal_whose_owner_cannot_be_told(there: tuple[Path, dict[str, Any]]) -> None:
     assert "whose it is cannot be told on this system" in " ".join(there[1]["used"]["gate"][1].split())
+
+
+@pytest.mark.parametrize("command", ["verify", "calibrate"])
+def test_what_needs_worker_processes_is_refused_in_one_line(there: tuple[Path, dict[str, Any]], command: str) -> None:
+    """And not for an extra, which would be installed for nothing."""
+    code, words = there[1]["used"][command]
+    assert code == 2
+    assert [line for line in words.splitlines() if line.startswith("llmtrap: ")] == [
+        "llmtrap: this needs worker processes, which only POSIX systems have. Run it under Linux, macOS or WSL"
+    ]

@@ -214,13 +214,13 @@ def _checked(kind: Callable[..., Settings], given: dict[str, Any]) -> Settings:
     """
     plain = {key: value.item() if hasattr(value, "item") else value for key, value in given.items()}  # NumPy's numbers
     try:
-        _ADAPTERS[kind].validate_python(plain)
+        found: Settings = _ADAPTERS[kind].validate_python(plain)
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]) if first["loc"] else "an option"
         problem = f"{option}={plain.get(option)!r} is no value for it"
         raise UsageError(problem, remedy=str(first["msg"])) from None
-    return kind(**plain)
+    return found
 
 
 def _texts(option: str, given: str | Iterable[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.settings import FailedRun, PlannedRun, RunEvent
 from llmtrap.errors import CheckpointError, LlmtrapError, MissingExtraError
 from llmtrap.processes.serving import Told, tell
-from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, result_of, stop_all, wait_for_answers
+from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, need_workers, result_of, stop_all, wait_for_answers
 
 if TYPE_CHECKING:
     import torch
@@ -189,11 +189,13 @@ def worker_count(runs: Sequence[PlannedRun], wanted: int | None) -> int:
 
 
 def need_training() -> None:
-    """Make sure that what trains is installed, before anything is announced.
+    """Make sure that training can run, before anything is announced.
 
     Raises:
+        UnsupportedError: this system has no worker processes.
         MissingExtraError: torch or accelerate is not.
     """
+    need_workers()
     if find_spec("torch") is None or find_spec("accelerate") is None:
         raise MissingExtraError.of("calibrate", "calibrate")
 

@@ -22,6 +22,7 @@ from llmtrap.gate.sides import adapted_sides
 from llmtrap.gate.targets import OpenAdapter, Opened, Target, open_target
 from llmtrap.gate.trust import distrusted, sources_of
 from llmtrap.gate.unchanged import unchanged_by_digest
+from llmtrap.printable import printable
 from llmtrap.report.against import Comparison, compare
 from llmtrap.report.document import Report
 from llmtrap.systems.process import peak_rss_bytes
@@ -45,6 +46,9 @@ class Gated:
     comparison: Comparison | None = None
     matched: Matched | None = field(default=None, repr=False)
     whole: Report | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<Gated {self.judgement.outcome}: {printable(self.judgement.headline, 500)}>"
 
 
 def judge_again(gated: Gated, loaded: LoadedPolicy) -> Gated:

@@ -45,6 +45,18 @@ class _InWorkerError(Exception):
         return f"\n{self.args[0]}"
 
 
+def need_workers() -> None:
+    """Make sure that there can be worker processes.
+
+    Raises:
+        UnsupportedError: this system is not POSIX.
+    """
+    if not HAS_WORKERS:
+        raise UnsupportedError(
+            "this needs worker processes, which only POSIX systems have", remedy="Run it under Linux, macOS or WSL"
+        )
+
+
 class WorkerProcess:
     """A Python process that calls one function after another. Functions and arguments are pickled.
 
@@ -52,10 +64,7 @@ class WorkerProcess:
     """
 
     def __init__(self) -> None:
-        if not HAS_WORKERS:
-            raise UnsupportedError(
-                "worker processes need a POSIX system", remedy="Run it under WSL, or what needs one process alone"
-            )
+        need_workers()
         try:
             with deferred():
                 ours, theirs = socket.socketpair()

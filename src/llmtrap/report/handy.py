@@ -112,7 +112,14 @@ class ReportMethods:
         return save(cast("Report", self), Path(path))
 
     def compare(self, other: Report) -> Comparison:
-        """This report against that of another version of the model, matrix by matrix; `other` is the earlier one."""
+        """This report against that of another version of the model, matrix by matrix; `other` is the earlier one.
+
+        Raises:
+            UsageError: it is no report.
+        """
         from llmtrap.report.against import compare  # noqa: PLC0415
 
+        if not isinstance(other, ReportMethods):
+            problem = f"an object of type {type(other).__name__} is no report"
+            raise UsageError(problem, remedy="Give what llmtrap.audit or llmtrap.report.read.read_report returned")
         return compare(cast("Report", self), other)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.errors import LlmtrapError, MissingExtraError
-from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, stop_all
+from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, need_workers, stop_all
 
 Floats = NDArray[np.floating]
 
@@ -34,11 +34,13 @@ class Reference:
 
 
 def need_weightwatcher() -> None:
-    """Make sure that it is installed, before anything is announced.
+    """Make sure that it can be run, before anything is announced.
 
     Raises:
-        MissingExtraError: it is not.
+        UnsupportedError: this system has no worker processes.
+        MissingExtraError: it is not installed.
     """
+    need_workers()
     if find_spec("weightwatcher") is None or find_spec("torch") is None:
         raise MissingExtraError.of("llmtrap verify", "weightwatcher")
 

@@ -122,6 +122,13 @@ class Subclass(torch.Tensor):
     pass
 
 
+def test_a_layer_that_pytorch_quantised_is_refused_by_its_name() -> None:
+    layer = torch.nn.Linear(4, 4)
+    layer._packed_params = torch.nn.Module()  # where torch.ao keeps the weights
+    with pytest.raises(UnsupportedError, match=r"^0: a Linear .*quantised in memory.*BF16"):
+        open_memory(torch.nn.Sequential(layer))
+
+
 def test_a_quantised_layer_is_refused_by_its_name() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(32, 48), Linear4bit())
     with pytest.raises(UnsupportedError, match=r"^1: a Linear4bit .*quantised in memory.*BF16"):

@@ -121,7 +121,9 @@ def _named_tensors(module: Any) -> dict[str, Any]:
 
 
 def _holds_codes(layer: Any) -> bool:
-    """Whether a linear layer's weights are integers: of bitsandbytes, GPTQ, AWQ, HQQ and their like."""
+    """Whether a linear layer's weights are integers: of PyTorch, bitsandbytes, GPTQ, AWQ, HQQ and their like."""
+    if hasattr(layer, "_packed_params"):  # PyTorch's own
+        return True
     own = [*layer._parameters.values(), *layer._buffers.values()]
     kinds = {str(it.dtype).removeprefix("torch.") for it in own if it is not None and it.ndim > 1}
     is_linear = any(word in type(layer).__name__.lower() for word in ("linear", "experts"))
