@@ -81,7 +81,8 @@ class Content:
             self._leaf, self._standing = found, None
             return
         if (standing := self._standing_role(word, self._context.children.get(kind[:at], ()))) is not None:
-            self._standing, self._leaf = standing, None
+            if (self._standing, standing) != ("position", "embedding"):  # the table within a module of positions
+                self._standing, self._leaf = standing, None
             return
         if (consumed and at < len(kind) - 1) or word in grammar.wrappers:
             return
@@ -92,9 +93,10 @@ class Content:
         if any(piece.startswith(("conv", "depthwise", "pointwise", "downsample")) for piece in word.lower().split("_")):
             self._convolution(word, before)
             return
-        if (near := grammar.near_leaf(word, self.group)) is not None:
+        table = not self._in_layer and self.group is None and _embeds(word)
+        if not table and (near := grammar.near_leaf(word, self.group)) is not None:
             self._leaf = near
-        elif (group := grammar.near_group(word)) is not None:
+        elif not table and (group := grammar.near_group(word)) is not None:
             self.extras.append(word)
             self._enter(kind, at, group)
         elif not consumed or _embeds(word):

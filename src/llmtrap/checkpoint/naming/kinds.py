@@ -15,6 +15,7 @@ from llmtrap.checkpoint.naming.terms import NUMBER, TEXT, Context, Words
 
 _INTEGER = re.compile(r"(?<![^.])([0-9]{1,9})(?![^.])")  # a whole word; a longer number is no layer's
 _EXPERT = re.compile(r"(?<=\.)expert_(?=\d{1,9}(?:\.|$))")
+_GROUPED = re.compile(r"(?<=\.experts\.)(\w+)\.weight(\d{1,9})$")
 _MOST_WORDS = 31  # no real name has more; what follows is taken for one
 _EXPERTS = ("experts", "shared_experts")
 
@@ -85,6 +86,8 @@ def read_kinds(modules: Sequence[Module]) -> list[Kind]:
         name = module.name.replace(NUMBER, "_")
         if "expert_" in name:
             name = _EXPERT.sub("expert.", name)
+        elif ".weight" in name:
+            name = _GROUPED.sub(r"\2.\1", name)  # one module of all experts, with a weight of each
         pieces = _INTEGER.split(name)  # texts, and the numbers between them
         key = (NUMBER.join(pieces[::2]), len(module.shape))
         kind = kinds.get(key)

@@ -22,10 +22,13 @@ def choose_parts(kinds: list[Kind]) -> None:
         other = "diffusion"
     if "embedding" in roles:
         other = None
+    alone = "decoder" in layered and layered.isdisjoint((TEXT, "encoder"))
     drafting: set[tuple[Words, int]] = set()
     for kind in kinds:
         reading = kind.reading
         kind.part, kind.role = reading.part, reading.role
+        if reading.part == "decoder" and alone and "decoder" in kind.words:
+            kind.part = TEXT  # no encoder and no other text is beside it
         if reading.part == "vision" and spoken and any(kind.words[: len(words)] == words for words in spoken if words):
             kind.part = TEXT  # it embeds words, and nothing else is the text
         if reading.part == TEXT and other is not None:
