@@ -119,6 +119,21 @@ def test_any_wrapper_leaves_a_decoders_ids(save: Save, prefix: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "word", ["positionwise_feedforward", "position_wise_ffn", "pos_ffn", "positionwise_feed_forward"]
+)
+def test_a_position_wise_network_is_no_table_of_positions(save: Save, word: str) -> None:
+    modules = [f"encoder.layers.{k}.{word}.{x}" for k in range(2) for x in ("w_1", "w_2")]
+    checkpoint = save(named(*modules, "encoder.pos_embedding"))
+    assert ids(checkpoint) == [
+        "layers.0.mlp.down",
+        "layers.0.mlp.up",
+        "layers.1.mlp.down",
+        "layers.1.mlp.up",
+        "position",
+    ]
+
+
 def test_tables_are_named_as_such(save: Save) -> None:
     modules = ["transformer.wpe", "bert.embeddings.position_embeddings", "model.layers.0.mamba.A_log", "query_tokens"]
     modules += ["encoder.block.0.layer.0.SelfAttention.relative_attention_bias", "model.visual.pos_embed"]

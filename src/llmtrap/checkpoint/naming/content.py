@@ -171,6 +171,7 @@ class Content:
             role_ is None
             and ("pos" in word.split("_") or "position" in word or "positional" in word)
             and "proj" not in word
+            and grammar.near_group(word) != "mlp"  # a position-wise feed-forward network
         ):
             return "position"
         if role_ is not None or self._in_layer:
