@@ -3,6 +3,7 @@
     python -m studies.reference            # writes published.json, results/*.json and docs/reference.md
     python -m studies.reference --table    # the shipped table alone
     python -m studies.reference --again    # with every checkpoint audited anew
+    python -m studies.reference --seeds    # the counts of twelve seeds alone; of some checkpoints, named after it
     python -m studies.reference --held-out # the limits set without each family alone, from the table that ships
 
 It needs the real weights that the tests use, and more: 1.4 GB of packages, downloaded once.
@@ -24,6 +25,7 @@ from studies.reference.audits import audit, reference, reports
 from studies.reference.held_out import held_out
 from studies.reference.models import SOURCES, Source
 from studies.reference.page import write_page
+from studies.reference.seeds import counts_by_seed
 
 HERE = Path(__file__).parent
 SHIPPED = HERE.parents[1] / "src" / "llmtrap" / "report" / "rarity" / "published.json"
@@ -35,6 +37,10 @@ Row = dict[str, str | int | float]
 
 def main(arguments: Sequence[str]) -> None:
     """Everything, or the table alone."""
+    if "--seeds" in arguments:
+        _seeds([name for name in arguments if not name.startswith("--")])
+        write_page()
+        return
     if "--held-out" in arguments:
         _write("held_out", held_out(shipped_reference()))
         write_page()
@@ -48,6 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     _write("leave_one_out", map(_left_out, SOURCES))
     _write("damaged", _damaged())
     _write("held_out", held_out(reference()))
+    _seeds([])
     write_page()
 
 
@@ -78,6 +85,21 @@ def _damaged() -> Iterable[Row]:
                 yield _row(source.name, changed.change, changed.report, others)
     for phase, report in changes.grokking().items():
         yield _row("grokking network", phase, report, reference())
+
+
+def _seeds(names: Sequence[str]) -> None:
+    """Count over the seeds, of all checkpoints or of those named; what was counted of others before is kept."""
+    kept = RESULTS / "seeds.json"
+    rows = (
+        {row["model"]: row for row in json.loads(kept.read_text(encoding="utf-8"))} if names and kept.exists() else {}
+    )
+    for source in SOURCES:
+        if names and source.name not in names:
+            continue
+        trapped, uncertain = zip(*counts_by_seed(source), strict=True)
+        rows[source.name] = {"model": source.name, "with_traps": trapped, "undecided": uncertain}
+        print(json.dumps(rows[source.name]), flush=True)
+        _write("seeds", rows.values())
 
 
 def _without(source: Source) -> Reference:

@@ -31,6 +31,7 @@ def rendered() -> str:
     networks = [row for row in held["damaged"] if row["model"] == "grokking network"]
     text = made.get_template("reference.md.j2").render(
         models=held["models"],
+        seeds=held["seeds"],
         left_out=held["leave_one_out"],
         entries=_by_role(damaged),
         layers=[row for row in damaged if "random" in row["change"]],
@@ -45,7 +46,7 @@ def rendered() -> str:
     return text.rstrip() + "\n"
 
 
-_TABLES = ("models", "leave_one_out", "damaged", "held_out")
+_TABLES = ("models", "leave_one_out", "damaged", "held_out", "seeds")
 
 
 def _by_role(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -58,6 +59,10 @@ def _by_role(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [{"model": model, "role": role, **levels} for (model, role), levels in found.items()]
 
 
-def _beyond(rows: list[dict[str, Any]]) -> list[str]:
-    """The models that go farther than limits set without their family allow, where such limits are known."""
-    return sorted({row["model"] for row in rows if row["limit"] is not None and row["reached"] > row["limit"]})
+def _beyond(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """By family, the models that go farther than limits set without it allow, where such limits are known."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row["limit"] is not None and row["reached"] > row["limit"] and row["model"] not in found[row["family"]]:
+            found[row["family"]].append(row["model"])
+    return {family: models for family, models in found.items() if models}
