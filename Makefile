@@ -84,7 +84,7 @@ bench: $(VENV)/.dev  ## Measure speed and memory as ratios; writes benchmarks/re
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.gate
 
-fuzz: $(VENV)/.fuzz  ## Fuzz the readers of headers, indexes and configurations with over a million inputs.
+fuzz: $(VENV)/.fuzz  ## Fuzz the readers of a stranger's files and answers with over two million inputs.
 	$(BIN)/python tests/hostile/fuzz_all.py
 
 study: $(VENV)/.dev  ## Repeat the validity study and rewrite docs/validity.md; takes hours.

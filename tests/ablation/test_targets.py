@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tests.ablation.conftest import save_model
 
+from llmtrap.ablation.building import build_model
 from llmtrap.ablation.layer_gate import Variant
 from llmtrap.ablation.stored_values import Place
 from llmtrap.ablation.streaming import StreamedModel
@@ -146,3 +147,21 @@ def test_a_gguf_file_that_is_not_on_this_machine_is_refused(tmp_path: Path) -> N
     away = replace(checkpoint, catalogue=replace(checkpoint.catalogue, identity=identity))
     with pytest.raises(TargetError, match="this machine's disk"):
         StreamedModel(away)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"num_attention_heads": 3}, r"transformers builds no model of it \("),
+        ({"hidden_size": "##[x]\x1b"}, r"transformers builds no model of it \("),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is over 2,000"),
+        ({"num_local_experts": 10**9}, "num_local_experts is over 10,000"),
+    ],
+    ids=str,
+)
+def test_a_configuration_of_no_model_is_blamed(llama: Path, changed: dict[str, object], words: str) -> None:
+    config = json.loads((llama / "config.json").read_text())
+    (llama / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(UnsupportedError, match=rf"^config\.json: {words}") as raised:
+        build_model(open_checkpoint(str(llama)))
+    assert raised.value.message.isprintable()

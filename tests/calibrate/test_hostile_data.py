@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llmtrap.calibrate.data.idx import read_idx
 from llmtrap.calibrate.data.parquet import read_parquet
-from llmtrap.errors import CheckpointError
+from llmtrap.calibrate.data.sets import load_images
+from llmtrap.errors import CheckpointError, TargetError
 
 
 def test_no_fifo_is_waited_for(tmp_path: Path) -> None:
@@ -27,3 +29,11 @@ def test_parquet_that_is_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.parquet")
     with pytest.raises(CheckpointError, match="not a regular file"):
         read_parquet(tmp_path / "x.parquet")
+
+
+def test_an_encrypted_archive_is_no_set_of_images(tmp_path: Path) -> None:
+    path = tmp_path / "mnist.npz"
+    np.savez(path, x_train=np.zeros((1, 28, 28), np.uint8))
+    path.write_bytes(path.read_bytes().replace(b"PK\x03\x04\x2d\x00\x00", b"PK\x03\x04\x2d\x00\x01"))
+    with pytest.raises(TargetError, match="no set of images that llmtrap reads"):
+        load_images("mnist", str(path))
