@@ -10,8 +10,9 @@ import pytest
 from tests.support import documents
 
 from llmtrap.report.against import compare
-from llmtrap.report.document import NoiseRange, Report
+from llmtrap.report.document import Report
 from llmtrap.report.rarity.measures import MEASURES
+from llmtrap.spectra.measured import NoiseRange
 
 pytestmark = pytest.mark.browser
 
