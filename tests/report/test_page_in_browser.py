@@ -328,7 +328,7 @@ def test_unusual_reports_open(open_report: Any, name: str) -> None:
 def test_without_scripts_the_verdict_and_the_table_are_there(open_report: Any) -> None:
     report = documents.trapped()
     page = open_report(report, java_script_enabled=False)
-    assert page.locator(".lead").inner_text().startswith("layers.0.mlp.down: not as in 10 published models.")
+    assert page.locator(".lead").inner_text().startswith("layers.0.mlp.down: unlike any of 10 published models.")
     assert "2 of 86 matrices have Correlation Traps" in page.locator(".findings").inner_text()
     assert page.locator("#matrices noscript tbody tr").count() == 86
     assert page.locator("#where noscript p").is_visible()

@@ -130,7 +130,7 @@ def _lead(report: Report, comparison: Comparison | None) -> str:
     more = max(len(ids), *(finding.count for finding in grave)) - 1
     first = wording.printable(next(iter(ids)), 120)
     others = f" and {wording.plural(more, 'matrix')} more" if more else ""
-    return f"{first}{others}: not as in {wording.plural(used.lineages, 'published model')}."
+    return f"{first}{others}: unlike any of {wording.plural(used.lineages, 'published model')}."
 
 
 def _rows(matrices: list[Matrix], comparison: Comparison | None) -> list[dict[str, Any]]:
