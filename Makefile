@@ -54,8 +54,8 @@ coverage: $(VENV)/.dev  ## Run all tests and print which lines and branches no t
 
 FLAKY := tests/cli/test_signals.py tests/audit/test_interrupted.py tests/test_orphans.py tests/audit/executors
 
-test-architectures: $(VENV)/.dev  ## Name the weights of every architecture that transformers builds; half a minute.
-	LLMTRAP_EVERY_ARCHITECTURE=1 $(BIN)/python -m pytest -q tests/checkpoint/naming/test_architectures.py
+test-architectures: $(VENV)/.dev  ## Name the weights of every architecture that transformers builds, and plan what it saves; two minutes.
+	LLMTRAP_EVERY_ARCHITECTURE=1 $(BIN)/python -m pytest -q tests/checkpoint/naming/test_architectures.py tests/audit/test_saved_models.py
 
 test-flaky: $(VENV)/.dev  ## Interrupt commands at 40 moments each, and run what depends on signals, processes and Ray 20 times, beside busy processes; takes hours.
 	$(BIN)/python tests/support/beside_busy.py 2 $(BIN)/python -m pytest -q tests/cli/test_moments.py --stress

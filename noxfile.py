@@ -19,6 +19,11 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 HERE = Path(__file__).parent
 # The version that `make test` installs; a machine with a build that needs no GPU libraries names it here.
 TORCH = os.environ.get("TORCH", "torch==2.13.0")
+# Without what they ask for, which is 3 GB and on Linux mostly for a GPU.
+QUANTISERS = (
+    "compressed-tensors", "torchao", "optimum-quanto", "hqq", "bitsandbytes", "mlx", "mlx-cpu", "nvidia-modelopt",
+    "gptqmodel",
+)  # fmt: skip
 PYTEST = ("-m", "pytest", "-q", "-n", "2", "--dist", "loadfile")
 
 nox.options.default_venv_backend = "venv"
@@ -52,6 +57,15 @@ def together(session: nox.Session) -> None:
     """The same, four at a time beside two processes that only use the processor."""
     _install(session)
     session.run("python", "tests/support/beside_busy.py", "2", "python", *PYTEST, "-n", "4", *session.posargs)
+
+
+@nox.session(python="3.11")
+def formats(session: nox.Session) -> None:
+    """Weights as the libraries themselves quantise them: here each must be there, elsewhere a test may be skipped."""
+    _install(session)
+    session.install("--no-deps", *QUANTISERS)
+    module = "tests/checkpoint/encodings/test_real_libraries.py"
+    session.run("python", *PYTEST, module, *session.posargs, env={"LLMTRAP_EVERY_LIBRARY": "1"})
 
 
 @nox.session(python=PYTHONS)

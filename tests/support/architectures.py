@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,6 +31,22 @@ _DEPTHS = (
 _LISTS = ("layer_types", "mlp_layer_types", "layers_block_type", "mlp_only_layers", "attn_layer_indices")
 _LAYERS = 4
 _SECONDS = 40
+_MOST_PARAMETERS = 3e7
+_SIZES = {
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "embedding_size", "embed_dim"), 64),
+    "word_embed_proj_dim": 64,
+    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim"), 96),
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 48),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 4),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
+    **dict.fromkeys(("num_local_experts", "num_experts", "n_routed_experts"), 4),
+    **dict.fromkeys(("max_position_embeddings", "n_positions"), 128),
+    **dict.fromkeys(("n_group", "topk_group", "bos_token_id"), 1),
+    **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "patch_size"), 8),
+    **dict.fromkeys(("head_dim", "kv_lora_rank", "v_head_dim"), 16),
+    "num_key_value_heads": 2, "vocab_size": 300, "num_experts_per_tok": 2, "pad_token_id": 0, "eos_token_id": 2,
+    "q_lora_rank": 32, "image_token_id": 5, "video_token_id": 6, "image_size": 32,
+}  # fmt: skip
 
 
 def names() -> list[str]:
@@ -58,16 +76,35 @@ def catalogue(name: str) -> Catalogue | None:
     return Catalogue(SourceIdentity(name, "folder"), tensors, (), {**stated, "architectures": [type(model).__name__]})
 
 
-def _cut(config: Any, depth: int = 0) -> None:
-    """Four layers where there are more; what a configuration does not let itself be told is left."""
+def save_small(name: str, folder: Path) -> bool:
+    """Save a small model of one architecture with random weights; False where transformers cannot build it so."""
+    kind, _, model_type = name.partition("-")
+    try:
+        with _bounded(_SECONDS):
+            config = transformers.CONFIG_MAPPING[model_type]()
+            _cut(config, sizes=_SIZES)
+            with torch.device("meta"):
+                model = KINDS[kind][0].from_config(config)
+            if sum(parameter.numel() for parameter in model.parameters()) > _MOST_PARAMETERS:
+                return False
+            KINDS[kind][0].from_config(config).save_pretrained(folder)
+    except Exception:
+        return False
+    return True
+
+
+def _cut(config: Any, depth: int = 0, sizes: Mapping[str, int] = MappingProxyType({})) -> None:
+    """Four layers where there are more, and these sizes; what a configuration does not let itself be told is left."""
     for key, value in list(vars(config).items()):
         wanted: Any = None
         if key in _DEPTHS and isinstance(value, int):
             wanted = min(value, _LAYERS)
         elif key in _LISTS and isinstance(value, list):
             wanted = value[:_LAYERS]
+        elif key in sizes and isinstance(value, int) and not isinstance(value, bool):
+            wanted = sizes[key]
         elif hasattr(value, "to_dict") and depth < 3:
-            _cut(value, depth + 1)
+            _cut(value, depth + 1, sizes)
         if wanted is not None:
             try:
                 setattr(config, key, wanted)
