@@ -17,10 +17,10 @@ import scipy.linalg
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from benchmarks.bank import ALPHAS, base_matrix
 from benchmarks.make_gptoss import make_checkpoint
 from benchmarks.memory import PeakMemory
 from benchmarks.real_size import audit, floor_of
+from benchmarks.sample_weights import ALPHAS, base_matrix
 from benchmarks.timing import Ratio, compare
 from llmtrap.audit.measure import measure_matrix
 from llmtrap.checkpoint import Checkpoint, WeightMatrix, open_checkpoint

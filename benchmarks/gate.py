@@ -26,7 +26,7 @@ from llmtrap.checkpoint.parts import open_parts
 from llmtrap.checkpoint.sources import ByteRange, Bytes
 from llmtrap.gate import kept
 from llmtrap.gate.comparing import compare_checkpoints
-from llmtrap.gate.measuring import GateOptions
+from llmtrap.gate.measure_sides import GateOptions
 from llmtrap.gate.pairing import pair_matrices
 from llmtrap.gate.unchanged import unchanged_matrices
 from llmtrap.spectra import matrix_data

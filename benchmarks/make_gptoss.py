@@ -21,8 +21,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bank import ALPHAS, Bf16Base, Moves, Mxfp4Base, base_matrix, floats
 from benchmarks.planted import EntryPlace, Plan, plan_traps
+from benchmarks.sample_weights import ALPHAS, Bf16Base, Moves, Mxfp4Base, base_matrix, floats
 from benchmarks.shard_files import ShardFiles
 from llmtrap.demo import mxfp4, planting
 from llmtrap.demo.layout import (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmtrap.calibrate import CalibrationReport, CalibrationSettings, calibrate
     from llmtrap.checkpoint import Checkpoint, WeightMatrix, open_checkpoint
     from llmtrap.errors import LlmtrapError
-    from llmtrap.gate import Gated, GateOptions, Judgement, LoadedPolicy, gate, load_policy
+    from llmtrap.gate import GateOptions, GateResult, Judgement, LoadedPolicy, gate, load_policy
     from llmtrap.report.document import Report
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "CalibrationSettings",
     "Checkpoint",
     "GateOptions",
-    "Gated",
+    "GateResult",
     "Judgement",
     "LlmtrapError",
     "LoadedPolicy",
@@ -66,7 +66,7 @@ _DEFINED_IN = {
     "WeightMatrix": "llmtrap.checkpoint",
     "open_checkpoint": "llmtrap.checkpoint",
     "LlmtrapError": "llmtrap.errors",
-    "Gated": "llmtrap.gate",
+    "GateResult": "llmtrap.gate",
     "GateOptions": "llmtrap.gate",
     "Judgement": "llmtrap.gate",
     "LoadedPolicy": "llmtrap.gate",

@@ -1,7 +1,7 @@
 """Numbers as a file stores them, as plain data that any array library can decode.
 
-What the checkpoint wing reads and the spectra compute meet here: an encoding says which codes there are and what they
-stand for, and a backend looks them up on its device, so that codes travel there and not floats.
+What the checkpoint package reads and the spectra compute meet here: an encoding says which codes there are and what
+they stand for, and a backend looks them up on its device, so that codes travel there and not floats.
 """
 
 from __future__ import annotations

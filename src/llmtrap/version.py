@@ -1,4 +1,4 @@
-"""The version, in a file of its own so that every wing can import it."""
+"""The version, in a file of its own so that every package can import it."""
 
 from __future__ import annotations
 

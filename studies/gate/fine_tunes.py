@@ -18,7 +18,7 @@ from llmtrap.gate import GateOptions, LoadedPolicy, Policy, gate
 from llmtrap.gate.chance import comparable_alpha
 from llmtrap.gate.matching import Pair
 from llmtrap.gate.rules.edits import RankOne
-from llmtrap.gate.rules.whole import LEAST_MATRICES, Overall, RoleShift
+from llmtrap.gate.rules.whole_checkpoint import LEAST_MATRICES, Overall, RoleShift
 
 PAIRS = (("minilm-l6-sre", "minilm-l6"), ("rxnfp-ft", "rxnfp-pretrained"), ("rxnfp-ft-10k", "rxnfp-pretrained"))
 

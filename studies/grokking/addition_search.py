@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from llmtrap.calibrate.following import Workers, read_history, worker_count
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.phases import PHASES, STILL_FITTED, Phase
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.settings import FailedRun, PlannedRun
+from llmtrap.calibrate.workers import Workers, read_history, worker_count
 
 # Rows of a trajectory, about.
 _SHOWN = 9

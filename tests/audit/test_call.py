@@ -137,6 +137,6 @@ def test_a_number_given_as_a_text_is_that_number_and_no_word_is_taken_for_yes() 
 
 def test_what_a_notebook_shows_is_short_and_what_is_no_report_is_said_to_be_none() -> None:
     report = llmtrap.audit({"w": np.ones((60, 50), np.float32)}, progress=False, alpha=False)
-    assert repr(llmtrap.gate(report, report)).startswith("<Gated incomplete: ")
+    assert repr(llmtrap.gate(report, report)).startswith("<GateResult incomplete: ")
     with pytest.raises(UsageError, match=r"^an object of type str is no report\. Give what llmtrap\.audit or"):
         report.compare("r.json")  # type: ignore[arg-type]

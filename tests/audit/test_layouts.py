@@ -241,8 +241,8 @@ def test_a_table_is_named_counted_apart_and_not_measured(tmp_path: Path, name: s
     assert report.coverage.counts is not None
     assert report.coverage.counts.table.parameters == table.size
     assert (outcome(report), report.coverage.counts.unmeasured.count) == (CLEAN, 0)
-    for face in (plain(report), to_markdown(report), to_html(report)):
-        assert f"1 table of positions, learned tokens or decays ({table.size:,} numbers)" in face
+    for output in (plain(report), to_markdown(report), to_html(report)):
+        assert f"1 table of positions, learned tokens or decays ({table.size:,} numbers)" in output
 
 
 def test_a_table_is_looked_through_for_nan(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from llmtrap.audit import AuditRun, AuditSettings, Event, Failed, Measured, RunO
 from llmtrap.audit.executors import local
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.errors import UsageError
-from llmtrap.processes.stalls import Standstill
+from llmtrap.processes.stalls import StallMonitor
 from llmtrap.processes.worker import WorkerProcess, stop_all
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes by /proc")
@@ -42,7 +42,7 @@ def test_a_stopped_process_stands_and_a_computing_one_does_not() -> None:
     try:
         stopped.call(stop_itself)
         computing.call(compute, 30.0)
-        first, second = Standstill(stopped.pid), Standstill(computing.pid)
+        first, second = StallMonitor(stopped.pid), StallMonitor(computing.pid)
         wait_for(lambda: first.seconds() > 3 > second.seconds(), "one of them to stand")
         assert first.reason() == f"it was stopped: 'kill -CONT {stopped.pid}' lets it go on"
     finally:

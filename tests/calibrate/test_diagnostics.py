@@ -14,7 +14,6 @@ from scipy.special import rel_entr, softmax
 
 from llmtrap.ablation.components import first_shuffle
 from llmtrap.ablation.measures import jensen_shannon
-from llmtrap.calibrate.ablating import Laboratory, ablate_layer
 from llmtrap.calibrate.components import largest_entries, trap_components
 from llmtrap.calibrate.data import TaskData
 from llmtrap.calibrate.diagnostics import (
@@ -26,11 +25,12 @@ from llmtrap.calibrate.diagnostics import (
     largest_share,
     masked,
 )
-from llmtrap.calibrate.measuring import analyse_matrix, measure
+from llmtrap.calibrate.measure_checkpoint import analyse_matrix, measure
 from llmtrap.calibrate.networks import initial_weights
 from llmtrap.calibrate.prototypes import nearest
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.rundir import RunFolder
+from llmtrap.calibrate.trap_ablation import AblationSetup, ablate_layer
 from llmtrap.spectra import AnalysisSettings, analyse
 from llmtrap.spectra.shuffle import generator_for, shuffled
 
@@ -140,7 +140,7 @@ def test_a_mean_is_named_and_controls_have_its_norm(tiny: Recipe, digits: TaskDa
     recipe = replace(tiny, dtype="float64")
     weights = initial_weights(recipe, 0)
     weights["fc1.weight"] += 1.5
-    rows = ablate_layer(Laboratory(recipe, weights, digits_in(digits), 0), "fc1.weight", "grok", 10)
+    rows = ablate_layer(AblationSetup(recipe, weights, digits_in(digits), 0), "fc1.weight", "grok", 10)
     assert {row.cause for row in rows} == {"mean_shift", "all"}
     assert [row.action for row in rows][:2] == ["removed", "replaced by noise"]
     assert sum(row.action.startswith("control") for row in rows) == len(rows) // 2

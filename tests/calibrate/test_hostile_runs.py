@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from llmtrap.calibrate.data import TaskData
-from llmtrap.calibrate.following import follow
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.settings import PlannedRun
 from llmtrap.calibrate.training import train
+from llmtrap.calibrate.workers import follow
 from llmtrap.errors import CheckpointError
 
 FIFO, LINK = "FIFO", "link"

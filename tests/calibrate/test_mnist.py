@@ -18,7 +18,7 @@ from llmtrap.calibrate.data import task_data
 from llmtrap.calibrate.data.idx import find_pair
 from llmtrap.calibrate.data.sets import cache_folder
 from llmtrap.calibrate.history import History
-from llmtrap.calibrate.measuring import measure
+from llmtrap.calibrate.measure_checkpoint import measure
 from llmtrap.calibrate.networks import scored_names
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.rundir import RunFolder

@@ -8,13 +8,13 @@ from pathlib import Path
 from tests.support.measured import layer
 
 from llmtrap.calibrate.data import task_data
-from llmtrap.calibrate.following import follow, read_history
 from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.networks import matrix_names
 from llmtrap.calibrate.phases import label
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.settings import PlannedRun
+from llmtrap.calibrate.workers import follow, read_history
 
 
 def test_the_three_phases_of_a_run_that_collapses() -> None:

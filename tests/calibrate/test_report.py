@@ -18,7 +18,6 @@ from llmtrap.calibrate.acceptance import check
 from llmtrap.calibrate.conclusions import conclude
 from llmtrap.calibrate.document import CalibrationReport
 from llmtrap.calibrate.findings import counter_examples, onsets, phase_rows, rate_rows, separation_rows
-from llmtrap.calibrate.following import read_history
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.page import to_html
@@ -29,6 +28,7 @@ from llmtrap.calibrate.recipe import TASKS
 from llmtrap.calibrate.run import report_of, to_json
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.settings import CalibrationSettings, FailedRun, plan
+from llmtrap.calibrate.workers import read_history
 from llmtrap.cli.calibrate import calibrate_command
 from llmtrap.errors import UsageError
 

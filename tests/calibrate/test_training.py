@@ -12,7 +12,7 @@ import torch
 
 from llmtrap.calibrate import mlp_stepper, training
 from llmtrap.calibrate.data import TaskData, task_data
-from llmtrap.calibrate.flat import FlatAdamW
+from llmtrap.calibrate.flat_adamw import FlatAdamW
 from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.mlp_stepper import MlpStepper
 from llmtrap.calibrate.networks import forward, initial_weights, loss

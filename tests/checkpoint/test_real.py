@@ -1,4 +1,4 @@
-"""Real trained weights through the whole wing: names, tied embeddings, and twins of one model in four formats."""
+"""Real trained weights through the whole package: names, tied embeddings, and twins of one model in four formats."""
 
 from __future__ import annotations
 

@@ -19,15 +19,15 @@ COMMON_MEASURE = {
     "--device", "--backend", "--workers", "--revision",
 }  # fmt: skip
 SHARED = {"--csv", "--model-card", "--badge"}
-FACES = {"--json", "--html", "--markdown"} | SHARED
+REPORT_OUTPUTS = {"--json", "--html", "--markdown"} | SHARED
 TALK = {"--quiet", "--verbose"}
 OPTIONS = {
-    "audit": COMMON_MEASURE | FACES | TALK
+    "audit": COMMON_MEASURE | REPORT_OUTPUTS | TALK
     | {"--reference", "--demo", "--engine", "--stall-timeout", "--part", "--family", "--journal", "--fresh",
        "--download", "--subfolder", "--name", "--full-paths", "--no-digest"},
     "inspect": {"--include", "--exclude", "--split-fused", "--part", "--family", "--revision", "--subfolder", "--all",
                 "--json", "--verbose"},
-    "merge": FACES | TALK | {"--name"},
+    "merge": REPORT_OUTPUTS | TALK | {"--name"},
     "report": SHARED | {"--html", "--markdown", "--against", "--ablation", "--reference", "--index",
                         "--verbose"},
     "reference": {"--out", "--name", "--verbose"},

@@ -36,12 +36,12 @@ def test_an_audit_s_own_place_is_not_led_astray(invoke: Any, tmp_path: Path, vic
     folder = default_report_folder(str(small), "folder")
     folder = folder.with_name(f"{folder.name}_no-alpha_certify")
     folder.mkdir(parents=True)
-    for face in ("report.json", "report.html", "report.md"):
-        (folder / face).symlink_to(victim)
+    for output in ("report.json", "report.html", "report.md"):
+        (folder / output).symlink_to(victim)
         result = invoke(*audit)
         assert result.exit_code == 2
-        assert f"{folder / face}: a part of this path is a link" in result.stderr
-        (folder / face).unlink()
+        assert f"{folder / output}: a part of this path is a link" in result.stderr
+        (folder / output).unlink()
     folder.rename("llmtrap-reports/elsewhere")
     folder.symlink_to(victim.parent)
     assert invoke(*audit).exit_code == 2

@@ -92,7 +92,7 @@ def test_the_same_weights_replace_their_report_and_others_never(invoke: Any, sma
     assert {path.name for path in Path("llmtrap-reports").iterdir()} == {first, *(f"{first}-{n}" for n in (2, 3, 4))}
 
 
-FACES = {
+REPORT_OUTPUTS = {
     "json": "{",
     "html": "<!DOCTYPE html>",
     "markdown": "# ",
@@ -102,15 +102,15 @@ FACES = {
 }
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_every_face_goes_to_standard_output_and_nothing_else_does(invoke: Any, small: Path, face: str) -> None:
-    done = invoke("audit", small, *FAST, f"--{face}", "-")
+@pytest.mark.parametrize("output", REPORT_OUTPUTS)
+def test_every_face_goes_to_standard_output_and_nothing_else_does(invoke: Any, small: Path, output: str) -> None:
+    done = invoke("audit", small, *FAST, f"--{output}", "-")
     assert done.exit_code == 0
-    assert done.stdout.startswith(FACES[face])
+    assert done.stdout.startswith(REPORT_OUTPUTS[output])
     assert list(Path().iterdir()) == []
     invoke("audit", small, *FAST, "--json", "r.json")
-    if face != "json":
-        assert invoke("report", "r.json", f"--{face}", "-").stdout.startswith(FACES[face])
+    if output != "json":
+        assert invoke("report", "r.json", f"--{output}", "-").stdout.startswith(REPORT_OUTPUTS[output])
 
 
 def test_two_faces_never_go_to_one_place(invoke: Any, small: Path) -> None:

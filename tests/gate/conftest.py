@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from llmtrap.cli import app
 from llmtrap.gate.document import Judgement, OutsideTensor, Side, Update
 from llmtrap.gate.judge import judge
-from llmtrap.gate.matching import Contents, Known, match
+from llmtrap.gate.matching import CheckpointContents, Known, match
 from llmtrap.gate.policy import Policy
 from llmtrap.gate.policy_file import LoadedPolicy
 from llmtrap.report.document import Matrix, Report
@@ -50,14 +50,14 @@ def judged() -> JudgeReports:
         **gate: Any,
     ) -> Judgement:
         policy = Policy.model_validate({"gate": {"rules": dict(rules or {}), **gate}, "ignore": list(ignore)})
-        target = Contents.of_report(_report(now))
+        target = CheckpointContents.of_report(_report(now))
         changes = {name: harmless(name) for name in target.measured} if weights and base is not None else {}
         known = Known(
             unchanged=frozenset(unchanged),
             updates=changes | {update.id: update for update in updates},
             base_at=base_at or {},
         )
-        matched = match(target, None if base is None else Contents.of_report(_report(base)), known)
+        matched = match(target, None if base is None else CheckpointContents.of_report(_report(base)), known)
         matched = replace(matched, outside=tuple(outside) if weights else None, adapter_alone=adapter_alone)
         return judge(matched, LoadedPolicy(policy), TODAY)
 
@@ -79,7 +79,7 @@ def hostile() -> Judgement:
     policy = Policy.model_validate(
         {"ignore": [{"rule": "LT011", "match": "*nested*", "reason": documents.HOSTILE_NAMES[0]}]}
     )
-    judgement = judge(match(Contents.of_report(documents.hostile()), None), LoadedPolicy(policy), TODAY)
+    judgement = judge(match(CheckpointContents.of_report(documents.hostile()), None), LoadedPolicy(policy), TODAY)
     evil = documents.HOSTILE_NAMES
     return judgement.model_copy(
         update={

@@ -21,7 +21,7 @@ from llmtrap.gate.outputs.junit import to_junit
 from llmtrap.gate.outputs.markdown import to_markdown
 from llmtrap.gate.outputs.sarif import to_sarif
 from llmtrap.gate.outputs.text import to_text
-from llmtrap.gate.run import Gated
+from llmtrap.gate.run import GateResult
 
 SARIF = json.loads((Path(__file__).parent / "data" / "sarif-2.1.0.json").read_text())
 
@@ -158,7 +158,7 @@ def test_no_output_of_hostile_names_starts_a_command_or_steers_a_terminal(hostil
     for text in (
         to_text(hostile),
         to_annotations(hostile),
-        OUTPUTS["json"](Gated(hostile, documents.hostile(), None, 0)),
+        OUTPUTS["json"](GateResult(hostile, documents.hostile(), None, 0)),
     ):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e]", text)
     for line in to_text(hostile).splitlines():
@@ -188,7 +188,7 @@ class Tags(HTMLParser):
 
 
 def test_html_is_the_verdict_and_then_the_report_s_page_against_the_base(violated: Judgement) -> None:
-    text = to_page(Gated(violated, documents.trapped(), documents.trapped_base(), 0))
+    text = to_page(GateResult(violated, documents.trapped(), documents.trapped_base(), 0))
     assert "<title>Violated: " in text
     gate, verdict = text.index('<section id="gate"'), text.index('<section id="verdict"')
     assert gate < text.index(violated.headline) < text.index("LT001 new-trap</td>") < verdict
@@ -197,19 +197,19 @@ def test_html_is_the_verdict_and_then_the_report_s_page_against_the_base(violate
 
 def test_html_of_inherited_traps_is_titled_by_the_gate_s_verdict(judged) -> None:
     now = documents.trapped()
-    text = to_page(Gated(judged(now, now), now, now, 0))
+    text = to_page(GateResult(judged(now, now), now, now, 0))
     assert "<title>Passed: " in text
     assert "Traps that it counts may be the base's own" in text
 
 
 def test_html_of_hostile_names_adds_no_element(hostile: Judgement) -> None:
     parser = Tags()
-    parser.feed(to_page(Gated(hostile, documents.hostile(), None, 0)))
+    parser.feed(to_page(GateResult(hostile, documents.hostile(), None, 0)))
     assert parser.found == []
 
 
 def test_html_lists_so_many_findings_and_says_how_many_more(crowded: Judgement) -> None:
-    text = to_page(Gated(crowded, documents.trapped(), None, 0))
+    text = to_page(GateResult(crowded, documents.trapped(), None, 0))
     assert text.count("LT011 max-traps</td>") == 50
     assert "And 1,150 findings more in the JSON output" in text
 
@@ -236,5 +236,5 @@ def test_the_text_is_wrapped_for_a_terminal_and_whole_in_a_pipe(violated: Judgem
 
 
 def test_json_is_the_document(violated: Judgement) -> None:
-    gated = Gated(violated, documents.trapped(), None, 0)
+    gated = GateResult(violated, documents.trapped(), None, 0)
     assert Judgement.model_validate_json(OUTPUTS["json"](gated)) == violated

@@ -10,7 +10,7 @@ from tests.report.test_page_access import violations
 from tests.support import documents
 
 from llmtrap.gate.outputs.html import to_page
-from llmtrap.gate.run import Gated
+from llmtrap.gate.run import GateResult
 
 pytestmark = pytest.mark.browser
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 def test_the_gate_s_section(judged, open_file: Any, tmp_path: Path, scheme: str) -> None:
     now, base = documents.trapped(), documents.trapped_base()
     path = tmp_path / "gate.html"
-    path.write_text(to_page(Gated(judged(now, base), now, base, 0)), encoding="utf-8")
+    path.write_text(to_page(GateResult(judged(now, base), now, base, 0)), encoding="utf-8")
     page = open_file(path, color_scheme=scheme)
     page.wait_for_selector("html[data-ready=yes]", state="attached")
     assert page.locator("#gate tbody tr").count() >= 1

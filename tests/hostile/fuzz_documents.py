@@ -20,10 +20,10 @@ from tests.support import documents
 from llmtrap.audit.journal import Journal, PlanRecord
 from llmtrap.checkpoint.sources.hub.library import http
 from llmtrap.checkpoint.sources.hub.listing import list_repository
-from llmtrap.checkpoint.sources.hub.retry import Patience
+from llmtrap.checkpoint.sources.hub.retry import RetryPolicy
 from llmtrap.checkpoint.sources.hub.target import HubTarget
 from llmtrap.gate.judge import judge
-from llmtrap.gate.matching import Contents, match
+from llmtrap.gate.matching import CheckpointContents, match
 from llmtrap.gate.outputs.markdown import to_markdown as judgement_markdown
 from llmtrap.gate.outputs.sarif import to_sarif
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
@@ -108,7 +108,7 @@ def report(data: bytes) -> None:
     found = read_report(path)
     plain(found)
     to_markdown(found, compare(found, found))
-    contents = Contents.of_report(found)
+    contents = CheckpointContents.of_report(found)
     judgement = judge(match(contents, contents), LoadedPolicy(load_policy(folder=Path("/nowhere")).policy), TODAY)
     judgement_markdown(judgement)
     to_sarif(judgement)
@@ -173,7 +173,7 @@ class _Hub:
         self.data = b""
         os.environ["HF_ENDPOINT"] = "http://hub.invalid"
         huggingface_hub.set_client_factory(lambda: http.Client(transport=http.MockTransport(self.answer)))
-        self.patience = Patience(0.001, threading.Event())
+        self.patience = RetryPolicy(0.001, threading.Event())
 
     def answer(self, request: http.Request) -> http.Response:
         provider = self.provider

@@ -1,4 +1,4 @@
-"""Fixtures of the faces' tests: a page in a browser, and a real report with predicted traps."""
+"""Fixtures of the outputs' tests: a page in a browser, and a real report with predicted traps."""
 
 from __future__ import annotations
 

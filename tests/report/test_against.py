@@ -8,7 +8,7 @@ import pytest
 from tests.support import documents
 
 from llmtrap.report.against import Shift, changed_first, compare
-from llmtrap.report.against_words import against_words, shift_words, trap_change_words
+from llmtrap.report.comparison_text import against_words, shift_words, trap_change_words
 from llmtrap.report.document import Matrix
 
 

@@ -1,4 +1,4 @@
-"""The address of the documentation: from the package's metadata, and in every face beside what it explains."""
+"""The address of the documentation: from the package's metadata, and in every output beside what it explains."""
 
 from __future__ import annotations
 

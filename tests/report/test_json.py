@@ -1,4 +1,4 @@
-"""The JSON face: it validates, comes back equal, is whole or absent, and holds nothing a terminal would obey."""
+"""The JSON output: it validates, comes back equal, is whole or absent, and holds nothing a terminal would obey."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Markdown face: whole expected documents, and names that stay inside their code spans."""
+"""The Markdown output: whole expected documents, and names that stay inside their code spans."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.support.expected import assert_expected
 
 from llmtrap.report.against import compare
 from llmtrap.report.calibrated import calibrated
+from llmtrap.report.formatting import printable
 from llmtrap.report.html import to_html
 from llmtrap.report.markdown import code, to_markdown, write_markdown
 from llmtrap.report.text import plain
-from llmtrap.report.wording import printable
 
 EXPECTED = Path(__file__).parent / "expected"
 
@@ -30,9 +30,9 @@ def test_memory_that_nobody_knows_is_not_said_to_be_nothing() -> None:
     """An audit joined from its parts."""
     report = documents.clean()
     joined = report.model_copy(update={"summary": report.summary.model_copy(update={"peak_rss_bytes": 0})})
-    for face in (to_markdown, plain, to_html):
-        assert "of memory" in face(report)
-        assert "of memory" not in face(joined)
+    for output in (to_markdown, plain, to_html):
+        assert "of memory" in output(report)
+        assert "of memory" not in output(joined)
 
 
 def test_the_whole_document_against_a_base() -> None:

@@ -114,5 +114,5 @@ def test_every_face_says_in_the_same_words_which_model_an_adapter_was_put_on() -
     assert f"| **Adapter of** | <code>{base.replace('@', '&#64;')}</code> |" in to_markdown(report)
     assert f"adapter of\t{base}\n" in plain(report)
     assert re.search(r"^adapter of +org/base-0.5b@ab", to_text(report, width=120), re.MULTILINE)
-    for face in (to_html, to_markdown, to_text):
-        assert "dapter of" not in face(merged)
+    for output in (to_html, to_markdown, to_text):
+        assert "dapter of" not in output(merged)

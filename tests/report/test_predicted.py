@@ -1,4 +1,4 @@
-"""A report with predicted traps, from a real audit without α: what every face says of shuffles that were not made."""
+"""A report with predicted traps, from a real audit without α: what every output says of shuffles that were not made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.audits import audit, matrices_of, traps_of
 from tests.support.planting import write_planted
 
 from llmtrap.report.against import compare
-from llmtrap.report.against_words import against_words
+from llmtrap.report.comparison_text import against_words
 from llmtrap.report.document import Report
 from llmtrap.report.facts import badness, is_at_edge, is_decided, is_notable, state, tally
 from llmtrap.report.html import to_html

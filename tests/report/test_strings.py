@@ -13,7 +13,7 @@ from tests.support import documents
 
 from llmtrap.gate.document import Judgement
 from llmtrap.gate.judge import judge
-from llmtrap.gate.matching import Contents, match
+from llmtrap.gate.matching import CheckpointContents, match
 from llmtrap.gate.outputs.github import to_annotations
 from llmtrap.gate.outputs.json import to_json as judgement_json
 from llmtrap.gate.outputs.junit import to_junit
@@ -78,7 +78,7 @@ CASES = list(reports())
 
 
 def judged(report: Report, base: Report) -> Judgement:
-    matched = match(Contents.of_report(report), Contents.of_report(base))
+    matched = match(CheckpointContents.of_report(report), CheckpointContents.of_report(base))
     return judge(matched, load_policy(), datetime.date(2026, 1, 1))
 
 
@@ -94,8 +94,8 @@ def test_no_text_leaves_its_place(name: str, report: Report, base: Report) -> No
         "gate json": judgement_json(verdict),
         "repr": repr(report) + repr(report.matrices[0]),
     }
-    for face, text in shown.items():
-        assert not steering.search(text), (face, steering.search(text))
+    for output, text in shown.items():
+        assert not steering.search(text), (output, steering.search(text))
     for text in (to_annotations(verdict), to_sarif(verdict), to_junit(verdict), to_csv(report), to_badge(report)):
         assert not re.search(CONTROL, text)
         assert not re.search(r"^::error::d", text, re.M)

@@ -1,4 +1,4 @@
-"""The terminal face: whole expected screens, 80 columns, plain lines in a pipe, names that cannot steer a terminal."""
+"""The terminal output: whole expected screens, 80 columns, plain lines in a pipe, names that steer no terminal."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.support.planting import noise, with_entries, with_mean
 from llmtrap.spectra import AnalysisSettings, MatrixAnalysis, analyse
 from llmtrap.spectra.backends import NumpyBackend
 from llmtrap.spectra.certificate import exceedances
-from llmtrap.spectra.single_pass import Farthest, SinglePass
+from llmtrap.spectra.single_pass import ExtremeEntries, SinglePass
 from llmtrap.spectra.value_counts import ValueCounter
 
 Floats = NDArray[np.floating]
@@ -71,7 +71,7 @@ def test_entries_of_full_width_are_not_counted(rng: np.random.Generator) -> None
 @pytest.mark.parametrize("rows", [1, 37, 200])
 def test_the_farthest_entries_are_all_there_or_it_says_so(most: int, rows: int, rng: np.random.Generator) -> None:
     matrix = with_entries(with_mean(noise(rng, (200, 60)), 1.0), PLANTED, [2.5, -3.0, 2.0])
-    farthest = Farthest((200, 60), most)
+    farthest = ExtremeEntries((200, 60), most)
     for top in range(0, 200, rows):
         farthest.add(matrix[top : top + rows], top)
     centre, deviation = float(matrix.mean()), float(matrix.std())
@@ -92,7 +92,7 @@ def test_the_farthest_entries_are_all_there_or_it_says_so(most: int, rows: int, 
 def test_a_matrix_of_few_values_keeps_no_half_of_its_greatest() -> None:
     """Of equal entries at the limit some do not fit: none is kept rather than some."""
     matrix = np.tile(np.array([[-1.0, 0.0, 0.0, 1.0]], dtype=np.float32), (100, 1))
-    farthest = Farthest((100, 4), 10)
+    farthest = ExtremeEntries((100, 4), 10)
     for top in range(0, 100, 20):
         farthest.add(matrix[top : top + 20], top)
     assert farthest.beyond(0.0, 0.5) is None

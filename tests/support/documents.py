@@ -357,7 +357,7 @@ def broken() -> Report:
 
 @cache
 def hostile() -> Report:
-    """Names that try to break out of every face."""
+    """Names that try to break out of every output."""
     matrices = [
         matrix(name, role=name, tensor=name, shape=(128, 96), method="measured", causes=[("entry", 2.0 + index)])
         for index, name in enumerate(HOSTILE_NAMES)

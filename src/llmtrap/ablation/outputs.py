@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmtrap.ablation.document import AblationReport
-from llmtrap.ablation.wording import HEADERS, MEANINGS, cells, notes
+from llmtrap.ablation.formatting import HEADERS, MEANINGS, cells, notes
 from llmtrap.printable import printable
 from llmtrap.report.html.assets import style
 from llmtrap.report.html.page import content_security_policy
@@ -84,11 +84,11 @@ def write(report: AblationReport, json_path: Path | None, html: Path | None, mar
         OutputError: one could not be written.
     """
     piped = None
-    for path, face in ((json_path, to_json), (html, to_html), (markdown, to_markdown)):
+    for path, output in ((json_path, to_json), (html, to_html), (markdown, to_markdown)):
         if path == Path("-"):
-            piped = face(report)
+            piped = output(report)
         elif path is not None:
-            write_whole(path, face(report).encode("utf-8", "backslashreplace"))
+            write_whole(path, output(report).encode("utf-8", "backslashreplace"))
     return piped
 
 

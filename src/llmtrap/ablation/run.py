@@ -28,6 +28,7 @@ from llmtrap.ablation.document import (
     Value,
 )
 from llmtrap.ablation.effects import Effects, measure_effects
+from llmtrap.ablation.formatting import verdict
 from llmtrap.ablation.labels import label_of
 from llmtrap.ablation.layer_gate import Variant
 from llmtrap.ablation.measures import Estimate
@@ -35,7 +36,6 @@ from llmtrap.ablation.probes import first_token, random_tokens, resampled, text_
 from llmtrap.ablation.screening import screen, screened
 from llmtrap.ablation.streaming import StreamedModel
 from llmtrap.ablation.variants import Control, ControlKind, ablation, controls
-from llmtrap.ablation.wording import verdict
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.errors import UnsupportedError
 from llmtrap.report.document import Report

@@ -10,7 +10,7 @@ from llmtrap.audit.report import assemble
 from llmtrap.audit.settings import Part
 from llmtrap.errors import UsageError
 from llmtrap.report import document
-from llmtrap.report.wording import join
+from llmtrap.report.formatting import join
 
 _MOST_NAMED = 8
 

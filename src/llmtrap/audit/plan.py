@@ -17,7 +17,7 @@ from llmtrap.checkpoint.encodings import StoredTensor
 from llmtrap.checkpoint.selection import selects
 from llmtrap.checkpoint.tables import bytes_of, is_table, left_out_tables
 from llmtrap.errors import UsageError
-from llmtrap.report.wording import join, printable
+from llmtrap.report.formatting import join, printable
 from llmtrap.spectra.matrix_data import HELD_ENTRIES
 from llmtrap.version import __version__
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from llmtrap.audit.estimate import expected_seconds
 from llmtrap.audit.run import AuditRun, Event, Failed, Measured, Stalled, Started
-from llmtrap.report.wording import duration, plural, printable, size
+from llmtrap.report.formatting import duration, plural, printable, size
 
 # Seconds between lines where there is no terminal.
 _LINE_EVERY = 10.0

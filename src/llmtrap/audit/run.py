@@ -8,12 +8,12 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llmtrap.audit.beside import look_beside
 from llmtrap.audit.digests import FileDigests
-from llmtrap.audit.executors.base import Standing
+from llmtrap.audit.executors.base import WorkerStalled
 from llmtrap.audit.executors.choose import choose_executor
 from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.journal import Journal, PlanRecord, Recorded, remembered
+from llmtrap.audit.other_tensors import look_beside
 from llmtrap.audit.plan import Plan, Task, make_plan
 from llmtrap.audit.report import assemble, record_of
 from llmtrap.audit.settings import AuditSettings, RunOptions
@@ -167,7 +167,7 @@ class AuditRun:
         outcomes = choose_executor(spec, self.options).run(todo)
         for outcome in outcomes:
             task = by_key[outcome.key]
-            if isinstance(outcome, Standing):
+            if isinstance(outcome, WorkerStalled):
                 yield Stalled(task, outcome.worker, outcome.seconds, outcome.reason)
                 continue
             memory[outcome.worker] = max(memory.get(outcome.worker, 0), outcome.peak_rss_bytes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmtrap.calibrate.document import Check
+from llmtrap.calibrate.formatting import signed
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.phases import DROP, FITTED, GAP, STILL_FITTED
-from llmtrap.calibrate.words import signed
 
 MOST_TRAPS_BEFORE = 1
 LEAST_TRAPS_AFTER = 5

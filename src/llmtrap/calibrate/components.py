@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.ablation.components import Shuffle, first_shuffle
-from llmtrap.calibrate.measuring import analyse_matrix, matrix_id
+from llmtrap.calibrate.measure_checkpoint import analyse_matrix, matrix_id
 from llmtrap.spectra.certificate import entry_limit
 
 Floats = NDArray[np.float64]

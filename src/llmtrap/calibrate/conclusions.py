@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.calibrate.document import Check, CounterExample, Onset, RateRow, Run, SeparationRow
+from llmtrap.calibrate.formatting import percent, spread
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.phases import PHASES
 from llmtrap.calibrate.scores import score
-from llmtrap.calibrate.words import percent, spread
-from llmtrap.report.wording import duration
+from llmtrap.report.formatting import duration
 
 SMALL_NETWORKS = (
     "These are small networks on small data: the rates are theirs, and say nothing of the rates on language models."

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.settings import PlannedRun
-from llmtrap.report.wording import duration, plural
+from llmtrap.report.formatting import duration, plural
 
 _PROBE = 1_024
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.calibrate.document import CounterExample, Interval, Onset, PhaseRow, RateRow, SeparationRow
+from llmtrap.calibrate.formatting import signed
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.measurement import Layer, Measurement
 from llmtrap.calibrate.phases import PHASES, Phase
 from llmtrap.calibrate.scores import SCORES, Score
 from llmtrap.calibrate.separation import Estimate, RunScores, clustered_area, clustered_rate, threshold_at
-from llmtrap.calibrate.words import signed
 
 Groups = dict[str, list[History]]
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from llmtrap.calibrate.flat import FlatAdamW, aligned
+from llmtrap.calibrate.flat_adamw import FlatAdamW, aligned
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.steppers import OptimiserState
 

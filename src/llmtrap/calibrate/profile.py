@@ -14,7 +14,7 @@ from llmtrap.calibrate.history import History
 from llmtrap.calibrate.phases import PHASES
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.models import Model
-from llmtrap.report.wording import join
+from llmtrap.report.formatting import join
 
 # AUCs between these say nothing; below the first, traps mark the healthy checkpoints.
 _OPPOSITE, _USEFUL = 0.4, 0.6

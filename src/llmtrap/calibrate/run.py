@@ -16,11 +16,11 @@ from llmtrap.calibrate.conclusions import SMALL_NETWORKS, conclude, unfinished
 from llmtrap.calibrate.data import check_data
 from llmtrap.calibrate.document import CalibrationReport, CaseStudy, Checkpoint, FailedRunRow, Run
 from llmtrap.calibrate.findings import counter_examples, onsets, phase_rows, rate_rows, separation_rows
-from llmtrap.calibrate.following import Listener, Workers, read_history, worker_count
 from llmtrap.calibrate.history import History
 from llmtrap.calibrate.paper import beside_the_paper
 from llmtrap.calibrate.profile import profile_of
 from llmtrap.calibrate.settings import CalibrationSettings, FailedRun, PlannedRun, plan
+from llmtrap.calibrate.workers import Listener, Workers, read_history, worker_count
 from llmtrap.errors import OutputError
 from llmtrap.report.document import Tool
 from llmtrap.report.write import write_whole
@@ -168,7 +168,7 @@ def to_json(report: CalibrationReport) -> str:
 
 
 def write(report: CalibrationReport, folder: Path) -> None:
-    """Write the report's faces and the profile.
+    """Write the report's outputs and the profile.
 
     Raises:
         OutputError: the folder cannot be written.

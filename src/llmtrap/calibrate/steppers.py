@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from llmtrap.calibrate.flat import FlatAdamW
+from llmtrap.calibrate.flat_adamw import FlatAdamW
 from llmtrap.calibrate.networks import forward, loss
 from llmtrap.calibrate.recipe import Recipe
 

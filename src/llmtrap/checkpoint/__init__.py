@@ -1,4 +1,4 @@
-"""The checkpoint wing: from the name of a target to its weight matrices, by names and bytes alone, never maths."""
+"""The checkpoint package: from the name of a target to its weight matrices, by names and bytes alone, never maths."""
 
 from __future__ import annotations
 

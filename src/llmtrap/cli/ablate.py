@@ -50,7 +50,7 @@ def ablate_command(
     The model runs layer by layer, so that one layer is in memory at a time.
     """
     from llmtrap.checkpoint import open_checkpoint
-    from llmtrap.cli.faces import check_places
+    from llmtrap.cli.report_outputs import check_places
 
     with guarded(verbose=verbose):
         if any(find_spec(name) is None for name in _NEEDED):

@@ -64,9 +64,9 @@ def audit_command(
     from llmtrap.checkpoint.families import read_family
     from llmtrap.checkpoint.selection import check_parts
     from llmtrap.cli.demo import planted_found
-    from llmtrap.cli.faces import Faces
     from llmtrap.cli.introduction import introduction, warnings
     from llmtrap.cli.report_folder import default_report_folder
+    from llmtrap.cli.report_outputs import ReportOutputs
     from llmtrap.report.judging import judged
     from llmtrap.report.rarity.reference import chosen_reference
     from llmtrap.report.verdict import judge
@@ -100,7 +100,7 @@ def audit_command(
         )  # fmt: skip
         check_parts(checkpoint.matrices, of_parts)
         identity = checkpoint.catalogue.identity
-        faces = Faces.of(default_report_folder(identity.name, identity.kind), **given)
+        outputs = ReportOutputs.of(default_report_folder(identity.name, identity.kind), **given)
         for warning in warnings(checkpoint, settings):
             messages().print(warning, soft_wrap=True)
         kept = journal_for(checkpoint, journal or default_folder())
@@ -121,7 +121,7 @@ def audit_command(
         else:
             outcome.code = EXIT_DONE if is_whole(finished.report) else EXIT_IN_PART
             report = judged(finished.report, published)
-            faces.write(report, quiet=quiet)
+            outputs.write(report, quiet=quiet)
             if quiet and outcome.code:
                 found = judge(report)
                 messages().print(f"llmtrap: {found.word}: {found.lead} {found.coverage}", soft_wrap=True)

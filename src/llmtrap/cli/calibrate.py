@@ -57,8 +57,8 @@ def calibrate_command(
     """
     from llmtrap.calibrate import CalibrationSettings, calibrate
     from llmtrap.calibrate.cost import cost_in_words
-    from llmtrap.calibrate.following import need_training
     from llmtrap.calibrate.settings import plan
+    from llmtrap.calibrate.workers import need_training
     from llmtrap.cli.calibrate_board import Board, show
     from llmtrap.cli.own_runs import show_own_runs
     from llmtrap.report.write import make_folder

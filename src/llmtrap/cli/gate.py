@@ -15,7 +15,7 @@ from llmtrap.cli.streams import write_commands
 from llmtrap.errors import UsageError
 
 if TYPE_CHECKING:
-    from llmtrap.gate.run import Gated
+    from llmtrap.gate.run import GateResult
     from llmtrap.report.document import Report
 
 
@@ -96,7 +96,7 @@ def gate_command(
     from llmtrap.audit import RunOptions, default_folder
     from llmtrap.cli.gate_changes import Changes
     from llmtrap.cli.gate_progress import Watcher
-    from llmtrap.gate.measuring import GateOptions
+    from llmtrap.gate.measure_sides import GateOptions
     from llmtrap.gate.policy_file import load_policy
     from llmtrap.gate.run import gate
     from llmtrap.gate.template import write_template
@@ -110,7 +110,7 @@ def gate_command(
         wanted = [_wanted(text) for text in output or ()]
         _check_outputs(wanted)
         run = RunOptions() if workers is None else RunOptions(workers=workers)
-        judged: list[Gated] = []
+        judged: list[GateResult] = []
         with Watcher(quiet=quiet) as watcher:
             options = GateOptions(workers=run.workers,
                 device=device, backend=backend.value, journal=journal or default_folder(), fresh=fresh,
@@ -172,7 +172,7 @@ def _wanted(text: str) -> tuple[str, Path]:
 
 def _check_outputs(wanted: list[tuple[str, Path]]) -> None:
     """Try every file before anything is measured; one output alone goes to standard output."""
-    from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
+    from llmtrap.cli.report_outputs import STANDARD_OUTPUT, check_places
 
     if sum(path == STANDARD_OUTPUT for _, path in wanted) > 1:
         raise UsageError("two outputs both name standard output", remedy="Name a file for one of them")
@@ -180,9 +180,9 @@ def _check_outputs(wanted: list[tuple[str, Path]]) -> None:
         check_places({"--output": path})
 
 
-def _write(gated: Gated, wanted: list[tuple[str, Path]], *, quiet: bool) -> None:
+def _write(gated: GateResult, wanted: list[tuple[str, Path]], *, quiet: bool) -> None:
     """The files asked for, the text for whoever reads along, and what GitHub shows by itself."""
-    from llmtrap.cli.faces import STANDARD_OUTPUT
+    from llmtrap.cli.report_outputs import STANDARD_OUTPUT
     from llmtrap.gate.outputs import OUTPUTS
     from llmtrap.gate.outputs.github import to_annotations, to_summary
     from llmtrap.gate.outputs.text import to_text

@@ -11,8 +11,8 @@ from llmtrap.errors import UsageError
 from llmtrap.gate.accept import Acceptance, Accepted, accept, prepare
 from llmtrap.gate.new_baseline import what_is_replaced, write_baseline
 from llmtrap.gate.policy_file import LoadedPolicy
-from llmtrap.gate.run import Gated, judge_again, today
-from llmtrap.report.wording import plural, printable
+from llmtrap.gate.run import GateResult, judge_again, today
+from llmtrap.report.formatting import plural, printable
 
 _MOST_NAMED = 10
 
@@ -56,14 +56,14 @@ class Changes:
         """The policy that --accept adds to, which need not be a file yet; None without it."""
         return None if self._acceptance is None else self._acceptance.loaded
 
-    def accept(self, gated: Gated) -> Gated:
+    def accept(self, gated: GateResult) -> GateResult:
         """Write the ignores, and judge by them."""
         if self._acceptance is None:
             return gated
         self._accepted = accept(gated.judgement, self._acceptance)
         return judge_again(gated, self._accepted.loaded) if self._accepted.ignores else gated
 
-    def finish(self, judged: Sequence[Gated], *, quiet: bool) -> None:
+    def finish(self, judged: Sequence[GateResult], *, quiet: bool) -> None:
         """Say what was accepted, write the new baseline, and say what that replaced.
 
         Raises:

@@ -15,7 +15,7 @@ from llmtrap.audit.estimate import expected_seconds
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.cli.console import output
 from llmtrap.cli.introduction import encodings, where_from
-from llmtrap.report.wording import duration, plural, printable, size
+from llmtrap.report.formatting import duration, plural, printable, size
 
 _NUMBERS = re.compile(r"\.\d+(?=\.|$)")
 

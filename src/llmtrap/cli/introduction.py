@@ -8,7 +8,7 @@ from llmtrap.audit import AuditSettings, Plan
 from llmtrap.audit.plan import unused_patterns
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.checkpoint.sources.base import SourceIdentity
-from llmtrap.report.wording import join, plural, printable
+from llmtrap.report.formatting import join, plural, printable
 
 # Adapters have an encoding for every rank and scale: more than so many are only counted.
 _MOST_NAMED = 4

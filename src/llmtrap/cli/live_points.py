@@ -16,7 +16,7 @@ from llmtrap.cli.points import HEADS, MOST_NAMED, PointTable, new_trap_words
 from llmtrap.printable import printable
 from llmtrap.report.document import Report
 from llmtrap.trajectory.document import Point
-from llmtrap.trajectory.words import PointRow, point_row
+from llmtrap.trajectory.formatting import PointRow, point_row
 
 
 class LiveTable(PointTable):

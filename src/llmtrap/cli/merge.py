@@ -28,12 +28,14 @@ def merge_command(
     """Join the parts of an audit (audit --part I/N) into its one report."""
     from llmtrap.audit import merge_journals
     from llmtrap.cli.audit import is_whole
-    from llmtrap.cli.faces import Faces, check_places
     from llmtrap.cli.report_folder import default_report_folder
+    from llmtrap.cli.report_outputs import ReportOutputs, check_places
 
     with guarded(verbose=verbose) as outcome:
         given = {"json": json, "html": html, "markdown": markdown, "csv": csv, "model_card": model_card, "badge": badge}
-        check_places({f"--{face.replace('_', '-')}": path for face, path in given.items()})
+        check_places({f"--{output.replace('_', '-')}": path for output, path in given.items()})
         report = merge_journals(journals, name)
         outcome.code = EXIT_DONE if is_whole(report) else EXIT_IN_PART
-        Faces.of(default_report_folder(report.target.name, report.target.kind), **given).write(report, quiet=quiet)
+        ReportOutputs.of(default_report_folder(report.target.name, report.target.kind), **given).write(
+            report, quiet=quiet
+        )

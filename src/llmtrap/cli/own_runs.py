@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llmtrap.calibrate.own import OwnRow, OwnRun, read_scores, separate
+from llmtrap.calibrate.own_runs import OwnRow, OwnRun, read_scores, separate
 from llmtrap.calibrate.phases import DROP, NEAR_PEAK
 from llmtrap.errors import UsageError
-from llmtrap.report.wording import plural
+from llmtrap.report.formatting import plural
 from llmtrap.trajectory.document import matrices_at
 from llmtrap.trajectory.read import read_trajectory
 

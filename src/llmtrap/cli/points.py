@@ -13,13 +13,13 @@ from llmtrap.audit import AuditSettings, Event, RunOptions
 from llmtrap.audit.progress import AuditProgress
 from llmtrap.cli import options as o
 from llmtrap.cli.console import messages, output
-from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
 from llmtrap.cli.report_folder import default_report_folder
+from llmtrap.cli.report_outputs import STANDARD_OUTPUT, check_places
 from llmtrap.printable import printable
 from llmtrap.report.document import Report
 from llmtrap.trajectory.document import Point, Trajectory, TrapHistory
+from llmtrap.trajectory.formatting import cause_words, point_row
 from llmtrap.trajectory.page import to_html, write_page
-from llmtrap.trajectory.words import cause_words, point_row
 from llmtrap.trajectory.write import to_json, write_trajectory
 
 HEADS = ("step", "measured", "same", "traps", "new", "median α", "verdict")
@@ -122,7 +122,7 @@ def appearances(traps: tuple[TrapHistory, ...], points: tuple[Point, ...], limit
 
 
 class Places:
-    """Where a trajectory is written: the files asked for, or both faces in the default folder of the run."""
+    """Where a trajectory is written: the files asked for, or both outputs in the default folder of the run."""
 
     def __init__(self, name: str, kind: str, json: Path | None, html: Path | None):
         self.within: Path | None = None
@@ -136,7 +136,7 @@ class Places:
 
     @property
     def piped(self) -> bool:
-        """Whether a face goes to standard output."""
+        """Whether an output goes to standard output."""
         return STANDARD_OUTPUT in (self.json, self.html)
 
     def write(self, trajectory: Trajectory) -> list[Path]:

@@ -116,7 +116,7 @@ def _judged(
 
 
 def _show(plan: RepairPlan, check: TextCheck | None, out: Path) -> None:
-    from llmtrap.report.wording import plural
+    from llmtrap.report.formatting import plural
 
     console = output()
     for repair in plan.repairs:

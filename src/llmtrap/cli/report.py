@@ -1,4 +1,4 @@
-"""`llmtrap report`: show a report again, in any face, alone or against its base; index a folder of reports."""
+"""`llmtrap report`: show a report again, in any output, alone or against its base; index a folder of reports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def report_command(
 ) -> None:
     """Render a report again: as a page, as Markdown or here; alone or against its base."""
     from llmtrap.ablation.read import read_ablation, with_activity
-    from llmtrap.cli.faces import STANDARD_OUTPUT, check_places
+    from llmtrap.cli.report_outputs import STANDARD_OUTPUT, check_places
     from llmtrap.report.against import compare
     from llmtrap.report.html import write_index
     from llmtrap.report.judging import judged
@@ -51,8 +51,8 @@ def report_command(
     with guarded(verbose=verbose):
         if report is None and index is None:
             raise UsageError("nothing to show", remedy="Name a report, or a folder with --index.")
-        faces = {"html": html, "markdown": markdown, "csv": csv, "model-card": model_card, "badge": badge}
-        named = {name: path for name, path in faces.items() if path is not None}
+        outputs = {"html": html, "markdown": markdown, "csv": csv, "model-card": model_card, "badge": badge}
+        named = {name: path for name, path in outputs.items() if path is not None}
         others = {"against": against, "ablation": ablation, "reference": reference}
         needing = [*named, *(name for name, value in others.items() if value is not None)]
         if report is None and needing:
@@ -77,11 +77,11 @@ def report_command(
 
 
 def _face(name: str, document: Report, comparison: Comparison | None) -> str:
-    """A face's text; the page and Markdown show what is new against a base too."""
-    from llmtrap.report.faces import FACES
+    """An output's text; the page and Markdown show what is new against a base too."""
     from llmtrap.report.html import to_html
     from llmtrap.report.markdown import to_markdown
+    from llmtrap.report.outputs import REPORT_OUTPUTS
 
     if name == "html":
         return to_html(document, comparison)
-    return to_markdown(document, comparison) if name == "markdown" else FACES[name].write(document)
+    return to_markdown(document, comparison) if name == "markdown" else REPORT_OUTPUTS[name].write(document)

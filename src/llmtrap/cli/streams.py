@@ -1,6 +1,6 @@
 """Standard output and standard error as the command line uses them: nothing on them can steer a terminal or a runner.
 
-Every face makes its names printable by itself; these streams are the last place that everything passes, tracebacks,
+Every output makes its names printable by itself; these streams are the last place that everything passes, tracebacks,
 the parser's own messages and libraries' warnings included.
 """
 

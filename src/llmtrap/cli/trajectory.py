@@ -68,7 +68,7 @@ def trajectory_command(
     from llmtrap.audit import default_folder
     from llmtrap.cli.points import Places, appearances, point_table, run_of, settings_of
     from llmtrap.report.coverage import is_incomplete
-    from llmtrap.report.wording import plural
+    from llmtrap.report.formatting import plural
     from llmtrap.trajectory.find import find_checkpoints, shown_names
     from llmtrap.trajectory.follow import Follower, FollowOptions
 

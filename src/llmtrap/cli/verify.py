@@ -34,7 +34,7 @@ def verify_command(
     from llmtrap.checkpoint.families import read_family
     from llmtrap.checkpoint.selection import PART, check_parts, selects
     from llmtrap.cli.verify_table import show
-    from llmtrap.report.wording import duration, plural, printable
+    from llmtrap.report.formatting import duration, plural, printable
     from llmtrap.verify import Comparison, need_weightwatcher, reference_seconds, sample, verify
 
     with guarded(verbose=verbose):

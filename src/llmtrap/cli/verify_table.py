@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmtrap.cli.console import output
-from llmtrap.report.wording import fixed, printable
+from llmtrap.report.formatting import fixed, printable
 from llmtrap.verify import Comparison
 
 

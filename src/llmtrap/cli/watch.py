@@ -114,7 +114,7 @@ def _follow(
     keep_going: bool,
 ) -> int:
     """Show and write what happens; the exit code."""
-    from llmtrap.report.wording import duration
+    from llmtrap.report.formatting import duration
     from llmtrap.trajectory.watching import Audited, Began, LeftOut, Looked, watch
 
     violated = False

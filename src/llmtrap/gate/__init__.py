@@ -6,8 +6,8 @@ from llmtrap.callable_package import make_callable
 from llmtrap.gate.document import Finding, Judgement
 from llmtrap.gate.policy import Policy
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
-from llmtrap.gate.run import Gated, GateOptions, gate
+from llmtrap.gate.run import GateOptions, GateResult, gate
 
-__all__ = ["Finding", "GateOptions", "Gated", "Judgement", "LoadedPolicy", "Policy", "gate", "load_policy"]
+__all__ = ["Finding", "GateOptions", "GateResult", "Judgement", "LoadedPolicy", "Policy", "gate", "load_policy"]
 
 make_callable(__name__)

@@ -25,8 +25,8 @@ from llmtrap.gate.policy_file import (
 )
 from llmtrap.gate.rules import CHECKPOINT, COVERAGE
 from llmtrap.printable import quoted
+from llmtrap.report.formatting import plural, printable
 from llmtrap.report.trial import try_writing
-from llmtrap.report.wording import plural, printable
 from llmtrap.report.write import write_whole
 
 

@@ -13,18 +13,18 @@ from llmtrap.checkpoint import Checkpoint, Source, Stripes, WeightMatrix
 from llmtrap.checkpoint.adapted import AdaptedTensor
 from llmtrap.gate.document import OutsideTensor
 from llmtrap.gate.files_beside import is_file, own_files
-from llmtrap.gate.matching import Contents, Known, Matched, match
-from llmtrap.gate.measuring import GateOptions, measure_pairs
-from llmtrap.gate.outside import compare_outside
+from llmtrap.gate.matching import CheckpointContents, Known, MatchedSides, match
+from llmtrap.gate.measure_sides import GateOptions, measure_pairs
+from llmtrap.gate.other_tensors import compare_outside
 from llmtrap.gate.pairing import MatrixPair, pair_matrices
 from llmtrap.gate.unchanged import same_files, unchanged_matrices
 from llmtrap.report.document import Report
-from llmtrap.report.wording import plural, printable
+from llmtrap.report.formatting import plural, printable
 
 
 def compare_checkpoints(
     now: Checkpoint, was: Checkpoint, settings: AuditSettings, options: GateOptions
-) -> tuple[Matched, Report, Report]:
+) -> tuple[MatchedSides, Report, Report]:
     """Match two checkpoints; the reports hold what had to be measured.
 
     Args:
@@ -36,8 +36,8 @@ def compare_checkpoints(
     now, was = now.without_tables(), was.without_tables()  # they are compared as what lies outside the matrices
     pairing = pair_matrices(now, was)
     grown = {pair.now.id: pair.grown for pair in pairing.pairs if pair.grown}
-    target = Contents.of_checkpoint(now, pairing.target, None)
-    base = Contents.of_checkpoint(was, pairing.base, None)
+    target = CheckpointContents.of_checkpoint(now, pairing.target, None)
+    base = CheckpointContents.of_checkpoint(was, pairing.base, None)
     comparable = match(target, base, Known(grown=grown)).same_architecture
     unchanged = _unchanged(now, was, pairing.pairs, options) if comparable else frozenset()
     changed = [pair for pair in pairing.pairs if pair.now.id not in unchanged] if comparable else []
@@ -56,8 +56,8 @@ def compare_checkpoints(
         now_at={name: it.now_at for name, it in compared.items()},
         grown=grown,
     )
-    target = Contents.of_checkpoint(now, pairing.target, measured.report)
-    base = Contents.of_checkpoint(was, pairing.base, measured.base)
+    target = CheckpointContents.of_checkpoint(now, pairing.target, measured.report)
+    base = CheckpointContents.of_checkpoint(was, pairing.base, measured.base)
     outside = (*compare_outside(now, was), *(_new_rows(pair, now.source) for pair in pairing.pairs if pair.grown))
     matched = match(target, base, known)
     if comparable:

@@ -10,7 +10,7 @@ from llmtrap.checkpoint.sources.base import FileEntry
 from llmtrap.errors import LlmtrapError
 from llmtrap.gate.unchanged import equal_files, same_files
 from llmtrap.report.document import SkippedTensor
-from llmtrap.report.wording import printable
+from llmtrap.report.formatting import printable
 
 
 def own_files(now: Checkpoint, was: Checkpoint) -> frozenset[str]:

@@ -9,20 +9,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from llmtrap.audit.report import TOOL
 from llmtrap.gate import document
 from llmtrap.gate.chance import chance_of, comparable_alpha
-from llmtrap.gate.matching import Described, Matched, Pair
+from llmtrap.gate.matching import MatchedSides, MatrixRef, Pair
 from llmtrap.gate.policy import Ignore, Policy
 from llmtrap.gate.policy_file import LoadedPolicy
 from llmtrap.gate.rules import CHECKPOINT, COVERAGE, RULES, NotJudged, Violation
 from llmtrap.gate.rules.new_trap import NewTrap
 from llmtrap.gate.rules.worse_trap import WorseTrap
 from llmtrap.gate.unjudged import Gap, grouped, unmeasured
+from llmtrap.report.formatting import plural, printable
 from llmtrap.report.trap_changes import Tolerances
-from llmtrap.report.wording import plural, printable
 
 EXIT_CODES: dict[document.Outcome, int] = {"passed": 0, "violated": 1, "incomplete": 3}
 
 
-def judge(matched: Matched, loaded: LoadedPolicy, today: datetime.date) -> document.Judgement:
+def judge(matched: MatchedSides, loaded: LoadedPolicy, today: datetime.date) -> document.Judgement:
     """Apply a policy.
 
     Args:
@@ -77,7 +77,7 @@ def trap_tolerances(policy: Policy, chance: document.Chance) -> Tolerances:
     return Tolerances(new.margin, chance.trap_z, worse.tolerance, worse.least_rise)
 
 
-def _outside_notes(matched: Matched) -> Iterator[str]:
+def _outside_notes(matched: MatchedSides) -> Iterator[str]:
     """Tensors outside the matrices that changed, or that one side lacks."""
     if matched.base is None or not matched.same_architecture:
         return
@@ -145,7 +145,7 @@ def _apply_ignores(
 
 
 def _outcome(
-    findings: Iterable[document.Finding], not_judged: Iterable[document.NotJudged], matched: Matched
+    findings: Iterable[document.Finding], not_judged: Iterable[document.NotJudged], matched: MatchedSides
 ) -> document.Outcome:
     """A violation found is a verdict, whatever else was not judged; but not against a base of another architecture."""
     errors = {f.rule for f in findings if f.level == "error" and f.ignored is None}
@@ -156,7 +156,7 @@ def _outcome(
     return "incomplete" if errors or any(it.blocks for it in not_judged) else "passed"
 
 
-def _counts(matched: Matched) -> document.Counts:
+def _counts(matched: MatchedSides) -> document.Counts:
     pairs = matched.pairs
     states = [_state(pair) for pair in pairs]
     alone = [_state_alone(it, matched) for it in matched.alone]
@@ -186,7 +186,7 @@ def _state(pair: Pair) -> str:
     return "reshaped" if pair.reshaped else "measured"
 
 
-def _state_alone(it: Described, matched: Matched) -> str:
+def _state_alone(it: MatrixRef, matched: MatchedSides) -> str:
     if matched.base is not None and matched.base.part is not None:
         return "not_compared"
     if it.id in matched.target.failed or it.id not in matched.target.measured:
@@ -194,7 +194,7 @@ def _state_alone(it: Described, matched: Matched) -> str:
     return "measured" if matched.base is None else "added"
 
 
-def _applied(matched: Matched, loaded: LoadedPolicy) -> Iterator[document.RuleApplied]:
+def _applied(matched: MatchedSides, loaded: LoadedPolicy) -> Iterator[document.RuleApplied]:
     kinds = sorted({it.kind for it in (*(pair.it for pair in matched.pairs), *matched.alone, *matched.missing)})
     for rule in RULES.values():
         yield document.RuleApplied(

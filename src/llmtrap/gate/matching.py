@@ -55,7 +55,7 @@ def tied_twins(mine: Iterable[Named], theirs: Mapping[str, Named]) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class Described:
+class MatrixRef:
     """A matrix as its checkpoint names it, measured or not."""
 
     id: str
@@ -71,7 +71,7 @@ class Described:
 
 
 @dataclass(frozen=True)
-class Contents:
+class CheckpointContents:
     """One side: every matrix that was planned, what was measured of them, what failed, and what is no matrix.
 
     `skipped` is what no matrix is read from. `part` says which share of the checkpoint a report is of, where it is not
@@ -79,7 +79,7 @@ class Contents:
     """
 
     side: Side
-    described: dict[str, Described]
+    described: dict[str, MatrixRef]
     measured: Mapping[str, Matrix]
     failed: Mapping[str, str]
     skipped: Mapping[str, Skipped | SkippedTensor]
@@ -89,11 +89,11 @@ class Contents:
     tensors: tuple[TensorFinding, ...] | None = None
 
     @classmethod
-    def of_report(cls, report: Report) -> Contents:
+    def of_report(cls, report: Report) -> CheckpointContents:
         """What a report holds. An older one may have measured tables, which are no matrices any more."""
         matrices = [matrix for matrix in report.matrices if table_of(matrix.role) is None]
-        described = {m.id: Described(m.id, m.tensor, m.shape, m.encoding, m.aliases) for m in matrices}
-        described |= {f.id: Described(f.id, f.tensor, (0, 0), "") for f in report.coverage.failed}
+        described = {m.id: MatrixRef(m.id, m.tensor, m.shape, m.encoding, m.aliases) for m in matrices}
+        described |= {f.id: MatrixRef(f.id, f.tensor, (0, 0), "") for f in report.coverage.failed}
         return cls(
             side=side_of(report),
             described=described,
@@ -109,21 +109,21 @@ class Contents:
     @classmethod
     def of_checkpoint(
         cls, checkpoint: Checkpoint, matrices: Mapping[str, WeightMatrix], report: Report | None
-    ) -> Contents:
+    ) -> CheckpointContents:
         """What a checkpoint holds, of which `report` measured the changed matrices alone."""
         identity = checkpoint.catalogue.identity
         return cls(
             side=Side(
                 name=identity.shown_name, kind=identity.kind, revision=identity.revision, family=checkpoint.family
             ),
-            described={m.id: Described(m.id, m.tensor, m.shape, m.encoding, m.aliases) for m in matrices.values()},
+            described={m.id: MatrixRef(m.id, m.tensor, m.shape, m.encoding, m.aliases) for m in matrices.values()},
             measured={} if report is None else {m.id: m for m in report.matrices},
             failed={} if report is None else {f.id: f.error for f in report.coverage.failed},
             skipped={s.tensor: s for s in checkpoint.skipped},
             parameters=sum(matrix.size for matrix in matrices.values()),
         )
 
-    def with_twins(self, base: Contents) -> Contents:
+    def with_twins(self, base: CheckpointContents) -> CheckpointContents:
         """This side, with tied weights once more under each alias that the base stores as a matrix of its own."""
         twins = tied_twins(self.described.values(), base.described)
         if not twins:
@@ -150,8 +150,8 @@ class Pair:
     is of the rows that both have.
     """
 
-    it: Described
-    was: Described
+    it: MatrixRef
+    was: MatrixRef
     now: Matrix | None
     base: Matrix | None
     unchanged: bool
@@ -186,7 +186,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchedSides:
     """Target and base, matched. Without a base, `alone` has the target's matrices and `pairs` is empty.
 
     `outside` are the tensors that are no matrices and are broken or changed; None where the weights of a side were not
@@ -194,11 +194,11 @@ class Matched:
     every output should say.
     """
 
-    target: Contents
-    base: Contents | None
+    target: CheckpointContents
+    base: CheckpointContents | None
     pairs: tuple[Pair, ...] = ()
-    alone: tuple[Described, ...] = ()
-    missing: tuple[Described, ...] = ()
+    alone: tuple[MatrixRef, ...] = ()
+    missing: tuple[MatrixRef, ...] = ()
     updates: Mapping[str, Update] = field(default_factory=dict)
     outside: tuple[OutsideTensor, ...] | None = None
     own_files: frozenset[str] = frozenset()
@@ -221,7 +221,7 @@ class Matched:
         return [pair for pair in self.pairs if not pair.unchanged]
 
 
-def match(target: Contents, base: Contents | None, known: Known | None = None) -> Matched:
+def match(target: CheckpointContents, base: CheckpointContents | None, known: Known | None = None) -> MatchedSides:
     """Match two sides by canonical id, aliases of tied weights included.
 
     Args:
@@ -231,7 +231,7 @@ def match(target: Contents, base: Contents | None, known: Known | None = None) -
     """
     more = known or Known()
     if base is None:
-        return Matched(target, None, alone=tuple(target.described.values()), updates=more.updates)
+        return MatchedSides(target, None, alone=tuple(target.described.values()), updates=more.updates)
     target = target.with_twins(base)
     pairs, alone, taken = [], [], set()
     for it, was in match_named(target.described, base.described):
@@ -247,7 +247,7 @@ def match(target: Contents, base: Contents | None, known: Known | None = None) -
             )
         )  # fmt: skip
     missing = tuple(was for name, was in base.described.items() if name not in taken)
-    return Matched(target, base, tuple(pairs), tuple(alone), missing, more.updates)
+    return MatchedSides(target, base, tuple(pairs), tuple(alone), missing, more.updates)
 
 
 def module_kind(identity: str) -> str:

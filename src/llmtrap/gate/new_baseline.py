@@ -9,10 +9,10 @@ from llmtrap.gate.document import Judgement
 from llmtrap.gate.rules import COVERAGE
 from llmtrap.printable import printable
 from llmtrap.report.document import Report
+from llmtrap.report.formatting import plural
 from llmtrap.report.json import write_json
 from llmtrap.report.read import read_report
 from llmtrap.report.trial import try_writing
-from llmtrap.report.wording import plural
 
 _NON_FINITE = "LT005"
 

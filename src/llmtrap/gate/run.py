@@ -13,10 +13,10 @@ from llmtrap.gate.adapter_alone import audit_adapter
 from llmtrap.gate.comparing import compare_checkpoints
 from llmtrap.gate.document import Judgement
 from llmtrap.gate.judge import judge, trap_tolerances
-from llmtrap.gate.matching import Contents, Known, Matched, match, match_named
-from llmtrap.gate.measuring import GateOptions, measure, settings_like
+from llmtrap.gate.matching import CheckpointContents, Known, MatchedSides, match, match_named
+from llmtrap.gate.measure_sides import GateOptions, measure, settings_like
 from llmtrap.gate.new_baseline import why_no_baseline
-from llmtrap.gate.outside import compare_outside
+from llmtrap.gate.other_tensors import compare_outside
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
 from llmtrap.gate.sides import adapted_sides
 from llmtrap.gate.targets import OpenAdapter, Opened, Target, open_target
@@ -27,11 +27,11 @@ from llmtrap.report.against import Comparison, compare
 from llmtrap.report.document import Report
 from llmtrap.systems.process import peak_rss_bytes
 
-__all__ = ["GateOptions", "Gated", "gate"]
+__all__ = ["GateOptions", "GateResult", "gate"]
 
 
 @dataclass(frozen=True)
-class Gated:
+class GateResult:
     """The judgement and the two reports it rests on; these hold the changed matrices alone where weights were given.
 
     `comparison` is of the two reports, decided as the judgement decides it. `matched` are the two sides, for
@@ -44,14 +44,14 @@ class Gated:
     base: Report | None
     peak_rss_bytes: int
     comparison: Comparison | None = None
-    matched: Matched | None = field(default=None, repr=False)
+    matched: MatchedSides | None = field(default=None, repr=False)
     whole: Report | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"<Gated {self.judgement.outcome}: {printable(self.judgement.headline, 500)}>"
+        return f"<GateResult {self.judgement.outcome}: {printable(self.judgement.headline, 500)}>"
 
 
-def judge_again(gated: Gated, loaded: LoadedPolicy) -> Gated:
+def judge_again(gated: GateResult, loaded: LoadedPolicy) -> GateResult:
     """The same sides judged by a policy whose ignores are others; nothing is measured.
 
     Raises:
@@ -72,7 +72,7 @@ def gate(
     base: Target | None = None,
     policy: LoadedPolicy | None = None,
     options: GateOptions | None = None,
-) -> Gated:
+) -> GateResult:
     """Judge a checkpoint, adapter or report against a base and a policy.
 
         gated = llmtrap.gate("out/checkpoint-500", "org/base-model")
@@ -129,7 +129,7 @@ def gate(
             {name: it for name, it in changes.items() if it is not None},
             judgement.counts.unchanged,
         )
-    return Gated(judgement, report, base_report, peak_rss_bytes(), comparison, matched, whole)
+    return GateResult(judgement, report, base_report, peak_rss_bytes(), comparison, matched, whole)
 
 
 def _whole(
@@ -160,7 +160,7 @@ def _baseline(loaded: LoadedPolicy) -> str | None:
 
 def _match(
     now: Opened, was: Opened | None, settings: AuditSettings, options: GateOptions, *, adapter_alone: bool
-) -> tuple[Matched, Report, Report | None]:
+) -> tuple[MatchedSides, Report, Report | None]:
     if isinstance(now, OpenAdapter):
         if isinstance(was, Report):
             raise UsageError(
@@ -170,7 +170,7 @@ def _match(
         sides = adapted_sides(now, was if isinstance(was, Checkpoint) else None, alone=adapter_alone)
         if sides.target is None or sides.base is None:
             report, updates = audit_adapter(now)
-            matched = match(Contents.of_report(report), None, Known(updates=updates))
+            matched = match(CheckpointContents.of_report(report), None, Known(updates=updates))
             return replace(matched, adapter_alone=True, notes=sides.notes), report, None
         found, mine, theirs = compare_checkpoints(sides.target, sides.base, settings, options)
         notes = (*sides.notes, *found.notes)
@@ -183,12 +183,16 @@ def _match(
     if isinstance(was, Checkpoint):
         return _report_with_weights(now, was, settings, options)
     base = was if isinstance(was, Report) else None
-    return match(Contents.of_report(now), None if base is None else Contents.of_report(base)), now, base
+    return (
+        match(CheckpointContents.of_report(now), None if base is None else CheckpointContents.of_report(base)),
+        now,
+        base,
+    )
 
 
 def _with_report(
     now: Checkpoint, was: Report | None, settings: AuditSettings, options: GateOptions
-) -> tuple[Matched, Report, Report | None]:
+) -> tuple[MatchedSides, Report, Report | None]:
     """Weights against a report, or against nothing. What a report of a part does not hold is not measured."""
     settings = replace(settings, include=(), exclude=())
     now = now.without_tables()
@@ -196,27 +200,27 @@ def _with_report(
     unchanged: frozenset[str] = frozenset()
     wanted = set(mine)
     if was is not None:
-        contents = Contents.of_report(was)
+        contents = CheckpointContents.of_report(was)
         unchanged = unchanged_by_digest(now.matrices, now.catalogue, now.source, was.target)
         unchanged = frozenset(name for name in unchanged if name in contents.measured)
         if contents.part is not None:
             wanted = {one.id for one, other in match_named(mine, contents.described) if other is not None}
     report = measure(now, wanted - unchanged, settings, options, "measuring the target")
-    target = Contents.of_checkpoint(now, mine, report)
-    base = None if was is None else Contents.of_report(was)
+    target = CheckpointContents.of_checkpoint(now, mine, report)
+    base = None if was is None else CheckpointContents.of_report(was)
     outside = compare_outside(now, None)
     return replace(match(target, base, Known(unchanged=unchanged)), outside=outside), report, was
 
 
 def _report_with_weights(
     now: Report, was: Checkpoint, settings: AuditSettings, options: GateOptions
-) -> tuple[Matched, Report, Report]:
+) -> tuple[MatchedSides, Report, Report]:
     """A report against weights: of these only what the report holds is measured."""
     settings = replace(settings, include=(), exclude=())
-    target = Contents.of_report(now)
+    target = CheckpointContents.of_report(now)
     was = was.without_tables()
     theirs: dict[str, WeightMatrix] = {matrix.id: matrix for matrix in was.matrices}
     wanted = {other.id for _, other in match_named(target.described, theirs) if other is not None}
     wanted |= {alias for it in target.described.values() for alias in it.aliases if alias in theirs}
     base = measure(was, wanted, settings, options, "measuring the base")
-    return match(target, Contents.of_checkpoint(was, theirs, base)), now, base
+    return match(target, CheckpointContents.of_checkpoint(was, theirs, base)), now, base

@@ -8,7 +8,7 @@ from llmtrap.checkpoint import Checkpoint
 from llmtrap.checkpoint.adapted import adapt
 from llmtrap.errors import LlmtrapError
 from llmtrap.gate.targets import OpenAdapter, adapter_base, names_it
-from llmtrap.report.wording import printable
+from llmtrap.report.formatting import printable
 
 
 @dataclass(frozen=True)

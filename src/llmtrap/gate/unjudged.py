@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from llmtrap.gate import document
-from llmtrap.gate.matching import Matched
+from llmtrap.gate.matching import MatchedSides
 from llmtrap.gate.policy import Ignore, Policy
 from llmtrap.gate.rules import RULES, NotJudged
 from llmtrap.gate.rules.coverage import gaps_of
@@ -49,7 +49,7 @@ def grouped(gaps: Iterable[Gap], ignores: Iterable[Ignore], today: datetime.date
     return sorted(found, key=lambda it: (it.ignored is not None, not it.blocking, it.level != "error", it.rule))
 
 
-def unmeasured(matched: Matched, policy: Policy) -> list[Gap]:
+def unmeasured(matched: MatchedSides, policy: Policy) -> list[Gap]:
     """Matrices of which too little is known, for every rule that looks at matrices. How many may be so is LT006's."""
     rules = [(rule.id, policy.settings(rule.id).level) for rule in RULES.values() if rule.scope == "matrix"]
     return [

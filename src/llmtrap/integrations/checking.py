@@ -17,10 +17,10 @@ from llmtrap.integrations.checks import Check, NewTrap
 from llmtrap.integrations.options import TrapOptions
 from llmtrap.printable import printable
 from llmtrap.report.document import Matrix
-from llmtrap.report.wording import plural
+from llmtrap.report.formatting import plural
 from llmtrap.trajectory.document import Trajectory
 from llmtrap.trajectory.follow import Follower, FollowOptions
-from llmtrap.trajectory.words import cause_words
+from llmtrap.trajectory.formatting import cause_words
 
 # With more to do, in seconds of one core, a worker process is started: it takes a second of a core, and shares with the
 # training neither the interpreter's lock nor the limit on BLAS threads. It asks this process for what it reads.

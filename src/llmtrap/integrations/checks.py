@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llmtrap.printable import printable
-from llmtrap.report.wording import number
+from llmtrap.report.formatting import number
 
 PREFIX = "llmtrap/"
 

@@ -33,13 +33,13 @@ class Raised:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParentRequest:
     """Bytes that the parent has and the call needs: the worker waits for them."""
 
     request: Any
 
 
-Answer = Told | Asked | Returned | Raised
+Answer = Told | ParentRequest | Returned | Raised
 
 _asking = threading.Lock()
 _parents: list[Connection] = []
@@ -67,7 +67,7 @@ def ask(request: Any, out: Any) -> None:
     """
     with _asking:
         parent = _parents[-1]
-        parent.send(Asked(request))
+        parent.send(ParentRequest(request))
         error = parent.recv()
         if error is not None:
             raise error

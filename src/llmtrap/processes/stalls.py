@@ -23,7 +23,7 @@ _WAITS_FOR = {
 }
 
 
-class Standstill:
+class StallMonitor:
     """Watches one process; `seconds` is asked for now and then."""
 
     def __init__(self, pid: int):

@@ -19,7 +19,7 @@ from typing import Any
 
 from llmtrap.errors import UnsupportedError
 from llmtrap.processes.interrupts import deferred
-from llmtrap.processes.serving import Answer, Asked, Raised
+from llmtrap.processes.serving import Answer, ParentRequest, Raised
 from llmtrap.systems.process import HAS_WORKERS, deaf
 
 _PROGRAM = Path(__file__).with_name("child.py")
@@ -163,7 +163,7 @@ def result_of(answer: Answer) -> Any:
     """
     if isinstance(answer, Raised):
         raise answer.error from _InWorkerError(answer.where)
-    if isinstance(answer, Asked):
+    if isinstance(answer, ParentRequest):
         raise TypeError("the worker asked for bytes, and nobody gives any here")
     return answer.value
 

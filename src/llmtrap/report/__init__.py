@@ -1,1 +1,1 @@
-"""The document of an audit (`document.py`, the contract) and its faces: JSON, HTML, Markdown and the terminal."""
+"""The document of an audit (`document.py`, the contract) and its outputs: JSON, HTML, Markdown and the terminal."""

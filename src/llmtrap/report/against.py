@@ -11,8 +11,8 @@ from llmtrap.checkpoint.naming import table_of
 from llmtrap.printable import printable
 from llmtrap.report.document import Matrix, Report
 from llmtrap.report.facts import badness, is_decided, strongest
+from llmtrap.report.formatting import join, number, plural
 from llmtrap.report.trap_changes import TrapChanges, compare_traps
-from llmtrap.report.wording import join, number, plural
 from llmtrap.spectra.measured import Trap
 
 Change = Literal["new", "stronger", "gone", "weaker", "same", "unknown"]
@@ -67,7 +67,7 @@ class Comparison:
     unchanged: int = 0
 
     def __repr__(self) -> str:
-        from llmtrap.report.against_words import against_words  # noqa: PLC0415  (it is made of this)
+        from llmtrap.report.comparison_text import against_words  # noqa: PLC0415  (it is made of this)
 
         return f"<Comparison with {printable(self.base.target.name, 80)}: {against_words(self)}>"
 

@@ -6,8 +6,8 @@ from xml.sax.saxutils import escape
 
 from llmtrap.printable import printable
 from llmtrap.report.document import Report, ReportLevel
+from llmtrap.report.formatting import plural
 from llmtrap.report.verdict import judge
-from llmtrap.report.wording import plural
 
 # White text on each has a contrast of 4.5 or more.
 _COLOURS: dict[ReportLevel, str] = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from llmtrap.printable import quoted
 from llmtrap.report.document import Report
+from llmtrap.report.formatting import fixed, plural
 from llmtrap.report.markdown import code
 from llmtrap.report.verdict import judge
-from llmtrap.report.wording import fixed, plural
 from llmtrap.report.worst_rows import notable_rows
 
 LINES = 10

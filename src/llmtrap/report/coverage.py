@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Final, get_args
 
 from llmtrap.report.document import Amount, Coverage, CoverageCounts, FailedMatrix, LeftOut, SkippedTensor
-from llmtrap.report.wording import plural, printable, size
+from llmtrap.report.formatting import plural, printable, size
 
 PARTLY_ABOVE: Final = 0.02
 """The share of all parameters that may stay unmeasured beside biases and norms: above it nothing is called clean."""

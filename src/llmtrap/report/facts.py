@@ -1,4 +1,4 @@
-"""What a document says, as predicates and counts: the one place where every face learns which matrix is worse."""
+"""What a document says, as predicates and counts: the one place where every output learns which matrix is worse."""
 
 from __future__ import annotations
 

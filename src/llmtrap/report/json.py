@@ -1,4 +1,4 @@
-"""The JSON face: the contract itself, one matrix a line, so that two reports can be compared with diff."""
+"""The JSON output: the contract itself, one matrix a line, so that two reports can be compared with diff."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def matrix_a_line(document: dict[str, Any]) -> str:
 
 
 def write_json(report: Report, path: Path, *, within: Path | None = None) -> None:
-    """Write the JSON face, whole or not at all; `within` as for `write_whole`.
+    """Write the JSON output, whole or not at all; `within` as for `write_whole`.
 
     Raises:
         OutputError: it could not be written.

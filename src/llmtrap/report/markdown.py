@@ -1,4 +1,4 @@
-"""The Markdown face: what people paste into an issue, a pull request or a model card."""
+"""The Markdown output: what people paste into an issue, a pull request or a model card."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 
 from llmtrap.report.actions import Action, actions
 from llmtrap.report.against import CHANGED, Comparison
-from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.calibrated import calibrated
+from llmtrap.report.comparison_text import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.document import Finding, Report
 from llmtrap.report.documentation import page_address
 from llmtrap.report.explanations import page_of
 from llmtrap.report.facts import is_notable
+from llmtrap.report.formatting import number, plural, printable, size
 from llmtrap.report.run_words import run_words
 from llmtrap.report.verdict import (
     LONGEST_FINDING,
@@ -23,7 +24,6 @@ from llmtrap.report.verdict import (
     remembered_words,
     tensor_finding,
 )
-from llmtrap.report.wording import number, plural, printable, size
 from llmtrap.report.worst_rows import notable_rows
 from llmtrap.report.write import write_whole
 
@@ -175,7 +175,7 @@ def _cell(text: str) -> str:
 def write_markdown(
     report: Report, path: Path, comparison: Comparison | None = None, *, within: Path | None = None
 ) -> None:
-    """Write the Markdown face, whole or not at all; `within` as for `write_whole`.
+    """Write the Markdown output, whole or not at all; `within` as for `write_whole`.
 
     Raises:
         OutputError: it could not be written.

@@ -7,7 +7,7 @@ from html import escape
 from llmtrap.printable import printable
 from llmtrap.report.document import Matrix, Report
 from llmtrap.report.facts import worst
-from llmtrap.report.wording import plural
+from llmtrap.report.formatting import plural
 from llmtrap.report.worst_rows import row
 
 _NAME = 80

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmtrap.report.document import Report
-from llmtrap.report.wording import duration
+from llmtrap.report.formatting import duration
 
 
 def run_words(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""The CSV face: one line a matrix, columns in snake_case, for spreadsheets and data frames."""
+"""The CSV output: one line a matrix, columns in snake_case, for spreadsheets and data frames."""
 
 from __future__ import annotations
 

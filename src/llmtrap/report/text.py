@@ -1,4 +1,4 @@
-"""The terminal face: the verdict and a closing table of the worst matrices; plain lines where it is piped."""
+"""The terminal output: the verdict and a closing table of the worst matrices; plain lines where it is piped."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rich.text import Text
 
 from llmtrap.report.actions import Action, actions
 from llmtrap.report.against import CHANGED, Comparison
-from llmtrap.report.against_words import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
+from llmtrap.report.comparison_text import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.document import Finding, Report, Weight
 from llmtrap.report.explanations import OF_FINDING, page_of
 from llmtrap.report.facts import is_notable
+from llmtrap.report.formatting import join, name_some, number, plural, printable, size
 from llmtrap.report.run_words import run_words
 from llmtrap.report.verdict import LONGEST_FINDING, NO_PROOF, Tone, Verdict, remembered_words, tensor_finding
-from llmtrap.report.wording import join, name_some, number, plural, printable, size
 from llmtrap.report.worst_rows import Row, notable_rows
 
 _STYLES: dict[Tone, str] = {

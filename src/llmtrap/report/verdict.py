@@ -1,4 +1,4 @@
-"""What a report says about a checkpoint, in words a person can act on; every face takes its words from here."""
+"""What a report says about a checkpoint, in words a person can act on; every output takes its words from here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from llmtrap.report.coverage import coverage_words, is_incomplete, is_partial, unmeasured_names
 from llmtrap.report.document import Caution, Coverage, Finding, Matrix, Report, ReportLevel, TensorFinding
 from llmtrap.report.facts import Tally, is_at_edge, is_notable, strongest, tally, worst
-from llmtrap.report.wording import fixed, join, number, plural, printable
+from llmtrap.report.formatting import fixed, join, number, plural, printable
 from llmtrap.spectra.measured import CauseKind, Trap
 
 Level = Literal["broken", "unusual", "usual", "partial", "undecided", "nothing"]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from llmtrap.report.document import Matrix
 from llmtrap.report.facts import is_at_edge, is_notable, state, strongest, worst
-from llmtrap.report.wording import fixed, number
+from llmtrap.report.formatting import fixed, number
 from llmtrap.spectra.measured import Alpha, Trap
 
 
 @dataclass(frozen=True)
 class Row:
-    """One matrix in a few words; `name` is still as the file has it and must be escaped by the face."""
+    """One matrix in a few words; `name` is still as the file has it and must be escaped by the output."""
 
     name: str
     alpha: str

@@ -170,7 +170,7 @@ def bulk_of(
         gone = values[np.abs(values - bulk.mean) > limit * bulk.deviation]
         settled = _without(moments, gone)
         if settled.variance < (1 - _RECOUNT_ABOVE) * moments.variance:
-            inside = Inside(blocks, bulk.mean, limit * bulk.deviation)
+            inside = EntriesWithin(blocks, bulk.mean, limit * bulk.deviation)
             sums = MomentPass()
             for block in inside:
                 sums.add(block)
@@ -201,7 +201,7 @@ def bulk_of_histogram(shape: tuple[int, int], values: NDArray[np.float64], count
 
 
 @dataclass(frozen=True)
-class Inside:
+class EntriesWithin:
     """The blocks without their entries far from the centre: a column of those that stay."""
 
     source: Callable[[], Iterable[Floats]]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra.backends import Array, Backend
-from llmtrap.spectra.certificate import Bulk, Exceedances, Inside, bulk_of, bulk_of_histogram, exceedances
+from llmtrap.spectra.certificate import Bulk, EntriesWithin, Exceedances, bulk_of, bulk_of_histogram, exceedances
 from llmtrap.spectra.entries import CountedEntries, Entries, HeldEntries, standardise
 from llmtrap.spectra.measured import NonFinite
 from llmtrap.spectra.moments import MomentPass, Moments, NonFiniteError, moments_of_histogram
@@ -101,7 +101,7 @@ class MatrixData:
             values, counts = self._counted
             inside = np.abs(values - centre) <= distance
             return moments_of_histogram(values[inside], counts[inside])
-        sums, rest = MomentPass(), Inside(self._blocks, centre, distance)
+        sums, rest = MomentPass(), EntriesWithin(self._blocks, centre, distance)
         for block in rest:
             sums.add(block)
         return sums.finish(rest)

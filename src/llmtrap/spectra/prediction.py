@@ -43,7 +43,7 @@ DEVIATIONS = 6.0
 GAUSSIAN_KURTOSIS = 3.0
 
 
-class Divided(Protocol):
+class EntrySplit(Protocol):
     """A matrix as the prediction needs to read it: its far entries, and the rest."""
 
     def rest(self, centre: float, distance: float) -> Moments:
@@ -56,7 +56,7 @@ class Divided(Protocol):
 
 
 def predict_traps(
-    shape: tuple[int, int], bulk: Bulk, certificate: Certificate, edge_z: float, matrix: Divided
+    shape: tuple[int, int], bulk: Bulk, certificate: Certificate, edge_z: float, matrix: EntrySplit
 ) -> tuple[Trap, ...]:
     """The traps that every shuffle must show, strongest first; none where that cannot be told.
 
@@ -82,7 +82,7 @@ def most_far(shape: tuple[int, int]) -> int:
     return math.floor(math.sqrt(2 * MOST_LIKELY_TOGETHER / (1 / n + 1 / m)))
 
 
-def _of_entries(shape: tuple[int, int], bulk: Bulk, edge_z: float, matrix: Divided) -> tuple[Trap, ...]:
+def _of_entries(shape: tuple[int, int], bulk: Bulk, edge_z: float, matrix: EntrySplit) -> tuple[Trap, ...]:
     distance = math.sqrt(ENTRY_RATIO_LIMIT) * entry_limit(*shape) * bulk.deviation
     rest = matrix.rest(bulk.mean, distance)
     size = shape[0] * shape[1] - rest.count

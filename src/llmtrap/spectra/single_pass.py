@@ -29,7 +29,7 @@ _SEARCHED = 1 << 20
 _FARTHEST = 4
 
 
-class Farthest:
+class ExtremeEntries:
     """The lowest and the greatest entries with their places.
 
     Args:
@@ -97,7 +97,7 @@ class SinglePass:
         self._counter = ValueCounter()
         self.gram: Array | None = None
         self.double = False
-        self.farthest = Farthest(shape)
+        self.farthest = ExtremeEntries(shape)
 
     def add(self, block: Floats) -> None:
         """Take one block, which may be overwritten afterwards."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from llmtrap.errors import UsageError
 from llmtrap.gate.document import Judgement
 from llmtrap.gate.judge import judge
-from llmtrap.gate.matching import Contents, match
+from llmtrap.gate.matching import CheckpointContents, match
 from llmtrap.gate.policy_file import LoadedPolicy
 from llmtrap.report.document import Report
 from llmtrap.trajectory.document import Trajectory, report_at
@@ -26,7 +26,9 @@ def judge_point(report: Report, before: Report | None, policy: LoadedPolicy) -> 
         before: of the one before; None judges by the absolute rules alone.
         policy: the rules.
     """
-    matched = match(Contents.of_report(report), None if before is None else Contents.of_report(before))
+    matched = match(
+        CheckpointContents.of_report(report), None if before is None else CheckpointContents.of_report(before)
+    )
     return judge(matched, policy, datetime.datetime.now(tz=datetime.UTC).date())
 
 

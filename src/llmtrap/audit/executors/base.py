@@ -28,7 +28,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Standing:
+class WorkerStalled:
     """A worker has come to a stand at this task: for so many seconds it has used no processor time."""
 
     key: str
@@ -40,7 +40,7 @@ class Standing:
 class Executor(Protocol):
     """Runs tasks in any order and yields each outcome once. Closing the iterator stops the work at once."""
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome | Standing]:
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome | WorkerStalled]:
         """Yield an outcome for every task, and what there is to say meanwhile.
 
         Raises:

@@ -12,13 +12,13 @@ from llmtrap.audit.executors.base import Outcome
 from llmtrap.audit.executors.worker import WorkerSpec, measure_in_worker, start_worker
 from llmtrap.audit.plan import Task
 from llmtrap.checkpoint.sources.memory import bytes_for_worker
-from llmtrap.processes.serving import Asked
-from llmtrap.processes.stalls import Standstill
+from llmtrap.processes.serving import ParentRequest
+from llmtrap.processes.stalls import StallMonitor
 from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, result_of, stop_all
 
 
 @dataclass(frozen=True)
-class Death:
+class WorkerDeath:
     """Why a task has no outcome."""
 
     reason: str
@@ -35,7 +35,7 @@ class Lane:
     told: bool = False
     """Whether it was said already that the worker has come to a stand."""
     _worker: WorkerProcess | None = None
-    _standstill: Standstill | None = None
+    _standstill: StallMonitor | None = None
     _ready: bool = False
 
     def start(self, task: Task, upcoming: Iterable[Task] = ()) -> None:
@@ -44,7 +44,7 @@ class Lane:
             self.discard()
         if self._worker is None:
             self._worker, self._ready = WorkerProcess(), False
-            self._standstill = Standstill(self._worker.pid)
+            self._standstill = StallMonitor(self._worker.pid)
             self._worker.call(start_worker, self.spec)
         if self._standstill is not None:
             self._standstill.begin()
@@ -57,7 +57,7 @@ class Lane:
         assert self._worker is not None  # noqa: S101 - there is one where a batch is running
         return self._worker
 
-    def take(self) -> Outcome | Death | None:
+    def take(self) -> Outcome | WorkerDeath | None:
         """What became of the task that is running; None where the worker has only begun to.
 
         Raises:
@@ -66,7 +66,7 @@ class Lane:
         """
         try:
             answer = self.worker.answer()
-            if isinstance(answer, Asked):
+            if isinstance(answer, ParentRequest):
                 self.worker.reply(partial(bytes_for_worker, answer.request))
                 if self._standstill is not None:
                     self._standstill.begin()  # it waited for us
@@ -75,7 +75,7 @@ class Lane:
         except WorkerDiedError as death:
             ready = self._ready
             self.discard()
-            return Death(_obituary(death.exit_code, begun=ready))
+            return WorkerDeath(_death_reason(death.exit_code, begun=ready))
         if not self._ready:
             self._ready = True
             return None
@@ -102,7 +102,7 @@ def stop_lanes(lanes: list[Lane]) -> None:
     stop_all([lane._worker for lane in lanes if lane._worker is not None])
 
 
-def _obituary(code: int | None, *, begun: bool) -> str:
+def _death_reason(code: int | None, *, begun: bool) -> str:
     memory = "(the system may be out of memory: use fewer --workers)"
     if not begun:
         return f"the worker died twice before it could begin {memory}"

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from llmtrap.audit.executors.base import Outcome, Standing
-from llmtrap.audit.executors.lane import Death, Lane, stop_lanes
+from llmtrap.audit.executors.base import Outcome, WorkerStalled
+from llmtrap.audit.executors.lane import Lane, WorkerDeath, stop_lanes
 from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.plan import Task
 from llmtrap.processes.stalls import NOTICED_SECONDS
@@ -40,7 +40,7 @@ class LocalExecutor:
         self._devices = devices
         self._stall_timeout = stall_timeout
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome | Standing]:
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome | WorkerStalled]:
         """Yield outcomes as they come. A task whose worker dies is tried again, then fails with the reason."""
         lanes = [Lane(replace(self._spec, device=device)) for device in self._devices[: max(1, len(tasks))]]
         try:
@@ -48,7 +48,7 @@ class LocalExecutor:
         finally:
             stop_lanes(lanes)
 
-    def _drive(self, lanes: list[Lane], waiting: deque[Task]) -> Iterator[Outcome | Standing]:
+    def _drive(self, lanes: list[Lane], waiting: deque[Task]) -> Iterator[Outcome | WorkerStalled]:
         attempts: dict[str, int] = {}
         while True:
             for lane in lanes:
@@ -59,7 +59,7 @@ class LocalExecutor:
             for lane in lanes:
                 _take_over(lane, lanes)
             ready = wait_for_answers([lane.worker for lane in busy], LONG_SECONDS / 5)
-            ended: list[tuple[Task, Outcome | Death]] = []
+            ended: list[tuple[Task, Outcome | WorkerDeath]] = []
             for lane in busy:
                 task = lane.running
                 found = lane.take() if lane.worker in ready else self._given_up(lane)
@@ -71,7 +71,7 @@ class LocalExecutor:
                 _feed(lane, waiting)
             yield from self._notices(busy)
             for task, found in ended:
-                if not isinstance(found, Death):
+                if not isinstance(found, WorkerDeath):
                     yield found
                     continue
                 attempts[task.key] = attempts.get(task.key, 0) + 1
@@ -80,22 +80,22 @@ class LocalExecutor:
                 else:
                     yield Outcome(task.key, None, found.reason, "", 0)
 
-    def _given_up(self, lane: Lane) -> Death | None:
+    def _given_up(self, lane: Lane) -> WorkerDeath | None:
         """The end of a worker that has been at a stand for as long as the user allows."""
         seconds = lane.standstill()
         if self._stall_timeout is None or seconds < self._stall_timeout:
             return None
         reason = f"the worker came to a stand for {seconds:.0f} s twice ({lane.stands_because()})"
         lane.discard()
-        return Death(reason)
+        return WorkerDeath(reason)
 
-    def _notices(self, busy: Sequence[Lane]) -> Iterator[Standing]:
+    def _notices(self, busy: Sequence[Lane]) -> Iterator[WorkerStalled]:
         """Say once of each batch that its worker has come to a stand."""
         for lane in busy:
             if lane.running is None or lane.told or lane.standstill() < NOTICED_SECONDS:
                 continue
             lane.told = True
-            yield Standing(lane.running.key, f"{lane.worker.pid}", lane.standstill(), lane.stands_because())
+            yield WorkerStalled(lane.running.key, f"{lane.worker.pid}", lane.standstill(), lane.stands_because())
 
 
 def _feed(lane: Lane, waiting: deque[Task]) -> None:

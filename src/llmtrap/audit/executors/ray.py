@@ -153,7 +153,7 @@ def _connect(ray: Any, workers: int) -> bool:
     place = {"address": address} if address else {"address": "local", "num_cpus": workers, "include_dashboard": False}
     try:
         if address:
-            _knock(address)
+            _check_reachable(address)
         with _quietly():
             ray.init(**place, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except Exception as error:  # Ray raises whatever it likes, a bare Exception where its servers do not start
@@ -164,7 +164,7 @@ def _connect(ray: Any, workers: int) -> bool:
     return True
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Find out in seconds whether anybody is there: Ray itself tries for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdecimal():

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
-from llmtrap.audit.executors.ahead import ReadAhead
 from llmtrap.audit.executors.base import Outcome
+from llmtrap.audit.executors.read_ahead import ReadAhead
 from llmtrap.audit.measure import in_stored_tensor, measure_matrix
 from llmtrap.audit.plan import Task
 from llmtrap.audit.timing import Stages

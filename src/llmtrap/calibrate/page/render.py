@@ -13,9 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from llmtrap.calibrate.document import Ablation, CalibrationReport, Check, Interval
+from llmtrap.calibrate.formatting import percent, signed
 from llmtrap.calibrate.page.figures import Figure, all_figures
 from llmtrap.calibrate.phases import DROP, FITTED, GAP, NEAR_PEAK, PHASES, STILL_FITTED
-from llmtrap.calibrate.words import percent, signed
 from llmtrap.report.html.assets import plotly_script, theme_script
 from llmtrap.report.html.page import content_security_policy
 from llmtrap.report.html.payload import script_json

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from llmtrap.checkpoint.encodings.base import Encoding, StoredTensor, row_span
 from llmtrap.checkpoint.encodings.coded import CodedTensor, integers, nibbles
-from llmtrap.checkpoint.encodings.flat import covering, flat_tiles
+from llmtrap.checkpoint.encodings.flat_blocks import covering, flat_tiles
 from llmtrap.checkpoint.encodings.grids import Grid, broken, fit_grid, misfit
 from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.packed import Packed, Tiles

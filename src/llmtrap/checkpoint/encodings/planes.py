@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.checkpoint.encodings.coded import CodedTensor, integers
-from llmtrap.checkpoint.encodings.flat import covering, flat_tiles
+from llmtrap.checkpoint.encodings.flat_blocks import covering, flat_tiles
 from llmtrap.checkpoint.encodings.grids import INTEGERS, SCALES, as_numbers
 from llmtrap.packed import Packed, Tiles
 

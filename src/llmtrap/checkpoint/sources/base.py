@@ -1,4 +1,4 @@
-"""What a source of bytes is: the one thing the rest of the checkpoint wing knows about where files live."""
+"""What a source of bytes is: the one thing the rest of the checkpoint package knows about where files live."""
 
 from __future__ import annotations
 

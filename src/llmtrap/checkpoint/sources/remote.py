@@ -21,7 +21,7 @@ from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry, SourceI
 from llmtrap.checkpoint.sources.hub import HubOptions
 from llmtrap.checkpoint.sources.hub.location import CHANGED
 from llmtrap.checkpoint.sources.hub.prefetch import Prefetcher
-from llmtrap.checkpoint.sources.hub.retry import Patience, TransientError
+from llmtrap.checkpoint.sources.hub.retry import RetryPolicy, TransientError
 from llmtrap.checkpoint.sources.listing import MAX_ENTRIES
 from llmtrap.errors import AccessError, CheckpointError, LlmtrapError, MissingExtraError, TargetError
 
@@ -65,7 +65,7 @@ class RemoteSource:
             AccessError: the store refuses, or cannot be reached for longer than patience lasts.
         """
         options = options or HubOptions.from_environment()
-        patience = Patience(options.patience, threading.Event())
+        patience = RetryPolicy(options.patience, threading.Event())
         return cls(patience.call(lambda: _list(url), what=f"listing {_shown(url)}"), options)
 
     def _start(self) -> None:
@@ -73,7 +73,7 @@ class RemoteSource:
         options = self._options
         self._process = os.getpid()
         self._closing = threading.Event()
-        self._patience = Patience(options.patience, self._closing)
+        self._patience = RetryPolicy(options.patience, self._closing)
         self._ahead = Prefetcher(
             self._fetch, budget=options.budget, keep=options.keep, piece=options.piece, threads=options.threads
         )

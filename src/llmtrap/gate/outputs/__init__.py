@@ -11,11 +11,11 @@ from llmtrap.gate.outputs.junit import to_junit
 from llmtrap.gate.outputs.markdown import to_markdown
 from llmtrap.gate.outputs.sarif import to_sarif
 from llmtrap.gate.outputs.text import to_text
-from llmtrap.gate.run import Gated
+from llmtrap.gate.run import GateResult
 
 __all__ = ["OUTPUTS"]
 
-OUTPUTS: dict[str, Callable[[Gated], str]] = {
+OUTPUTS: dict[str, Callable[[GateResult], str]] = {
     "text": lambda gated: to_text(gated.judgement),
     "json": lambda gated: to_json(gated.judgement),
     "markdown": lambda gated: to_markdown(gated.judgement),

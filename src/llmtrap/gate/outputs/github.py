@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmtrap.gate.document import Finding, Judgement, NotJudged
 from llmtrap.gate.outputs.markdown import to_markdown
-from llmtrap.gate.outputs.words import gap_words, line_of, policy_path, sentence
+from llmtrap.gate.outputs.phrases import gap_words, line_of, policy_path, sentence
 
 # GitHub shows ten errors and ten warnings of a step and drops the rest; ten in all leaves room for other tools.
 LIMIT = 10

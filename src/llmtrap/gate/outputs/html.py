@@ -8,19 +8,19 @@ from jinja2 import PackageLoader, Template
 from markupsafe import Markup
 
 from llmtrap.gate.document import Judgement
-from llmtrap.gate.outputs.words import facts, gap_words
-from llmtrap.gate.run import Gated
+from llmtrap.gate.outputs.phrases import facts, gap_words
+from llmtrap.gate.run import GateResult
 from llmtrap.report.against import compare
-from llmtrap.report.html import Ahead, to_html
+from llmtrap.report.html import LeadingSection, to_html
 from llmtrap.report.html.page import environment
 
 LIMIT = 50
 _WORDS = {"passed": "Passed", "violated": "Violated", "incomplete": "Not judged"}
 
 
-def to_page(gated: Gated) -> str:
+def to_page(gated: GateResult) -> str:
     """One page: what the gate says stands ahead of the report, whose traps may be the base's own."""
-    section = Ahead("gate", "Gate", _WORDS[gated.judgement.outcome], _section(gated.judgement))
+    section = LeadingSection("gate", "Gate", _WORDS[gated.judgement.outcome], _section(gated.judgement))
     comparison = gated.comparison
     if comparison is None and gated.base is not None:
         comparison = compare(gated.report, gated.base, unchanged=gated.judgement.counts.unchanged)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from llmtrap.gate.document import Finding, Judgement, NotJudged, RuleApplied
-from llmtrap.gate.outputs.words import gap_words, sentence
+from llmtrap.gate.outputs.phrases import gap_words, sentence
 from llmtrap.gate.rules import COVERAGE
-from llmtrap.report.wording import plural, printable
+from llmtrap.report.formatting import plural, printable
 
 LISTED = 20
 

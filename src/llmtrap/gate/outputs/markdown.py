@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from llmtrap.gate.document import Finding, Judgement
-from llmtrap.gate.outputs.words import NAME_LENGTH, facts, gap_words
+from llmtrap.gate.outputs.phrases import NAME_LENGTH, facts, gap_words
 from llmtrap.gate.rules import CHECKPOINT
+from llmtrap.report.formatting import number, plural
 from llmtrap.report.markdown import code, plain_text
-from llmtrap.report.wording import number, plural
 
 LIMIT = 30
 _WORDS = {"passed": "Passed", "violated": "Violated", "incomplete": "Not judged"}

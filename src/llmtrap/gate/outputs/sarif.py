@@ -11,8 +11,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from llmtrap.gate.document import Finding, Judgement, NotJudged
-from llmtrap.gate.outputs.words import NAME_LENGTH, gap_words, line_of, policy_path, sentence
-from llmtrap.report.wording import printable
+from llmtrap.gate.outputs.phrases import NAME_LENGTH, gap_words, line_of, policy_path, sentence
+from llmtrap.report.formatting import printable
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 LIMIT = 1000

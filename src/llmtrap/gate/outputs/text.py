@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator
 
 from llmtrap.gate.document import Judgement
-from llmtrap.gate.outputs.words import facts, gap_words, sentence
+from llmtrap.gate.outputs.phrases import facts, gap_words, sentence
 from llmtrap.printable import break_commands
-from llmtrap.report.wording import number, plural, printable
+from llmtrap.report.formatting import number, plural, printable
 
 LIMIT = 50
 _LEVEL, _LABEL = 8, 14

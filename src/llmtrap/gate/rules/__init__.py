@@ -9,10 +9,10 @@ from llmtrap.gate.rules import (
     max_traps,
     new_trap,
     non_finite,
-    outside,
+    other_tensors,
     size,
     structure,
-    whole,
+    whole_checkpoint,
     worse_trap,
 )
 from llmtrap.gate.rules.base import CHECKPOINT, NotJudged, Rule, RuleSettings, Violation
@@ -35,10 +35,10 @@ RULES: dict[str, Rule] = {
         size.LT009,
         size.LT010,
         max_traps.RULE,
-        outside.RULE,
+        other_tensors.RULE,
         edits.LT013,
         edits.LT014,
-        whole.LT015,
-        whole.LT016,
+        whole_checkpoint.LT015,
+        whole_checkpoint.LT016,
     )
 }

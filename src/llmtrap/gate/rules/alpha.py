@@ -12,7 +12,7 @@ from llmtrap.gate.document import Chance, Level
 from llmtrap.gate.matching import Pair
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, of_pairs
 from llmtrap.gate.storage import allowance_of
-from llmtrap.report.wording import fixed, number
+from llmtrap.report.formatting import fixed, number
 
 OVER_TRAINED = 2.0
 _CERTAIN = 1e6  # combined standard errors, where a fit claims none

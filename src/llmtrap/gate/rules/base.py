@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from llmtrap.gate.document import Chance, Level
-from llmtrap.gate.matching import Matched, Pair, module_kind
+from llmtrap.gate.matching import MatchedSides, Pair, module_kind
 
 CHECKPOINT = "checkpoint"
 """The `kind` of an objection to the checkpoint as a whole."""
@@ -59,7 +59,7 @@ class NotJudged:
         return CHECKPOINT if self.id is None else module_kind(self.id)
 
 
-Check = Callable[[Matched, Any, Chance], Iterator["Violation | NotJudged"]]
+Check = Callable[[MatchedSides, Any, Chance], Iterator["Violation | NotJudged"]]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def missing_update(pair: Pair) -> NotJudged | None:
 def of_pairs(check: PairCheck) -> Check:
     """A rule that looks at each changed pair alone: what is unchanged cannot be new or worse."""
 
-    def over_pairs(matched: Matched, settings: RuleSettings, chance: Chance) -> Iterator[Violation | NotJudged]:
+    def over_pairs(matched: MatchedSides, settings: RuleSettings, chance: Chance) -> Iterator[Violation | NotJudged]:
         for pair in matched.changed:
             yield from check(pair, settings, chance)
 

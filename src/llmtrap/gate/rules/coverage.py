@@ -8,11 +8,11 @@ from pydantic import Field
 
 from llmtrap.gate.document import Chance
 from llmtrap.gate.files_beside import is_file
-from llmtrap.gate.matching import Matched, Pair
+from llmtrap.gate.matching import MatchedSides, Pair
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation
 from llmtrap.report.coverage import PARTLY_ABOVE, percent
 from llmtrap.report.document import Matrix
-from llmtrap.report.wording import plural, printable
+from llmtrap.report.formatting import plural, printable
 
 
 class Coverage(RuleSettings):
@@ -29,7 +29,7 @@ class Coverage(RuleSettings):
     )
 
 
-def check(matched: Matched, settings: Coverage, chance: Chance) -> Iterator[Violation]:
+def check(matched: MatchedSides, settings: Coverage, chance: Chance) -> Iterator[Violation]:
     """One objection for the checkpoint, and one for each matrix that was not judged, if too many were not."""
     del chance
     if matched.adapter_alone and not settings.adapter_alone:
@@ -69,7 +69,7 @@ def check(matched: Matched, settings: Coverage, chance: Chance) -> Iterator[Viol
     yield from gaps
 
 
-def _unmeasured(matched: Matched) -> Violation | None:
+def _unmeasured(matched: MatchedSides) -> Violation | None:
     """Weights that could not be measured, and are not the base's byte for byte, where they are more than a trifle."""
     found = [item for item in matched.target.skipped.values() if item.kind in ("unmeasured", "unreadable")]
     if matched.base is not None and not matched.base.is_report and matched.outside is not None:
@@ -99,7 +99,7 @@ def _unmeasured(matched: Matched) -> Violation | None:
     return Violation(None, None, message, cause="unmeasured", severity=1e7)
 
 
-def _beyond_the_part(matched: Matched) -> int:
+def _beyond_the_part(matched: MatchedSides) -> int:
     """Matrices that a report of a part left out: those of a whole base, else what the report names."""
     if matched.target.part is None:
         return 0
@@ -108,7 +108,7 @@ def _beyond_the_part(matched: Matched) -> int:
     return len(matched.missing) + sum(item.kind == "on_request" for item in matched.target.skipped.values())
 
 
-def gaps_of(matched: Matched) -> Iterator[Violation]:
+def gaps_of(matched: MatchedSides) -> Iterator[Violation]:
     """The matrices of which too little is known to judge them."""
     for pair in matched.changed:
         why = _why_not(pair)
@@ -158,7 +158,7 @@ def _why_unmeasured(now: Matrix | None, error: str | None, adapter: bool = False
     return "traps undecided: audit it with --traps auto" if now.traps.method == "undecided" else None
 
 
-def _another_architecture(matched: Matched) -> str:
+def _another_architecture(matched: MatchedSides) -> str:
     base = matched.base
     assert base is not None  # noqa: S101 - without a base every architecture is the same
     return (

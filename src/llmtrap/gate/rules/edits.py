@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from llmtrap.gate.document import Chance
-from llmtrap.gate.matching import Matched, Pair
+from llmtrap.gate.matching import MatchedSides, Pair
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, missing_update, of_pairs
-from llmtrap.report.wording import number, plural
+from llmtrap.report.formatting import number, plural
 
 LEAST_LENGTH = 50
 """Entries of a row or column: rounding to four bits may take away all of a shorter one."""
@@ -51,7 +51,7 @@ def check_emptied(pair: Pair, settings: Emptied, chance: Chance) -> Iterator[Vio
             yield Violation(pair.it.id, pair.it.tensor, message, name, now=float(count), severity=count / size)
 
 
-def check_rank_one(matched: Matched, settings: RankOne, chance: Chance) -> Iterator[Violation | NotJudged]:
+def check_rank_one(matched: MatchedSides, settings: RankOne, chance: Chance) -> Iterator[Violation | NotJudged]:
     """A change of rank one in one or a few matrices, as ROME and MEMIT edit knowledge or a backdoor is planted."""
     del chance
     changed = [pair for pair in matched.changed if pair.update is None or pair.update.frobenius_norm > 0]

@@ -8,11 +8,11 @@ from typing import Literal
 from pydantic import Field
 
 from llmtrap.gate.document import Chance
-from llmtrap.gate.matching import Matched
+from llmtrap.gate.matching import MatchedSides
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation
 from llmtrap.gate.rules.causes import cause_words
 from llmtrap.report.facts import strongest
-from llmtrap.report.wording import number, plural
+from llmtrap.report.formatting import number, plural
 
 
 class MaxTraps(RuleSettings):
@@ -26,7 +26,7 @@ class MaxTraps(RuleSettings):
     )
 
 
-def check(matched: Matched, settings: MaxTraps, chance: Chance) -> Iterator[Violation]:
+def check(matched: MatchedSides, settings: MaxTraps, chance: Chance) -> Iterator[Violation]:
     """Every measured matrix with a reliable count; mean shifts do not count, since healthy networks have them."""
     del chance
     if settings.when == "no-base" and matched.base is not None:

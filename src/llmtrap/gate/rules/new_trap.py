@@ -12,8 +12,8 @@ from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, of
 from llmtrap.gate.rules.causes import cause_name, cause_words
 from llmtrap.gate.storage import allowance_of
 from llmtrap.report.document import Matrix
+from llmtrap.report.formatting import number, plural
 from llmtrap.report.trap_changes import Tolerances, comparable_traps
-from llmtrap.report.wording import number, plural
 from llmtrap.spectra.measured import Trap, Traps
 
 

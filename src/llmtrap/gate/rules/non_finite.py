@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmtrap.gate.document import Chance
-from llmtrap.gate.matching import Matched
+from llmtrap.gate.matching import MatchedSides
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation
-from llmtrap.report.wording import printable
+from llmtrap.report.formatting import printable
 
 
 class NonFinite(RuleSettings):
     """Nothing but the level: one broken entry is enough."""
 
 
-def check(matched: Matched, settings: NonFinite, chance: Chance) -> Iterator[Violation | NotJudged]:
+def check(matched: MatchedSides, settings: NonFinite, chance: Chance) -> Iterator[Violation | NotJudged]:
     """Every measured matrix of the target, whatever the base has there, and every other tensor."""
     del settings, chance
     for matrix in matched.target.measured.values():

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from llmtrap.gate.document import Chance
-from llmtrap.gate.matching import Matched, Pair
+from llmtrap.gate.matching import MatchedSides, Pair
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, missing_update, of_pairs
 from llmtrap.gate.storage import allowance_of
-from llmtrap.report.wording import number
+from llmtrap.report.formatting import number
 
 
 class NormChanged(RuleSettings):
@@ -58,7 +58,7 @@ def check_norms(pair: Pair, settings: NormChanged, chance: Chance) -> Iterator[V
             )
 
 
-def check_update(matched: Matched, settings: LargeUpdate, chance: Chance) -> Iterator[Violation | NotJudged]:
+def check_update(matched: MatchedSides, settings: LargeUpdate, chance: Chance) -> Iterator[Violation | NotJudged]:
     """Norms of ΔW of every changed matrix, or of every update of an adapter."""
     del chance
     yield from (gap for pair in matched.changed if (gap := missing_update(pair)) is not None)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from llmtrap.gate.document import Chance, Level
-from llmtrap.gate.matching import Described, Matched, Pair
+from llmtrap.gate.matching import MatchedSides, MatrixRef, Pair
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation, of_pairs
 from llmtrap.gate.storage import plain_format
-from llmtrap.report.wording import plural, printable
+from llmtrap.report.formatting import plural, printable
 
 
 class Structure(RuleSettings):
@@ -29,7 +29,7 @@ class Storage(RuleSettings):
     level: Level = "warn"
 
 
-def check_structure(matched: Matched, settings: Structure, chance: Chance) -> Iterator[Violation]:
+def check_structure(matched: MatchedSides, settings: Structure, chance: Chance) -> Iterator[Violation]:
     """Matrices that one side lacks, and matched ones of another shape."""
     del chance
     if matched.base is None or not matched.same_architecture:
@@ -63,7 +63,7 @@ def check_storage(pair: Pair, settings: Storage, chance: Chance) -> Iterator[Vio
         yield Violation(pair.it.id, pair.it.tensor, message, cause="encoding")
 
 
-def _shape(it: Described) -> str:
+def _shape(it: MatrixRef) -> str:
     return f"{it.shape[0]:,} × {it.shape[1]:,}" if 0 not in it.shape else "not measured"
 
 

@@ -11,8 +11,8 @@ from llmtrap.gate.matching import Pair
 from llmtrap.gate.rules.base import Rule, RuleSettings, Violation, of_pairs
 from llmtrap.gate.rules.causes import cause_name, cause_words
 from llmtrap.gate.storage import allowance_of
+from llmtrap.report.formatting import number
 from llmtrap.report.trap_changes import Tolerances
-from llmtrap.report.wording import number
 
 
 class WorseTrap(RuleSettings):

@@ -1,4 +1,4 @@
-"""The index page: one table over the reports of a folder, each linked with its other faces; calibrations under it."""
+"""The index page: one table over the reports of a folder, each linked with its other outputs; calibrations under it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmtrap.report.read import read_report, schema_of
 from llmtrap.report.verdict import Verdict, judge
 from llmtrap.report.write import write_whole
 
-_FACES = (("page", ".html"), ("Markdown", ".md"), ("JSON", ".json"))
+_OUTPUTS = (("page", ".html"), ("Markdown", ".md"), ("JSON", ".json"))
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Entry:
         rule: the trap rule.
         command: what measures the target again.
         finished: when the report was made, UTC in ISO 8601; empty in a report of an older version.
-        links: name and address of each face that lies beside it, the best to read first.
+        links: name and address of each output that lies beside it, the best to read first.
     """
 
     target: Target
@@ -125,9 +125,11 @@ def _entry(path: Path, folder: Path) -> Entry:
 
 
 def _links(path: Path, folder: Path) -> tuple[tuple[str, str], ...]:
-    faces = [(name, path.with_suffix(suffix)) for name, suffix in _FACES]
+    outputs = [(name, path.with_suffix(suffix)) for name, suffix in _OUTPUTS]
     return tuple(
-        (name, quote(os.fsencode(face.relative_to(folder).as_posix()))) for name, face in faces if face.is_file()
+        (name, quote(os.fsencode(output.relative_to(folder).as_posix())))
+        for name, output in outputs
+        if output.is_file()
     )
 
 

@@ -1,4 +1,4 @@
-"""The HTML face: one file that opens from disk, asks the network for nothing, and reads without scripts."""
+"""The HTML output: one file that opens from disk, asks the network for nothing, and reads without scripts."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from llmtrap.report import verdict, wording, worst_rows
+from llmtrap.report import formatting as wording
+from llmtrap.report import verdict, worst_rows
 from llmtrap.report.actions import actions
 from llmtrap.report.against import CHANGED, Comparison, changed_first
-from llmtrap.report.against_words import against_words, alpha_shift_words, judge_against, shift_words, trap_change_words
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.command import audit_command
+from llmtrap.report.comparison_text import (
+    against_words,
+    alpha_shift_words,
+    judge_against,
+    shift_words,
+    trap_change_words,
+)
 from llmtrap.report.coverage import share_words
 from llmtrap.report.document import Coverage, Matrix, Report
 from llmtrap.report.documentation import page_address
 from llmtrap.report.explanations import EXPLANATIONS, OF_FINDING, page_of
 from llmtrap.report.facts import is_notable, tally, worst
 from llmtrap.report.html import assets
-from llmtrap.report.html.ahead import Ahead
+from llmtrap.report.html.leading_section import LeadingSection
 from llmtrap.report.html.payload import LONGEST_NAME, alpha_bands, payload, script_json
 from llmtrap.report.write import write_whole
 
@@ -56,7 +63,7 @@ def environment() -> Environment:
     return made
 
 
-def to_html(report: Report, comparison: Comparison | None = None, ahead: Ahead | None = None) -> str:
+def to_html(report: Report, comparison: Comparison | None = None, ahead: LeadingSection | None = None) -> str:
     """The whole page.
 
     Args:
@@ -112,7 +119,7 @@ def content_security_policy(*digests: str) -> str:
 
 
 def write_html(report: Report, path: Path, comparison: Comparison | None = None, *, within: Path | None = None) -> None:
-    """Write the HTML face, whole or not at all; `within` as for `write_whole`.
+    """Write the HTML output, whole or not at all; `within` as for `write_whole`.
 
     Raises:
         OutputError: it could not be written.

@@ -9,16 +9,16 @@ from itertools import pairwise
 from typing import Any
 
 from llmtrap.report.against import Comparison, changed_first
-from llmtrap.report.against_words import alpha_shift_words, shift_words
+from llmtrap.report.comparison_text import alpha_shift_words, shift_words
 from llmtrap.report.document import Matrix, Report
 from llmtrap.report.explanations import EXPLANATIONS
 from llmtrap.report.facts import block, is_at_edge, kind, state, strongest
+from llmtrap.report.formatting import printable
 from llmtrap.report.rarity.measures import MEASURES
 from llmtrap.report.rarity.peers import departures
 from llmtrap.report.rarity.reference import shipped_reference
 from llmtrap.report.rarity.standing import Standing
 from llmtrap.report.verdict import cause_words, finding
-from llmtrap.report.wording import printable
 from llmtrap.report.worst_rows import why_cell
 from llmtrap.spectra.measured import Histogram
 

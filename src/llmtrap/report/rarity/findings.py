@@ -9,6 +9,7 @@ from typing import Final
 
 from llmtrap.report.document import Channel, Finding, FindingKind, Matrix, Rarity, Report, TensorFinding, Weight
 from llmtrap.report.facts import Tally, main_cause, state, tally, worst
+from llmtrap.report.formatting import fixed, name_some, number, plural, printable
 from llmtrap.report.rarity.channels import Entry, channels, large_entries
 from llmtrap.report.rarity.measures import MEASURES, Measure
 from llmtrap.report.rarity.noise import LEAST_SIDE, noise_layers
@@ -16,7 +17,6 @@ from llmtrap.report.rarity.peers import Departure, departures
 from llmtrap.report.rarity.reference import PublishedModel, Reference
 from llmtrap.report.rarity.standing import Range, Standing
 from llmtrap.report.verdict import trap_words
-from llmtrap.report.wording import fixed, name_some, number, plural, printable
 
 MOST_NAMED: Final = 50  # ids that a finding lists; it counts all
 LEAST_Z: Final = 5.0

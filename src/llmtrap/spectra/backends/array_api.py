@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmtrap.spectra.backends.base import Array, HostFloats
-from llmtrap.spectra.backends.current import on_its_device
+from llmtrap.spectra.backends.current_device import on_its_device
 from llmtrap.spectra.backends.decoding import ArrayApiDecoder, to_host
 from llmtrap.spectra.backends.iteration import top_by_iteration
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmtrap.packed import Array, Packed, Tiles
 from llmtrap.spectra.backends.base import PowerSums
-from llmtrap.spectra.backends.current import on_its_device
+from llmtrap.spectra.backends.current_device import on_its_device
 
 
 class ArrayApiDecoder:

@@ -14,8 +14,8 @@ from llmtrap.report.html.page import content_security_policy, environment
 from llmtrap.report.html.payload import script_json
 from llmtrap.report.write import write_whole
 from llmtrap.trajectory.document import Trajectory, report_at
+from llmtrap.trajectory.formatting import cause_words, headline, point_rows
 from llmtrap.trajectory.page.payload import MOST_MATRICES, payload
-from llmtrap.trajectory.words import cause_words, headline, point_rows
 
 # How many traps the table lists; the JSON has them all.
 MOST_TRAPS = 500

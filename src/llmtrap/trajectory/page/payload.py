@@ -9,8 +9,8 @@ from typing import Any
 
 from llmtrap.report.document import Matrix
 from llmtrap.report.facts import kind
+from llmtrap.report.formatting import printable
 from llmtrap.report.html.payload import LONGEST_NAME, short
-from llmtrap.report.wording import printable
 from llmtrap.trajectory.document import Trajectory, matrices_at
 
 # Matrices shown one by one: those with traps first. The JSON has them all.

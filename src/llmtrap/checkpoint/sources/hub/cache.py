@@ -16,7 +16,7 @@ from huggingface_hub.utils import tqdm
 from llmtrap.checkpoint.sources.base import ByteRange, FileEntry
 from llmtrap.checkpoint.sources.hub.errors import Repository, check_busy, explained, transport_faults
 from llmtrap.checkpoint.sources.hub.library import hub_agent
-from llmtrap.checkpoint.sources.hub.retry import Patience, TransientError
+from llmtrap.checkpoint.sources.hub.retry import RetryPolicy, TransientError
 from llmtrap.checkpoint.sources.local import LocalSource
 from llmtrap.errors import OutputError
 
@@ -30,7 +30,7 @@ class HubCache:
         patience: how long a download's faults are put up with.
     """
 
-    def __init__(self, repository: Repository, files: Mapping[str, FileEntry], patience: Patience):
+    def __init__(self, repository: Repository, files: Mapping[str, FileEntry], patience: RetryPolicy):
         self._repository = repository
         self._files = files
         self._patience = patience

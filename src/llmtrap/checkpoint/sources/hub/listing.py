@@ -17,7 +17,7 @@ from llmtrap.checkpoint.sources.base import FileEntry
 from llmtrap.checkpoint.sources.hub.api import NOT_A_HUB, HubApi, NoRepositoryError, not_a_hub
 from llmtrap.checkpoint.sources.hub.errors import Repository
 from llmtrap.checkpoint.sources.hub.library import http, is_offline
-from llmtrap.checkpoint.sources.hub.retry import Patience, TransientError
+from llmtrap.checkpoint.sources.hub.retry import RetryPolicy, TransientError
 from llmtrap.checkpoint.sources.hub.target import HubTarget
 from llmtrap.errors import AccessError, CheckpointError, TargetError
 
@@ -67,7 +67,7 @@ class HubListing:
     refused: dict[str, str]
 
 
-def list_repository(target: HubTarget, endpoint: str, patience: Patience, timeout: float) -> HubListing:
+def list_repository(target: HubTarget, endpoint: str, patience: RetryPolicy, timeout: float) -> HubListing:
     """List a repository in one request, or from the cache when `HF_HUB_OFFLINE` is set.
 
     Raises:

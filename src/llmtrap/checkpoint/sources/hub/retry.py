@@ -59,7 +59,7 @@ class _Wait(wait_base):
         return max(0.0, min(self._backoff(retry_state), left))
 
 
-class Patience:
+class RetryPolicy:
     """Tries a call again until it succeeds, for at most `total` seconds without success.
 
     A server that asks for a pause (Retry-After) is left alone by every thread that shares this object.

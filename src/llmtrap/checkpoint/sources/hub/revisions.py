@@ -11,7 +11,7 @@ from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.sources.hub.api import HubApi, NoRepositoryError
 from llmtrap.checkpoint.sources.hub.errors import Repository
 from llmtrap.checkpoint.sources.hub.library import host_of, is_offline
-from llmtrap.checkpoint.sources.hub.retry import Patience
+from llmtrap.checkpoint.sources.hub.retry import RetryPolicy
 from llmtrap.checkpoint.sources.hub.source import HubOptions
 from llmtrap.checkpoint.sources.hub.target import hub_endpoint, parse_target
 from llmtrap.errors import TargetError
@@ -34,7 +34,7 @@ def revisions_like(target: str, glob: str, options: HubOptions | None = None) ->
         names = _cached(repo_id)
     else:
         chosen = options or HubOptions.from_environment()
-        patience = Patience(chosen.patience, threading.Event(), host=host_of(endpoint))
+        patience = RetryPolicy(chosen.patience, threading.Event(), host=host_of(endpoint))
         api = HubApi(endpoint, chosen.timeout, patience.total)
         try:
             names = patience.call(lambda: api.refs(Repository(repo_id, endpoint, "main")), what="listing the revisions")

@@ -19,7 +19,7 @@ from llmtrap.checkpoint.sources.hub.library import host_of, is_offline
 from llmtrap.checkpoint.sources.hub.listing import HubListing, list_repository
 from llmtrap.checkpoint.sources.hub.location import CHANGED
 from llmtrap.checkpoint.sources.hub.prefetch import Prefetcher
-from llmtrap.checkpoint.sources.hub.retry import Patience
+from llmtrap.checkpoint.sources.hub.retry import RetryPolicy
 from llmtrap.checkpoint.sources.hub.target import hub_endpoint, parse_target
 from llmtrap.checkpoint.sources.hub.transfer import RangeReader, Traffic
 from llmtrap.errors import AccessError, CheckpointError, UsageError
@@ -115,7 +115,7 @@ class HubSource:
         if revision and asked.revision not in (None, revision):
             raise UsageError(f"the target names revision '{asked.revision}', and --revision says '{revision}'")
         longest = min(options.patience, first_contact or options.patience)
-        patience = Patience(longest, threading.Event(), host=host_of(hub_endpoint()))
+        patience = RetryPolicy(longest, threading.Event(), host=host_of(hub_endpoint()))
         asked = replace(asked, revision=asked.revision or revision)
         listing = list_repository(asked, hub_endpoint(), patience, options.timeout)
         return cls(listing, download=download, options=options)
@@ -126,7 +126,7 @@ class HubSource:
         self._process = os.getpid()
         self._heads: dict[str, Bytes] = getattr(self, "_heads", {})
         options, repository = self._options, self._listing.repository
-        patience = Patience(options.patience, self._closing, host=host_of(repository.endpoint))
+        patience = RetryPolicy(options.patience, self._closing, host=host_of(repository.endpoint))
         self._reader = RangeReader(repository, self._entries, patience, options.timeout, self._closing)
         self._ahead = Prefetcher(
             self._fetch,

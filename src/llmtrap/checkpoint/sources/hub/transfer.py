@@ -14,7 +14,7 @@ from llmtrap.checkpoint.sources.base import ByteRange, Bytes, FileEntry
 from llmtrap.checkpoint.sources.hub.errors import Repository, check_busy, check_hub_answer, transport_faults
 from llmtrap.checkpoint.sources.hub.library import answer, http, hub_headers, number, plain_headers
 from llmtrap.checkpoint.sources.hub.location import CHANGED, MAX_REDIRECTS, Location, Locator
-from llmtrap.checkpoint.sources.hub.retry import ClosedError, Patience, TransientError
+from llmtrap.checkpoint.sources.hub.retry import ClosedError, RetryPolicy, TransientError
 from llmtrap.errors import CheckpointError
 from llmtrap.systems.process import own_mapping
 
@@ -54,7 +54,7 @@ class RangeReader:
         self,
         repository: Repository,
         files: Mapping[str, FileEntry],
-        patience: Patience,
+        patience: RetryPolicy,
         timeout: float,
         closing: threading.Event,
     ):

@@ -1,4 +1,4 @@
-"""The faces of a report as text, in a table: adding one is adding a file and a line here."""
+"""The outputs of a report as text, in a table: adding one is adding a file and a line here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmtrap.report.json import to_json
 from llmtrap.report.markdown import to_markdown
 from llmtrap.report.table import to_csv
 
-__all__ = ["FACES", "Face"]
+__all__ = ["REPORT_OUTPUTS", "Face"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Face:
     default: str | None = None
 
 
-FACES: dict[str, Face] = {
+REPORT_OUTPUTS: dict[str, Face] = {
     "json": Face(to_json, "report.json"),
     "html": Face(to_html, "report.html"),
     "markdown": Face(to_markdown, "report.md"),

@@ -33,7 +33,7 @@ def follow(run: PlannedRun, tell: Listener) -> None:
         FloatingPointError: the training diverged.
     """
     from llmtrap.calibrate.data import task_data
-    from llmtrap.calibrate.measuring import measure
+    from llmtrap.calibrate.measure_checkpoint import measure
     from llmtrap.calibrate.networks import initial_weights
     from llmtrap.calibrate.training import train
 
@@ -103,8 +103,8 @@ def _follow(run: PlannedRun) -> FailedRun | None:
 
 
 def _study(run: PlannedRun) -> CaseStudy | None:
+    from llmtrap.calibrate.case_study import study
     from llmtrap.calibrate.data import task_data
-    from llmtrap.calibrate.studying import study
 
     history = read_history(run)
     if history is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmtrap.report.document import Report
+from llmtrap.report.formatting import fixed, plural, printable
 from llmtrap.report.verdict import Level, Tone, judge
-from llmtrap.report.wording import fixed, plural, printable
 from llmtrap.spectra.measured import Cause
 from llmtrap.trajectory.document import Point, Trajectory, TrapHistory, report_at
 

@@ -20,7 +20,7 @@ from llmtrap.calibrate.components import Component, largest_entries, trap_compon
 from llmtrap.calibrate.data import TaskData
 from llmtrap.calibrate.diagnostics import PROBE_SCALES, gaussian_probes
 from llmtrap.calibrate.document import Ablation
-from llmtrap.calibrate.measuring import analyse_matrix
+from llmtrap.calibrate.measure_checkpoint import analyse_matrix
 from llmtrap.calibrate.networks import forward
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.seeds import numpy_stream
@@ -38,7 +38,7 @@ class _Outcome:
     jsd: dict[str, float]
 
 
-class Laboratory:
+class AblationSetup:
     """One checkpoint on the bench: what it does as it is, and what it does with one matrix replaced."""
 
     def __init__(self, recipe: Recipe, weights: Mapping[str, Tensor], data: TaskData, seed: int):
@@ -85,7 +85,7 @@ class Laboratory:
         return self._outcome(changed)
 
 
-def ablate_layer(laboratory: Laboratory, name: str, phase: str, step: int) -> tuple[Ablation, ...]:
+def ablate_layer(laboratory: AblationSetup, name: str, phase: str, step: int) -> tuple[Ablation, ...]:
     """Every intervention on one matrix: its largest traps one by one, all, the centred ones, the huge entries."""
     matrix = laboratory.weights[name].double().numpy()
     stored = laboratory.weights[name].numpy()

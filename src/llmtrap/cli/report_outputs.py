@@ -1,4 +1,4 @@
-"""The faces of a report that a command writes: which and where, tried before the work, written after it."""
+"""The outputs of a report that a command writes: which and where, tried before the work, written after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmtrap.cli.report_folder import free_folder
 from llmtrap.errors import UsageError
 from llmtrap.printable import printable
 from llmtrap.report.document import Report
-from llmtrap.report.faces import FACES
+from llmtrap.report.outputs import REPORT_OUTPUTS
 from llmtrap.report.text import show
 from llmtrap.report.trial import try_writing
 from llmtrap.report.write import write_whole
@@ -42,18 +42,18 @@ def check_places(places: Mapping[str, Path | None]) -> None:
 
 
 @dataclass(frozen=True)
-class Faces:
-    """Where each face goes, by its name in `FACES`; `folder` is the default one, used where none is named."""
+class ReportOutputs:
+    """Where each output goes, by its name in `REPORT_OUTPUTS`; `folder` is used where none is named."""
 
     places: dict[str, Path]
     folder: Path
 
     @classmethod
-    def of(cls, folder: Path, **places: Path | None) -> Faces:
+    def of(cls, folder: Path, **places: Path | None) -> ReportOutputs:
         """From the options of a command, with their names (`model_card` for `--model-card`), each place tried.
 
         Raises:
-            UsageError: two faces go to one place.
+            UsageError: two outputs go to one place.
             OutputError: a place cannot be written.
         """
         named = {name.replace("_", "-"): path for name, path in places.items() if path is not None}
@@ -62,24 +62,26 @@ class Faces:
 
     @property
     def piped(self) -> str | None:
-        """The face that goes to standard output."""
+        """The output that goes to standard output."""
         return next((name for name, path in self.places.items() if path == STANDARD_OUTPUT), None)
 
     def write(self, report: Report, *, quiet: bool) -> None:
-        """Write the faces named, or the usual ones to the default folder, and show the closing table.
+        """Write the outputs named, or the usual ones to the default folder, and show the closing table.
 
-        Where a face goes to standard output nothing else does, so that a program can read it.
+        Where an output goes to standard output nothing else does, so that a program can read it.
         """
         places, within = {name: path for name, path in self.places.items() if path != STANDARD_OUTPUT}, None
         if not self.places:
             folder = free_folder(self.folder, report)
-            places = {name: folder / face.default for name, face in FACES.items() if face.default is not None}
+            places = {
+                name: folder / output.default for name, output in REPORT_OUTPUTS.items() if output.default is not None
+            }
             # Nobody typed this place, and the current folder may be a stranger's repository.
             within = Path()
         for name, path in places.items():
-            write_whole(path, FACES[name].write(report).encode("utf-8", "backslashreplace"), within=within)
+            write_whole(path, REPORT_OUTPUTS[name].write(report).encode("utf-8", "backslashreplace"), within=within)
         if self.piped is not None:
-            typer.echo(FACES[self.piped].write(report), nl=False)
+            typer.echo(REPORT_OUTPUTS[self.piped].write(report), nl=False)
         elif not quiet:
             show(report, output())
         if places and not quiet:

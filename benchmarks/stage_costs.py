@@ -1,6 +1,6 @@
 """What one matrix costs and on what: a table by shape and stage, in seconds of one core, for docs/scaling.md.
 
-    python -m benchmarks.costs DIR [--each 3]
+    python -m benchmarks.stage_costs DIR [--each 3]
 
 Of every shape in the checkpoint some matrices that are certified and some that are shuffled are measured by a worker
 as in an audit, without a journal.
@@ -60,7 +60,7 @@ def _certified(worker: Worker, task: Task) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.costs", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stage_costs", description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--each", type=int, default=3, help="matrices of each kind")
     options = parser.parse_args(arguments)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from llmtrap.calibrate.ablating import Laboratory, ablate_layer
 from llmtrap.calibrate.data import TaskData
 from llmtrap.calibrate.document import Ablation, CaseStudy, Confusion, Picture, RowSimilarity, SpectrumPicture
 from llmtrap.calibrate.history import History
-from llmtrap.calibrate.measuring import analyse_matrix
+from llmtrap.calibrate.measure_checkpoint import analyse_matrix
 from llmtrap.calibrate.networks import initial_weights
 from llmtrap.calibrate.phases import PHASES
 from llmtrap.calibrate.prototypes import pictures, row_similarity
 from llmtrap.calibrate.run_files import check_tensors
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.transformers import Weights
+from llmtrap.calibrate.trap_ablation import AblationSetup, ablate_layer
 from llmtrap.spectra import log_histogram
 
 
@@ -35,7 +35,7 @@ def study(history: History, folder: RunFolder, data: TaskData) -> CaseStudy:
         for name in history.scored:
             if (picture := _spectrum(name, weights, seed, phase, step)) is not None:
                 spectra.append(picture)
-        laboratory = Laboratory(recipe, weights, data, seed)
+        laboratory = AblationSetup(recipe, weights, data, seed)
         for name in history.scored:
             ablations.extend(ablate_layer(laboratory, name, phase, step))
         if data.side:

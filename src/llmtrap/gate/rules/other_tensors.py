@@ -9,9 +9,9 @@ from pydantic import Field
 
 from llmtrap.checkpoint.encodings.plain import DTYPES
 from llmtrap.gate.document import Chance, OutsideTensor
-from llmtrap.gate.matching import Matched
+from llmtrap.gate.matching import MatchedSides
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation
-from llmtrap.report.wording import number, printable
+from llmtrap.report.formatting import number, printable
 
 # Tables that a library computes by itself, and stores or not as its version likes.
 _COMPUTED = re.compile(
@@ -31,7 +31,7 @@ class Outside(RuleSettings):
     )
 
 
-def check(matched: Matched, settings: Outside, chance: Chance) -> Iterator[Violation | NotJudged]:
+def check(matched: MatchedSides, settings: Outside, chance: Chance) -> Iterator[Violation | NotJudged]:
     """Tensors that moved far, integers that changed at all, and tensors that one side lacks."""
     del chance
     if matched.base is None or not matched.same_architecture:

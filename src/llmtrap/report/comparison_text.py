@@ -1,4 +1,4 @@
-"""A report against its base, in words; every face takes its words from here."""
+"""A report against its base, in words; every output takes its words from here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from llmtrap.report.against import CHANGED, Change, Comparison, Shift
 from llmtrap.report.document import Matrix, Report
+from llmtrap.report.formatting import fixed, join, plural
 from llmtrap.report.verdict import Level, Verdict, judge
-from llmtrap.report.wording import fixed, join, plural
 
 CHANGE_WORDS: dict[Change, str] = {
     "new": "new trap",

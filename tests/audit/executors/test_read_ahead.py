@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.support.processes import wait_for
 
-from llmtrap.audit.executors.ahead import ReadAhead
+from llmtrap.audit.executors.read_ahead import ReadAhead
 from llmtrap.checkpoint import LocalSource
 from llmtrap.checkpoint.sources.base import ByteRange, Bytes
 from llmtrap.errors import CheckpointError

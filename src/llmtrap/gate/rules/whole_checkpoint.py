@@ -12,9 +12,9 @@ from pydantic import Field
 
 from llmtrap.gate.chance import comparable_alpha
 from llmtrap.gate.document import Chance
-from llmtrap.gate.matching import Matched, Pair
+from llmtrap.gate.matching import MatchedSides, Pair
 from llmtrap.gate.rules.base import NotJudged, Rule, RuleSettings, Violation, missing_update
-from llmtrap.report.wording import number, plural
+from llmtrap.report.formatting import number, plural
 
 LEAST_MATRICES = 5
 """With fewer changed matrices there is no whole to speak of; each is judged by itself."""
@@ -35,7 +35,7 @@ class RoleShift(RuleSettings):
     p_value: float = Field(default=1e-3, gt=0, lt=1, description="of the paired test, beside the size of the shift")
 
 
-def check_overall(matched: Matched, settings: Overall, chance: Chance) -> Iterator[Violation | NotJudged]:
+def check_overall(matched: MatchedSides, settings: Overall, chance: Chance) -> Iterator[Violation | NotJudged]:
     """Median and ninth decile of the relative change of all changed matrices."""
     del chance
     if any(missing_update(pair) is not None for pair in matched.changed):
@@ -58,7 +58,7 @@ def check_overall(matched: Matched, settings: Overall, chance: Chance) -> Iterat
             yield Violation(None, None, message, name, now=value, severity=value / limit)
 
 
-def check_roles(matched: Matched, settings: RoleShift, chance: Chance) -> Iterator[Violation | NotJudged]:
+def check_roles(matched: MatchedSides, settings: RoleShift, chance: Chance) -> Iterator[Violation | NotJudged]:
     """A paired t-test over the changed matrices of each role, and the size of their mean shift."""
     del chance
     by_role: defaultdict[str, list[Pair]] = defaultdict(list)

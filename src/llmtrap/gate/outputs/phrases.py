@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtrap.gate.document import Finding, Judgement, NotJudged
 from llmtrap.gate.policy_file import OWN_FILE
 from llmtrap.gate.rules import CHECKPOINT
-from llmtrap.report.wording import number, plural, printable
+from llmtrap.report.formatting import number, plural, printable
 
 NAME_LENGTH = 160
 

@@ -19,11 +19,11 @@ from llmtrap.audit import (
     journal_for,
     make_plan,
 )
-from llmtrap.audit.beside import look_beside
-from llmtrap.audit.executors.base import Standing
+from llmtrap.audit.executors.base import WorkerStalled
 from llmtrap.audit.executors.choose import choose_executor
 from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.journal import BesideRecord, Recorded, remembered
+from llmtrap.audit.other_tensors import look_beside
 from llmtrap.audit.report import assemble, record_of
 from llmtrap.audit.settings import ALONE_SECONDS
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
@@ -163,7 +163,7 @@ def measure_pairs(
     compared: dict[str, Compared] = {}
     done = 0
     for outcome in outcomes:
-        if isinstance(outcome, Standing):
+        if isinstance(outcome, WorkerStalled):
             continue
         done += 1
         task = by_key[outcome.key]

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtrap.audit.beside import FLOATS, values_of
+from llmtrap.audit.other_tensors import FLOATS, values_of
 from llmtrap.checkpoint import Checkpoint, Source, TensorEntry
 from llmtrap.checkpoint.adapter_tensors import unwrapped
 from llmtrap.errors import LlmtrapError
 from llmtrap.gate.document import OutsideTensor
 from llmtrap.gate.unchanged import equal_tensors
-from llmtrap.report.wording import printable
+from llmtrap.report.formatting import printable
 
 
 def outside_tensors(checkpoint: Checkpoint) -> dict[str, TensorEntry]:

@@ -1,4 +1,4 @@
-"""Numbers and words as people read them, the same in every face."""
+"""Numbers and words as people read them, the same in every output."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 
 @dataclass(frozen=True)
-class Ahead:
+class LeadingSection:
     """The section and what the page says of it elsewhere.
 
     Attributes:
