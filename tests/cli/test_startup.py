@@ -146,6 +146,7 @@ def test_whoever_waits_is_told_what_for_until_the_command_speaks(
 ) -> None:
     assert waiting.FIRST_AFTER < 2
     monkeypatch.setattr(waiting, "_spoke", threading.Event())
+    monkeypatch.setattr(waiting, "_stage", waiting.STARTING)
     waiting.tell_who_waits(["audit", "model", "-q"], 0.01)
     waiting.tell_who_waits(["audit", "model"], 0.05)
     told = ""

@@ -156,8 +156,8 @@ def test_it_ends_when_nothing_is_new_for_long(tmp_path: Path) -> None:
 def test_a_run_folder_stands_for_its_checkpoints(tmp_path: Path) -> None:
     paths = write_run(tmp_path, 2, layers=6)
     assert checkpoints_in(tmp_path) == paths
-    assert [it.name for it in find_checkpoints([str(tmp_path)])] == [str(path) for path in paths]
-    assert [it.name for it in find_checkpoints([str(paths[1]), str(paths[0])])] == [str(path) for path in paths]
+    assert [it.name for it in find_checkpoints([str(tmp_path)])] == [path.name for path in paths]
+    assert [it.name for it in find_checkpoints([str(paths[1]), str(paths[0])])] == [path.name for path in paths]
 
 
 # -- the command ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ moments, the bulk and a shuffle depend on; and the entries farthest out with the
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,5 +142,5 @@ class FirstPass:
                 self.non_finite = locate_non_finite([block], self._top)
         else:
             more, first = locate_non_finite([block], self._top), self.non_finite
-            self.non_finite = replace(first, nan=first.nan + more.nan, inf=first.inf + more.inf)
+            self.non_finite = first.model_copy(update={"nan": first.nan + more.nan, "inf": first.inf + more.inf})
         self._top += block.shape[0]
