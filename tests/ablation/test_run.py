@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_every_output_has_verdict_entry_and_label(planted: Path, tmp_path: Path)
     assert AblationReport.model_validate(document) == report
     for output in (to_html(report), to_markdown(report)):
         assert report.verdict in output
-        assert "[3, 5]" in output
+        assert "[3, 5]" in html.unescape(output)
         assert "layers.1.mlp.down" in output
     assert report.nll is not None
     assert "<script" not in to_html(report)

@@ -34,7 +34,7 @@ def test_a_real_overfit_is_judged_along_the_way(tmp_path: Path, record_property:
     for point in points:
         judgement = point.judgement
         counts = judgement.counts
-        assert counts.unchanged + counts.measured == counts.matrices == 10
+        assert counts.unchanged + counts.measured == counts.matrices == 9
         assert judgement.exit_code == (1 if judgement.errors else 0)
         large = {update.id for update in judgement.updates if (update.relative or 0) > 0.5}
         assert {finding.id for finding in judgement.errors if finding.rule == "LT010"} == large
