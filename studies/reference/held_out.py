@@ -15,7 +15,7 @@ from llmtrap.report.rarity.findings import BY_TOKEN, TIMES_THE_SHARE, trapped_sh
 from llmtrap.report.rarity.measures import MEASURES, Measure
 from llmtrap.report.rarity.noise import LEAST_SIDE
 from llmtrap.report.rarity.reference import PublishedModel, Reference
-from llmtrap.report.rarity.standing import Which, WorkerStalled, farthest
+from llmtrap.report.rarity.standing import Standing, Which, farthest
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def excesses(model: PublishedModel, others: Reference) -> tuple[str, dict[str, f
     Five robust deviations, which a departure needs as well, are not in the table: a model may seem to go beyond where
     its audit would not say so.
     """
-    standing = WorkerStalled(others, FEWEST)
+    standing = Standing(others, FEWEST)
     found = {}
     for rule in RULES:
         beyond = []

@@ -23,7 +23,7 @@ from llmtrap.errors import AccessError, CheckpointError, MissingExtraError, Targ
 pytest.importorskip("s3fs", reason="the driver for S3 is an extra")
 pytest.importorskip("moto", reason="the S3 server of the tests")
 
-from tests.support.s3 import KEYS, ParentRequest, S3Server
+from tests.support.s3 import KEYS, Asked, S3Server
 
 QUICK = HubOptions(patience=8.0, piece=1 << 12, budget=1 << 16)
 
@@ -131,7 +131,7 @@ def test_faults_are_outlived(s3: S3Server, model: Path, monkeypatch: pytest.Monk
     source = RemoteSource.from_url(URL, options=HubOptions(patience=60.0))
     left = [3]
 
-    def fault(asked: ParentRequest) -> int | None:
+    def fault(asked: Asked) -> int | None:
         if asked.method == "GET" and asked.range and left[0]:
             left[0] -= 1
             return 503

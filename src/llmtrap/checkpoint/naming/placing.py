@@ -35,7 +35,7 @@ def choose_parts(kinds: list[Kind]) -> None:
             kind.part = other
             if kind.role == "unembedding":  # there are no words that it could lead back to
                 kind.role = "projection" if other == "diffusion" else "classifier"
-        if reading.part == TEXT and _is_reward(kind):
+        if reading.part == TEXT and _is_reward(kind, in_a_model=bool(layered)):
             kind.part, kind.role = "value_head", "classifier"
         if reading.role == INPUT_PROJECTION and reading.part == TEXT and not reading.layers:
             kind.part = "draft"
@@ -60,11 +60,11 @@ def _around(kind: Kind) -> Words:
     return kind.words[:-1] if kind.reading.part == "vision" else ()
 
 
-def _is_reward(kind: Kind) -> bool:
-    """Whether it gives one number for a text: beside the layers, of one row, and nothing else by its name."""
+def _is_reward(kind: Kind, *, in_a_model: bool) -> bool:
+    """Whether it gives one number for a text: of one row, beside a model's layers, nothing else by its name."""
     reading = kind.reading
     plain = kind.dimensions == 2 and kind.rows == 1 and not reading.layers
-    return plain and (reading.role == "classifier" or not reading.known)
+    return plain and (reading.role == "classifier" or (in_a_model and not reading.known))
 
 
 def tell_towers(kinds: list[Kind]) -> None:
