@@ -47,7 +47,7 @@ test-thorough: $(VENV)/.dev  ## Run the tests that take long too, with more exam
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --thorough
 
 test-fast: $(VENV)/.dev  ## Run the quickest tests, for about a minute: by how long each took when it last ran.
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --fast 60
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --fast 44
 
 coverage: $(VENV)/.dev  ## Run all tests and print which lines and branches no test reaches; slower than `make test-thorough`.
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --thorough --cov --cov-report=term:skip-covered --cov-report=html:build/coverage
