@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +81,8 @@ def save_small(name: str, folder: Path) -> bool:
     """Save a small model of one architecture with random weights; False where transformers cannot build it so."""
     kind, _, model_type = name.partition("-")
     try:
-        with _bounded(_SECONDS):
+        with _bounded(_SECONDS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # transformers' own, of what such sizes do to a model's arithmetic
             config = transformers.CONFIG_MAPPING[model_type]()
             _cut(config, sizes=_SIZES)
             with torch.device("meta"):
