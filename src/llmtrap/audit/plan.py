@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -191,7 +190,7 @@ class _TaskMaker:
             self._stored[id(stored)] = (written, sum(s.size for part in stored.parts for s in part.spans))
         parts, size = self._stored[id(stored)]
         if not self._keyed:
-            return Task(matrix, "", self._costs[shape], _share_of(matrix, size))
+            return Task(matrix, "", self._costs[shape], matrix.share_of(size))
         # As JSON does, ascii() tells any two of these plain values apart, and it takes a fifth of the time.
         content = ascii((
             matrix.id, matrix.index, matrix.rows, matrix.columns, matrix.part, matrix.layer, matrix.role, matrix.expert,
@@ -199,7 +198,7 @@ class _TaskMaker:
         ))  # fmt: skip
         key = self._common.copy()
         key.update(content.encode())
-        return Task(matrix, key.hexdigest(), self._costs[shape], _share_of(matrix, size))
+        return Task(matrix, key.hexdigest(), self._costs[shape], matrix.share_of(size))
 
     def _written(self, stored: StoredTensor) -> str:
         """Where a tensor's parts lie, and the stamps of the files."""
@@ -207,11 +206,6 @@ class _TaskMaker:
             (part.name, part.dtype, part.shape, part.span.file, part.span.start, self._stamps.get(part.span.file, ""))
             for part in stored.parts
         ])  # fmt: skip
-
-
-def _share_of(matrix: WeightMatrix, stored_bytes: int) -> int:
-    """Of a tensor's bytes those of this matrix: of a stack or a fused tensor its share."""
-    return stored_bytes * matrix.size // math.prod(matrix.stored.shape)
 
 
 def core_seconds(shape: tuple[int, int], settings: AuditSettings) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -102,6 +103,10 @@ class WeightMatrix:
     def size(self) -> int:
         """Number of entries."""
         return self.shape[0] * self.shape[1]
+
+    def share_of(self, stored_bytes: int) -> int:
+        """Of the bytes of its stored tensor those of this matrix: of a stack or a fused tensor its share."""
+        return stored_bytes * self.size // math.prod(self.stored.shape)
 
     def spans(self, max_entries: int = BLOCK_ENTRIES) -> tuple[ByteRange, ...]:
         """The ranges that `blocks` opens with the same `max_entries`, in that order; shared ones come once."""

@@ -5,7 +5,6 @@ What the theory says of weights does not hold of them, so they are named and cou
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -33,6 +32,5 @@ def left_out_tables(matrices: Iterable[WeightMatrix]) -> tuple[Skipped, ...]:
 
 
 def bytes_of(matrix: WeightMatrix) -> int:
-    """The stored bytes that are this matrix's: of a stack or a fused tensor its share."""
-    stored = sum(span.size for part in matrix.stored.parts for span in part.spans)
-    return stored * matrix.size // math.prod(matrix.stored.shape)
+    """The stored bytes that are this matrix's."""
+    return matrix.share_of(sum(span.size for part in matrix.stored.parts for span in part.spans))

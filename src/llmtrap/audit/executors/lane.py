@@ -1,4 +1,4 @@
-"""One worker process and the batches that wait for it."""
+"""One worker process and the tasks that wait for it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Lane:
     @property
     def worker(self) -> WorkerProcess:
         """The process at work on what is running."""
-        assert self._worker is not None  # noqa: S101 - there is one where a batch is running
+        assert self._worker is not None  # noqa: S101 - there is one where a task is running
         return self._worker
 
     def take(self) -> Outcome | WorkerDeath | None:

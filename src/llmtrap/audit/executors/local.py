@@ -90,7 +90,7 @@ class LocalExecutor:
         return WorkerDeath(reason)
 
     def _notices(self, busy: Sequence[Lane]) -> Iterator[WorkerStalled]:
-        """Say once of each batch that its worker has come to a stand."""
+        """Say once of each task that its worker has come to a stand."""
         for lane in busy:
             if lane.running is None or lane.told or lane.standstill() < NOTICED_SECONDS:
                 continue
