@@ -11,6 +11,7 @@ import torch
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.checkpoint.families import load_families
 from llmtrap.checkpoint.naming import load_grammar
+from llmtrap.checkpoint.tables import is_table
 from llmtrap.errors import CheckpointError, UnsupportedError
 
 Save = Callable[..., Checkpoint]
@@ -214,3 +215,27 @@ def test_names_with_digits_beyond_any_number_are_only_names(save: Save) -> None:
         config={"model_type": "llama"},
     )
     assert [matrix.layer for matrix in checkpoint.matrices] == [None, None]
+
+
+def test_maps_in_a_module_that_has_the_name_of_a_table_are_no_tables(save: Save) -> None:
+    square, layer = torch.ones(8, 8), "model.decoder.layers"
+    maps = {
+        "model.decoder.query_scale.layers.0.weight": square.clone(),
+        "model.decoder.query_scale.layers.1.weight": square.clone(),
+        "model.decoder.query_pos_head.layers.0.weight": square.clone(),
+        "model.pos_emb.linear_1.weight": square.clone(),
+        "model.query_embed.linear.weight": square.clone(),
+        f"{layer}.0.latents.proj.weight": square.clone(),
+        f"{layer}.0.position_mixer.weight": square.clone(),
+        f"{layer}.0.pos_experts.weight": torch.ones(3, 8, 8),
+    }
+    tables = {
+        "model.embed_positions.weight": torch.ones(20, 8),
+        "model.query_tokens": torch.ones(4, 8),
+        "model.decoder.position_embedding.weight": torch.ones(9, 8),
+    }
+    around = {f"{layer}.{k}.self_attn.q_proj.weight": square.clone() for k in (0, 1)}
+    matrices = save({**maps, **tables, **around}).matrices
+    assert {matrix.tensor for matrix in matrices if is_table(matrix)} == set(tables)
+    experts = [matrix for matrix in matrices if matrix.tensor.endswith("pos_experts.weight")]
+    assert [(matrix.layer, matrix.expert) for matrix in experts] == [(0, 0), (0, 1), (0, 2)]

@@ -67,8 +67,10 @@ def test_a_table_groups_by_part_the_largest_first(folder: Path) -> None:
 
 
 def test_the_line_shown_for_an_unknown_name_makes_it_known(folder: Path) -> None:
+    lines = [line.strip() for line in run(folder).splitlines()]
+    pasted = lines[lines.index("[roles]") :][:2]
     family = folder / "mine.toml"
-    family.write_text("[roles]\n" + '"warp.coil" = "ROLE"'.replace("ROLE", "mlp.up"))
+    family.write_text("\n".join(pasted).replace("ROLE", "mlp.up"))
     shown = json.loads(run(folder, "--json", "--family", family))
     assert not shown["unknown"]
     assert "layers.0.mlp.up" in {matrix["id"] for matrix in shown["matrices"]}

@@ -11,12 +11,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tests.support.planting import noise
 
 from llmtrap.audit import AuditSettings, audit
 from llmtrap.checkpoint import open_checkpoint
 from llmtrap.checkpoint.sources import ByteRange, LocalSource
 from llmtrap.gate import GateOptions, Judgement, LoadedPolicy, Policy, gate
 from llmtrap.gate import unchanged as comparison
+from llmtrap.gate.pairing import pair_matrices
 from llmtrap.report.json import write_json
 
 DEFAULT = LoadedPolicy(Policy())
@@ -376,3 +378,19 @@ def test_tables_are_compared_outside_the_matrices_by_their_ids(tmp_path: Path) -
     assert found is not None
     assert (found.alone, found.missing) == ((), ())
     assert "position" not in older.compare(older).shifts
+
+
+def test_a_matrix_keeps_its_pair_where_the_one_that_had_its_short_id_is_gone(tmp_path: Path) -> None:
+    """Of two projectors the first has the plain id; the other inherits it where that one is left out."""
+    rng = np.random.default_rng(0)
+    layers = {f"model.language_model.layers.{k}.self_attn.q_proj.weight": noise(rng, (64, 64)) for k in range(3)}
+    audio, vision = (f"model.embed_{kind}.embedding_projection.weight" for kind in ("audio", "vision"))
+    both = {**layers, audio: noise(rng, (64, 64)), vision: noise(rng, (64, 64))}
+    for name, tensors in (("base", both), ("now", {key: both[key] for key in both if key != audio})):
+        (tmp_path / name).mkdir()
+        save_file(tensors, tmp_path / name / "model.safetensors")
+    now, base = (open_checkpoint(str(tmp_path / name)) for name in ("now", "base"))
+    pairing = pair_matrices(now, base)
+    assert all(pair.now.tensor == pair.base.tensor for pair in pairing.pairs)
+    assert [matrix.tensor for matrix in pairing.missing] == [audio]
+    assert {pair.now.tensor for pair in pairing.pairs if pair.now.id != pair.base.id} == {vision}

@@ -129,7 +129,7 @@ def _show_unknown(names: tuple[str, ...], console: Console) -> None:
     kinds = Counter(_NUMBERS.sub("", f".{name}").removeprefix(".") for name in names)
     shown = list(kinds.most_common(20))
     console.print("names not known; in a file for --family, with the role in place of ROLE:")
-    console.print("\\[roles]")
+    console.print("[roles]")
     for name, count in shown:
         end = ".".join(name.split(".")[-2:])
         console.print(Text(f'"{printable(end, 100)}" = "ROLE"  # {plural(count, "module")}'), soft_wrap=True)

@@ -17,11 +17,16 @@ LEAST_SHARED = 0.5
 
 
 class Named(Protocol):
-    """What has a canonical id, and other ids that share its weights."""
+    """What has a canonical id, and other ids that share its weights, and is stored as a tensor."""
 
     @property
     def id(self) -> str:
         """The canonical id."""
+        ...
+
+    @property
+    def tensor(self) -> str:
+        """The tensor's name in its file."""
         ...
 
     @property
@@ -32,12 +37,36 @@ class Named(Protocol):
 
 Mine = TypeVar("Mine", bound=Named)
 Theirs = TypeVar("Theirs", bound=Named)
+Some = TypeVar("Some", bound=Named)
 
 
 def match_named(mine: Mapping[str, Mine], theirs: Mapping[str, Theirs]) -> list[tuple[Mine, Theirs | None]]:
-    """Each of one side with the other side's of that id, or of an alias of it; None where there is none."""
+    """Each of one side with the other side's of that id, or of an alias of it; None where there is none.
+
+    An id may be short because no other matrix wants it, and go to another where that one is gone: where a tensor of
+    the same name is on both sides, that is the one.
+    """
     known = {alias: other for other in theirs.values() for alias in other.aliases} | dict(theirs)
-    return [(it, next((known[n] for n in (it.id, *it.aliases) if n in known), None)) for it in mine.values()]
+    mine_by, theirs_by = _by_tensor(mine.values()), _by_tensor(theirs.values())
+    moved = {
+        it.id: theirs_by[tensor]
+        for tensor, it in mine_by.items()
+        if tensor in theirs_by and theirs_by[tensor].id not in (it.id, *it.aliases) and it.id in theirs
+    }
+    taken = {other.id for other in moved.values()}
+    pairs: list[tuple[Mine, Theirs | None]] = []
+    for it in mine.values():
+        names = [name for name in (it.id, *it.aliases) if name in known and not (name == it.id and name in taken)]
+        pairs.append((it, moved.get(it.id) or (known[names[0]] if names else None)))
+    return pairs
+
+
+def _by_tensor(matrices: Iterable[Some]) -> dict[str, Some]:
+    """Matrices by their tensor's name, of those tensors that one matrix alone is made of."""
+    found: dict[str, Some | None] = {}
+    for matrix in matrices:
+        found[matrix.tensor] = None if matrix.tensor in found else matrix
+    return {name: matrix for name, matrix in found.items() if matrix is not None}
 
 
 def tied_twins(mine: Iterable[Named], theirs: Mapping[str, Named]) -> dict[str, str]:

@@ -10,6 +10,8 @@ from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, Cont
 _ATTENTION = ("attention", "cross_attention", "linear_attention")
 _WORDY = ("text", "encoder", "decoder", "draft", "talker")  # parts with a vocabulary
 _PROJECTIONS = ("proj", "projection", "linear")
+_TABLES = ("position", "query_tokens")
+_MAPS = frozenset({"mixer", "mlp", "expert", "experts", "attention", "attn"})
 _STICKY = ("router", "modulation")  # what comes below belongs to them
 
 
@@ -60,6 +62,7 @@ class Content:
             self._qualifiers.append(word)
             return
         if word == "layers" and kind[at + 1 :] == (NUMBER,):  # a list of single modules
+            self._projects |= self._standing in _TABLES
             return
         if (sibling := self._among_siblings(kind, at)) is not None:
             self._leaf = (self.group or "mlp", sibling)
@@ -87,7 +90,7 @@ class Content:
         if (consumed and at < len(kind) - 1) or word in grammar.wrappers:
             return
         if (bare := word.rstrip("0123456789").rstrip("_")) in grammar.transparent:
-            self._projects |= word in _PROJECTIONS
+            self._projects |= bare in _PROJECTIONS
             self._generic = self._generic or bare
             return
         if any(piece.startswith(("conv", "depthwise", "pointwise", "downsample")) for piece in word.lower().split("_")):
@@ -171,6 +174,7 @@ class Content:
             role_ is None
             and ("pos" in word.split("_") or "position" in word or "positional" in word)
             and "proj" not in word
+            and _MAPS.isdisjoint(word.split("_"))
             and grammar.near_group(word) != "mlp"  # a position-wise feed-forward network
         ):
             return "position"
@@ -192,8 +196,8 @@ class Content:
     def role(self) -> tuple[str, bool]:
         """The role, and whether the tables know it."""
         if self._standing is not None:
-            if self._standing == "position" and self._projects:
-                return "position.projection", True
+            if self._standing in _TABLES and self._projects:  # a module of maps that has the name of a table
+                return f"{self._standing}.projection", True
             return self._standing, True
         if self._leaf is not None:
             group, leaf = self._leaf
