@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tests.support.processes import LLMTRAP, PATIENCE, Terminal, environment, of_session, wait_for
+from tests.support.processes import LLMTRAP, PATIENCE, Terminal, environment, of_session, wait_for, workers_of
 from tests.support.small_checkpoint import write_small
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes by /proc")
@@ -61,7 +61,7 @@ def test_verify_takes_weightwatcher_with_it(tmp_path: Path) -> None:
 def test_a_closed_terminal_ends_an_audit_and_its_workers(tmp_path: Path) -> None:
     folder = write_small(tmp_path / "model", layers=6, scale=6)
     terminal = Terminal([LLMTRAP, "audit", folder, "--traps", "measure", "--workers", "2", "--journal", tmp_path / "j"])
-    wait_for(lambda: terminal.shows("to measure") and len(of_session(terminal.process)) == 3, "the workers to start")
+    wait_for(lambda: terminal.shows("to measure") and len(workers_of(terminal.process)) == 2, "the workers to start")
     terminal.close()
 
     assert terminal.wait() == 129
@@ -75,7 +75,7 @@ def test_under_nohup_a_closed_terminal_changes_nothing(tmp_path: Path) -> None:
         ["nohup", LLMTRAP, *map(str, command)], env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
-    wait_for(lambda: len(of_session(process.pid)) == 3 or process.poll() is not None, "the workers to start")
+    wait_for(lambda: len(workers_of(process.pid)) == 2 or process.poll() is not None, "the workers to start")
     os.killpg(process.pid, signal.SIGHUP)
     shown, _ = process.communicate(timeout=PATIENCE)
 
@@ -86,7 +86,7 @@ def test_under_nohup_a_closed_terminal_changes_nothing(tmp_path: Path) -> None:
 def test_two_signals_are_one(tmp_path: Path) -> None:
     folder = write_small(tmp_path / "model", layers=6, scale=6)
     process = begun("audit", folder, "--traps", "measure", "--workers", "2", "--journal", tmp_path / "j")
-    wait_for(lambda: len(of_session(process.pid)) == 3, "the workers to start")
+    wait_for(lambda: len(workers_of(process.pid)) == 2, "the workers to start")
     os.killpg(process.pid, signal.SIGINT)
     os.killpg(process.pid, signal.SIGINT)
     os.killpg(process.pid, signal.SIGINT)
@@ -96,8 +96,7 @@ def test_two_signals_are_one(tmp_path: Path) -> None:
 def test_workers_that_were_stopped_hold_nothing_up(tmp_path: Path) -> None:
     folder = write_small(tmp_path / "model", layers=6, scale=6)
     process = begun("audit", folder, "--traps", "measure", "--workers", "2", "--journal", tmp_path / "j")
-    wait_for(lambda: len(of_session(process.pid)) == 3, "the workers to start")
-    for number in of_session(process.pid):
-        if number != process.pid:
-            os.kill(number, signal.SIGSTOP)
+    wait_for(lambda: len(workers_of(process.pid)) == 2, "the workers to start")
+    for number in workers_of(process.pid):
+        os.kill(number, signal.SIGSTOP)
     assert "carries on" in end(process)

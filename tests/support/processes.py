@@ -82,6 +82,11 @@ def of_session(session: int) -> dict[int, str]:
     return found
 
 
+def workers_of(session: int) -> list[int]:
+    """The worker processes of a session that run their program: a fork that has yet to become one is none."""
+    return [number for number, command in of_session(session).items() if "child.py" in command]
+
+
 def has_open(process: int, folder: Path) -> bool:
     """Whether a process has a file of this folder open."""
     try:
