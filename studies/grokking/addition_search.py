@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from llmtrap.calibrate.history import History
+from llmtrap.calibrate.document import FailedRun
+from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.phases import PHASES, STILL_FITTED, Phase
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.recipe import Recipe
-from llmtrap.calibrate.settings import FailedRun, PlannedRun
-from llmtrap.calibrate.workers import Workers, read_history, worker_count
+from llmtrap.calibrate.settings import PlannedRun
+from llmtrap.calibrate.workers import Workers, read_run, worker_count
 
 # Rows of a trajectory, about.
 _SHOWN = 9
@@ -54,79 +55,79 @@ def recipes(steps: int) -> tuple[Recipe, ...]:
     )
 
 
-def lines(history: History) -> list[str]:
+def lines(run: Run) -> list[str]:
     """One run as a table of some of its checkpoints, from the first that fits its data."""
-    recipe = history.recipe
+    recipe = run.recipe
     found = [
         f"## {recipe.arm}",
         "",
         f"p {recipe.modulus}, fraction {recipe.train_fraction}, {recipe.loss}, AdamW lr {recipe.lr:g} "
         f"({recipe.betas[0]}, {recipe.betas[1]}) eps {recipe.eps:g} wd {recipe.weight_decay:g}, batch "
         f"{recipe.batch or 'full'}, warm-up {recipe.warmup}, init × {recipe.init_scale:g}, {recipe.dtype}; "
-        f"{history.last.step:,} steps in {history.last.seconds:.0f} CPU seconds.",
+        f"{run.last.step:,} steps in {run.last.seconds:.0f} CPU seconds.",
         "",
         "| step | train | test | l2 | mean α | traps | centred |",
         "|---|---|---|---|---|---|---|",
     ]
-    learnt = next((i for i, m in enumerate(history.measurements) if m.train_accuracy >= 0.3), -3)
-    points = history.measurements[learnt:]
+    learnt = next((i for i, m in enumerate(run.checkpoints) if m.train_accuracy >= 0.3), -3)
+    points = run.checkpoints[learnt:]
     stride = -(-len(points) // _SHOWN)
-    chosen = {m.step: m for m in (*points[::stride], points[-1], history.peak)}
+    chosen = {m.step: m for m in (*points[::stride], points[-1], run.peak)}
     shown = [chosen[step] for step in sorted(chosen)]
     for m in shown:
-        alphas = [layer.alpha for layer in m.layers if layer.alpha is not None]
+        alphas = [layer.alpha.value for layer in m.layers if layer.alpha.value is not None]
         mean = f"{sum(alphas) / len(alphas):.2f}" if alphas else "-"
-        traps, centred = sum(layer.traps for layer in m.layers), history.centred(m)
+        traps, centred = sum(layer.traps.count for layer in m.layers), run.centred(m)
         found.append(
             f"| {m.step:,} | {m.train_accuracy:.3f} | {m.test_accuracy:.3f} | {m.l2:.1f} "
             f"| {mean} | {traps} | {centred} |"
         )
-    return [*found, "", f"Phases seen: {', '.join(seen(history)) or 'none'}.", ""]
+    return [*found, "", f"Phases seen: {', '.join(seen(run)) or 'none'}.", ""]
 
 
-def seen(history: History) -> list[Phase]:
+def seen(run: Run) -> list[Phase]:
     """The phases of a run; what comes after a peak that is no grokking is no collapse of it either."""
-    phases = PHASES if history.peak.test_accuracy >= _GROKKED else PHASES[:1]
-    return [phase for phase in phases if history.phase(phase)]
+    phases = PHASES if run.peak.test_accuracy >= _GROKKED else PHASES[:1]
+    return [phase for phase in phases if run.phase(phase)]
 
 
-def summary(histories: Sequence[History]) -> list[str]:
+def summary(followed: Sequence[Run]) -> list[str]:
     """All runs in one table: what they reached, and how far test accuracy fell while the data stayed fitted."""
     rows = [
         "| recipe | steps | largest gap before the peak | test ≥ 0.95 at | peak | lowest since, train ≥ 0.95 "
         "| end: train, test | l2 at 0, end | traps, centred at the end |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for history in histories:
-        peak, last, first = history.peak, history.last, history.measurements[0]
-        gap = max((m.train_accuracy - m.test_accuracy for m in history.phase("pre-grok")), default=None)
-        known = next((f"{m.step:,}" for m in history.measurements if m.test_accuracy >= _GROKKED), "never")
-        since = [m for m in history.measurements if m.step > peak.step and m.train_accuracy >= STILL_FITTED]
+    for run in followed:
+        peak, last, first = run.peak, run.last, run.checkpoints[0]
+        gap = max((m.train_accuracy - m.test_accuracy for m in run.phase("pre-grok")), default=None)
+        known = next((f"{m.step:,}" for m in run.checkpoints if m.test_accuracy >= _GROKKED), "never")
+        since = [m for m in run.checkpoints if m.step > peak.step and m.train_accuracy >= STILL_FITTED]
         low = min(since, key=lambda m: m.test_accuracy, default=None)
         rows.append(
-            f"| {history.recipe.arm} | {last.step:,} | {'none' if gap is None else f'{gap:.2f}'} | {known} "
+            f"| {run.recipe.arm} | {last.step:,} | {'none' if gap is None else f'{gap:.2f}'} | {known} "
             f"| {peak.test_accuracy:.3f} at {peak.step:,} "
             f"| {'-' if low is None else f'{low.test_accuracy:.3f} at {low.step:,}'} "
             f"| {last.train_accuracy:.3f}, {last.test_accuracy:.3f} | {first.l2:.0f}, {last.l2:.0f} "
-            f"| {sum(layer.traps for layer in last.layers)}, {history.centred(last)} |"
+            f"| {sum(layer.traps.count for layer in last.layers)}, {run.centred(last)} |"
         )
     return [*rows, ""]
 
 
 def report(runs: tuple[PlannedRun, ...], failed: tuple[FailedRun, ...], out: Path) -> None:
     """Write every trajectory, and the claim that they allow."""
-    histories = [history for run in runs if (history := read_history(run)) is not None]
-    collapsed = [h.recipe.arm for h in histories if "anti-grok" in seen(h)]
+    followed = [found for run in runs if (found := read_run(run)) is not None]
+    collapsed = [h.recipe.arm for h in followed if "anti-grok" in seen(h)]
     head = [
         "# Modular addition at p = 113: was a collapse found?",
         "",
-        f"{len(histories)} recipes followed, one seed each. "
+        f"{len(followed)} recipes followed, one seed each. "
         + (f"Anti-grokking was seen in: {', '.join(collapsed)}." if collapsed else "Anti-grokking was seen in none."),
         *(f"{item.name} diverged: {item.error}." for item in failed),
         "",
-        *summary(histories),
+        *summary(followed),
     ]
-    text = "\n".join(head + [line for history in histories for line in lines(history)])
+    text = "\n".join(head + [line for run in followed for line in lines(run)])
     (out / "addition-search.md").write_text(text)
     print(text)
 

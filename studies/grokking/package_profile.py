@@ -16,7 +16,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from llmtrap.calibrate.document import CalibrationReport
-from llmtrap.calibrate.profile import history_of, profile_of
+from llmtrap.calibrate.phases import PHASES
+from llmtrap.calibrate.profile import profile_of
 from llmtrap.calibrate.rundir import RunFolder
 
 PACKAGE = Path(__file__).parents[2] / "src" / "llmtrap" / "calibrate"
@@ -37,13 +38,12 @@ def write_profile(reports: list[Path]) -> None:
 def write_demo(folder: Path) -> None:
     """Write the folder grokking/ into the package."""
     report = read(folder / "report.json")
-    run = next(run for run in report.runs if run.arm == "wd0" and run.seed == 0)
-    history = history_of(run)
-    saved = RunFolder(folder / "runs" / f"{run.task}-wd0-seed0")
-    for phase in ("pre-grok", "grok", "anti-grok"):
-        measured = history.representative(phase)  # type: ignore[arg-type]
+    run = next(run for run in report.runs if run.recipe.arm == "wd0" and run.seed == 0)
+    saved = RunFolder(folder / "runs" / f"{run.recipe.task}-wd0-seed0")
+    for phase in PHASES:
+        measured = run.representative(phase)
         if measured is None:
-            raise SystemExit(f"{run.task}, seed 0, arm wd0 has no checkpoint in {phase}")
+            raise SystemExit(f"{run.recipe.task}, seed 0, arm wd0 has no checkpoint in {phase}")
         target = PACKAGE / "grokking" / phase
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)

@@ -9,14 +9,12 @@ anew from them. OUT gets report.html, report.json and calibration.json.
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 
 from llmtrap.calibrate.document import CalibrationReport
-from llmtrap.calibrate.profile import history_of
 from llmtrap.calibrate.run import report_of, write
-from llmtrap.calibrate.settings import CalibrationSettings, FailedRun, PlannedRun
+from llmtrap.calibrate.settings import CalibrationSettings
 
 
 def again(old: CalibrationReport, out: Path) -> CalibrationReport:
@@ -24,11 +22,8 @@ def again(old: CalibrationReport, out: Path) -> CalibrationReport:
     known = {field.name for field in fields(CalibrationSettings)}
     given = {key: value for key, value in old.settings.items() if key in known} | {"arms": tuple(old.settings["arms"])}
     settings = CalibrationSettings(out=out, **given)
-    histories = [history_of(run) for run in old.runs]
-    followed = [(PlannedRun(history.recipe, history.seed, out, None, "cpu"), history) for history in histories]
-    failed = [FailedRun(row.name, row.error) for row in old.failed]
-    new = report_of(settings, followed, failed, old.studies, time.monotonic())
-    return new.model_copy(update={"versions": old.versions, "seconds": old.seconds})
+    new = report_of(settings, old.runs, old.failed, old.studies, old.seconds)
+    return new.model_copy(update={"versions": old.versions})
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from scipy.special import rel_entr, softmax
 
 from llmtrap.ablation.components import first_shuffle
 from llmtrap.ablation.measures import jensen_shannon
-from llmtrap.calibrate.components import largest_entries, trap_components
 from llmtrap.calibrate.data import TaskData
 from llmtrap.calibrate.diagnostics import (
     absolute_weight_entropy,
@@ -30,7 +29,7 @@ from llmtrap.calibrate.networks import initial_weights
 from llmtrap.calibrate.prototypes import nearest
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.rundir import RunFolder
-from llmtrap.calibrate.trap_ablation import AblationSetup, ablate_layer
+from llmtrap.calibrate.trap_ablation import AblationSetup, ablate_layer, largest_entries, trap_components
 from llmtrap.spectra import AnalysisSettings, analyse
 from llmtrap.spectra.shuffle import generator_for, shuffled
 
@@ -105,9 +104,10 @@ def test_measures_are_the_audit_s_own(tiny: Recipe, digits: TaskData) -> None:
     assert own.traps is not None
     assert own.esd is not None
     assert own.esd.fit is not None
-    assert (layer.traps, layer.centred, layer.entries) == (own.traps.count, own.traps.centred, 1)
-    assert layer.alpha == own.esd.fit.alpha
-    assert layer.frobenius_norm == pytest.approx(float(weights["fc1.weight"].norm()), rel=1e-5)
+    assert (layer.traps.count, layer.traps.centred, layer.entries) == (own.traps.count, own.traps.centred, 1)
+    assert layer.alpha.value == own.esd.fit.alpha
+    assert layer.spectrum is not None
+    assert layer.spectrum.frobenius_norm == pytest.approx(float(weights["fc1.weight"].norm()), rel=1e-5)
     # One entry of size w makes the outlier (1 + θ²)(c + θ²)/θ² of Benaych-Georges and Nadakuditi.
     n, m = 64, 60
     strength = (80.0 - own.traps.bulk.mean) ** 2 / (own.traps.bulk.variance * n)
@@ -128,11 +128,12 @@ def test_a_component_is_taken_back_to_where_its_entry_was() -> None:
     audit = shuffled(matrix, generator_for(4, "fc1", 0)).reshape(90, 60)
     np.testing.assert_array_equal(shuffle.apply(matrix.astype(np.float64)), audit)
     np.testing.assert_array_equal(shuffle.undo(shuffle.apply(matrix.astype(np.float64))), matrix)
-    one, together, centred = trap_components("fc1.weight", matrix, 4, singles=3)
+    _, traps = analyse_matrix("fc1.weight", matrix, 4)
+    one, together, centred = trap_components("fc1.weight", matrix, traps, 4)
     assert (one.cause, together.trap, centred.cause) == ("centred", "all 1", "centred")
     assert np.unravel_index(np.abs(one.matrix).argmax(), matrix.shape) == (11, 23)
     assert abs(matrix[11, 23] - one.matrix[11, 23]) < 10
-    assert one.norm == pytest.approx(one.singular[0])
+    assert np.linalg.norm(one.matrix) == pytest.approx(one.singular[0])
     assert np.argwhere(largest_entries(matrix, 0.0, 1.0)).tolist() == [[11, 23]]
 
 

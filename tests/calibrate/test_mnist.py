@@ -17,7 +17,7 @@ from llmtrap.calibrate.acceptance import check
 from llmtrap.calibrate.data import task_data
 from llmtrap.calibrate.data.idx import find_pair
 from llmtrap.calibrate.data.sets import cache_folder
-from llmtrap.calibrate.history import History
+from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.measure_checkpoint import measure
 from llmtrap.calibrate.networks import scored_names
 from llmtrap.calibrate.presets import preset
@@ -81,6 +81,6 @@ def test_the_acceptance_rules_hold_on_mnist(arm: str, mnist: Path, tmp_path: Pat
     if arm == "decay":
         steps = [step for step in steps if step <= recipe.frozen_from] + [recipe.steps]
     measured = tuple(measure(recipe, folder.load_weights(step), data, 0, step, 0.0) for step in steps)
-    history = History(recipe, 0, data.source, scored_names(recipe), measured)
-    failed = [f"{row.rule}: {row.found}" for row in check(history, "quick") if not row.passed]
+    run = Run(recipe=recipe, seed=0, source=data.source, scored=scored_names(recipe), checkpoints=measured)
+    failed = [f"{row.rule}: {row.found}" for row in check(run, "quick") if not row.passed]
     assert failed == []

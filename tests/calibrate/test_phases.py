@@ -8,13 +8,14 @@ from pathlib import Path
 from tests.support.measured import layer
 
 from llmtrap.calibrate.data import task_data
+from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.networks import matrix_names
 from llmtrap.calibrate.phases import label
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.rundir import RunFolder
 from llmtrap.calibrate.settings import PlannedRun
-from llmtrap.calibrate.workers import follow, read_history
+from llmtrap.calibrate.workers import follow, read_run
 
 
 def test_the_three_phases_of_a_run_that_collapses() -> None:
@@ -78,7 +79,8 @@ def test_a_run_stops_after_ten_checkpoints_of_its_collapse(tmp_path: Path) -> No
     collapsed = _made(tmp_path / "ten", 14)
     follow(collapsed, lambda _: None)
     assert RunFolder(collapsed.folder).saved_steps() == ()  # nothing was trained
-    history = read_history(collapsed)
-    assert history is not None
-    assert history.complete
-    assert not replace(history, measurements=history.measurements[:-1]).complete
+    followed = read_run(collapsed)
+    assert followed is not None
+    assert followed.complete
+    sooner = followed.model_dump(include={"recipe", "seed", "source", "scored", "checkpoints"})
+    assert not Run.model_validate(sooner | {"checkpoints": sooner["checkpoints"][:-1]}).complete

@@ -16,19 +16,19 @@ from typer.testing import CliRunner
 
 from llmtrap.calibrate.acceptance import check
 from llmtrap.calibrate.conclusions import conclude
-from llmtrap.calibrate.document import CalibrationReport
+from llmtrap.calibrate.document import CalibrationReport, FailedRun
 from llmtrap.calibrate.findings import counter_examples, onsets, phase_rows, rate_rows, separation_rows
-from llmtrap.calibrate.history import History
+from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.page import to_html
 from llmtrap.calibrate.paper import beside_the_paper
 from llmtrap.calibrate.presets import PRESETS, preset
-from llmtrap.calibrate.profile import history_of, profile_of
+from llmtrap.calibrate.profile import profile_of
 from llmtrap.calibrate.recipe import TASKS
 from llmtrap.calibrate.run import report_of, to_json
 from llmtrap.calibrate.rundir import RunFolder
-from llmtrap.calibrate.settings import CalibrationSettings, FailedRun, plan
-from llmtrap.calibrate.workers import read_history
+from llmtrap.calibrate.settings import CalibrationSettings, plan
+from llmtrap.calibrate.workers import read_run
 from llmtrap.cli.calibrate import calibrate_command
 from llmtrap.errors import UsageError
 
@@ -48,7 +48,7 @@ STUBBORN = ((0, 0.1, 0.1, 0, 0), (10, 0.99, 0.3, 0, 0), (100, 1.0, 0.90, 3, 1), 
 Curve = tuple[tuple[int, float, float, int, int], ...]
 
 
-def history(curve: Curve, arm: str = "wd0", seed: int = 0) -> History:
+def history(curve: Curve, arm: str = "wd0", seed: int = 0) -> Run:
     recipe = next(item for item in preset("mnist", "quick").arms if item.arm == arm)
     measured = tuple(
         Measurement(
@@ -67,10 +67,17 @@ def history(curve: Curve, arm: str = "wd0", seed: int = 0) -> History:
         )
         for step, train, test, centred, shift in curve
     )
-    return History(replace(recipe, steps=curve[-1][0]), seed, "made up", ("fc1.weight", "fc2.weight"), measured)
+    scored = ("fc1.weight", "fc2.weight")
+    recipe = replace(recipe, steps=curve[-1][0])
+    return Run(recipe=recipe, seed=seed, source="made up", scored=scored, checkpoints=measured)
 
 
-def runs() -> list[History]:
+def under_way(run: Run, steps: int) -> Run:
+    """The same where it is to go on."""
+    return Run.model_validate(run.model_dump() | {"recipe": replace(run.recipe, steps=steps)})
+
+
+def runs() -> list[Run]:
     return [
         *(history(COLLAPSE, seed=seed) for seed in range(3)),
         *(history(HEALTHY, "decay", seed) for seed in range(3)),
@@ -101,13 +108,13 @@ def test_the_true_negative_has_its_own_rules_and_the_hard_case_none() -> None:
 
 def test_a_run_under_way_is_not_held_to_its_end() -> None:
     whole = history(COLLAPSE[:5])
-    stopped = replace(whole, recipe=replace(whole.recipe, steps=40_000))
+    stopped = under_way(whole, 40_000)
     assert not stopped.complete
     rules = [row.rule for row in check(stopped, "quick")]
     assert len(rules) == 3
     assert rules == [row.rule for row in check(whole, "quick")][:3]
     healthy = history(HEALTHY, "decay")
-    assert check(replace(healthy, recipe=replace(healthy.recipe, steps=40_000)), "quick") == ()
+    assert check(under_way(healthy, 40_000), "quick") == ()
 
 
 def test_phase_table_is_mean_and_deviation_over_runs() -> None:
@@ -158,7 +165,7 @@ def test_exceptions_and_onsets() -> None:
     assert lags[0].lost == pytest.approx(0.14)
 
 
-def words_of(histories: list[History]) -> str:
+def words_of(histories: list[Run]) -> str:
     checks = [row for item in histories for row in check(item, "quick")]
     exceptions, lags = counter_examples(histories), onsets(histories)
     return "\n".join(conclude(histories, checks, separation_rows(histories), rate_rows(histories), exceptions, lags))
@@ -229,10 +236,10 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> CalibrationReport:
         folder = RunFolder(run.folder)
         folder.path.mkdir(parents=True)
         (folder.path / "recipe.json").write_text(json.dumps({"source": "</script><img src=x onerror=alert(1)>"}))
-        for measured in history(curves[run.recipe.arm]).measurements:
+        for measured in history(curves[run.recipe.arm]).checkpoints:
             folder.append_measure(measured)
-    followed = [(run, found) for run in planned if (found := read_history(run)) is not None]
-    return report_of(settings, followed, [FailedRun("mnist wd0 seed 9", "diverged")], [], 0.0)
+    followed = [found for run in planned if (found := read_run(run)) is not None]
+    return report_of(settings, followed, [FailedRun(name="mnist wd0 seed 9", error="diverged")], [], 0.0)
 
 
 def test_the_document_survives_json_and_the_profile_reads_its_runs(made_up: CalibrationReport) -> None:
@@ -240,13 +247,13 @@ def test_the_document_survives_json_and_the_profile_reads_its_runs(made_up: Cali
     again = CalibrationReport.model_validate_json(text)
     assert again == made_up
     assert sum(line.startswith("  {") and '"checkpoints":' in line for line in text.splitlines()) == 4
-    assert [(run.arm, run.seed, run.complete) for run in again.runs] == [
+    assert [(run.recipe.arm, run.seed, run.complete) for run in again.runs] == [
         ("decay", 1, True),
         ("decay", 2, True),
         ("wd0.1", 1, False),
         ("wd0.1", 2, False),
     ]
-    assert history_of(again.runs[0]).labelled.phases[-1] == "anti-grok"
+    assert again.runs[0].phases[-1] == "anti-grok"
     profile = profile_of([again])
     assert profile.runs[0].checkpoints == {"pre-grok": 4, "grok": 2, "anti-grok": 4}
     assert profile.sentence == (
@@ -315,7 +322,7 @@ def test_the_command_trains_reports_and_carries_on(tmp_path: Path) -> None:
     assert first.exit_code == 0, first.output
     assert "digits wd0 seed 0: 40 steps" in first.output
     report = CalibrationReport.model_validate_json((tmp_path / "report.json").read_text())
-    assert [point.measured.step for point in report.runs[0].checkpoints][-3:] == [25, 32, 40]
+    assert [point.step for point in report.runs[0].checkpoints][-3:] == [25, 32, 40]
     assert report.checks
     assert not any(row.passed for row in report.checks if "at least 5" in row.rule)
     assert (tmp_path / "report.html").stat().st_size > 3_000_000

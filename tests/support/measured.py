@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmtrap.calibrate.measurement import Layer
+from llmtrap.spectra.measured import Alpha, Traps
 
 
 def layer(name: str, centred: int, mean_shift: int) -> Layer:
@@ -10,29 +11,20 @@ def layer(name: str, centred: int, mean_shift: int) -> Layer:
     return Layer(
         name=name,
         shape=(200, 784),
-        alpha=1.8 if centred > 5 else 4.0,
-        alpha_sigma=0.1,
-        alpha_ks=0.05,
-        alpha_xmin=1.0,
-        tail=40,
-        alpha_reliable=True,
-        traps=centred + mean_shift,
-        centred=centred,
+        alpha=Alpha(
+            value=1.8 if centred > 5 else 4.0, sigma=0.1, xmin=1.0, ks=0.05, tail=40, band=None, reliable=True
+        ),
+        spectrum=None,
+        traps=Traps(
+            count=centred + mean_shift, centred=centred, mean_shift=mean_shift, low=centred, high=centred + mean_shift,
+            reliable=True, kurtosis=2.0 + 10 * centred, max_sigmas=4.0 + centred, method="measured",
+            rule="tracy-widom", entry_ratio=None, mean_ratio=0.1, mean=None, bulk_variance=1.0, edge=None,
+        ),
+        non_finite=None,
         entries=centred,
-        mean_shift=mean_shift,
-        low=centred,
-        high=centred + mean_shift,
-        traps_reliable=True,
         edge_ratio=1.0 + centred + mean_shift,
         centred_edge_ratio=1.0 + centred,
-        kurtosis=2.0 + 10 * centred,
-        max_sigmas=4.0 + centred,
-        mean_ratio=0.1,
         mp_ks=0.01 * (1 + centred),
         mp_p=1.0,
-        mp_sigma=1.0,
-        spectral_norm=9.0,
-        frobenius_norm=30.0,
-        stable_rank=11.0,
-        entropy=100.0 - centred,
-    )
+        weight_entropy=100.0 - centred,
+    )  # fmt: skip

@@ -8,10 +8,10 @@ the extra 'calibrate'; the rest does not.
 from __future__ import annotations
 
 from llmtrap.calibrate.demo import grokking_demo_checkpoints
-from llmtrap.calibrate.document import CalibrationReport
+from llmtrap.calibrate.document import CalibrationReport, FailedRun
 from llmtrap.calibrate.profile import CalibrationProfile, load_profile
 from llmtrap.calibrate.run import calibrate
-from llmtrap.calibrate.settings import CalibrationSettings, FailedRun, RunEvent
+from llmtrap.calibrate.settings import CalibrationSettings, RunEvent
 from llmtrap.callable_package import make_callable
 
 __all__ = [

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from llmtrap.calibrate.data import TaskData
+from llmtrap.calibrate.measurement import Diagnostics
 from llmtrap.calibrate.networks import forward, loss, matrix_names
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.seeds import torch_stream
@@ -20,37 +20,6 @@ from llmtrap.calibrate.transformers import Weights
 _MASKED = 0.1
 _PROBES = 2_000
 PROBE_SCALES = (0.5, 1.0, 2.0, 4.0)
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """What the network does, without its spectra.
-
-    Attributes:
-        train_accuracy: share of training examples whose largest logit is the label's.
-        test_accuracy: the same of test examples.
-        train_loss: mean over training examples.
-        test_loss: mean over test examples.
-        far_accuracy: share of examples outside the training distribution; None for a task without them.
-        l2: √Σ‖W‖²_F over the weight matrices.
-        circuit_complexity: Σ over training examples of KL(softmax z ‖ softmax z'), z' with 10 % of the weights 0.
-        sparsity: share of activations at 0 on the training set, for each hidden layer.
-        dead: units that fire on no training example, for each hidden layer.
-        class_share: for each probe scale, the share of Gaussian probes that the commonest class takes.
-        entropy: −Σ|w| log|w| of each weight matrix, by name.
-    """
-
-    train_accuracy: float
-    test_accuracy: float
-    train_loss: float
-    test_loss: float
-    far_accuracy: float | None
-    l2: float
-    circuit_complexity: float
-    sparsity: tuple[float, ...]
-    dead: tuple[int, ...]
-    class_share: tuple[float, ...]
-    entropy: dict[str, float]
 
 
 def l2_norm(matrices: Sequence[Tensor]) -> float:
@@ -99,11 +68,9 @@ def largest_share(logits: Tensor) -> float:
     return float(torch.bincount(logits.argmax(dim=1)).max()) / len(logits)
 
 
-def _far_accuracy(recipe: Recipe, weights: Weights, data: TaskData) -> float | None:
-    if data.far_inputs is None or data.far_labels is None or not len(data.far_inputs):
-        return None
-    answers, _ = forward(recipe, weights, data.far_inputs)
-    return float((answers.argmax(1) == data.far_labels).double().mean())
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of examples whose largest logit is the label's."""
+    return float((logits.argmax(1) == labels).double().mean())
 
 
 @torch.no_grad()
@@ -113,20 +80,20 @@ def diagnose(recipe: Recipe, weights: Mapping[str, Tensor], data: TaskData, seed
     logits, hidden = forward(recipe, weights, data.train_inputs)
     test_logits, _ = forward(recipe, weights, data.test_inputs)
     masked_logits, _ = forward(recipe, masked(weights, names, seed), data.train_inputs)
-    shares = []
-    for scale in PROBE_SCALES if recipe.images else (1.0,):
-        answers, _ = forward(recipe, weights, gaussian_probes(recipe, data, seed, scale))
-        shares.append(largest_share(answers))
+    far = None
+    if data.far_inputs is not None and data.far_labels is not None and len(data.far_inputs):
+        far = _accuracy(forward(recipe, weights, data.far_inputs)[0], data.far_labels)
+    scales = PROBE_SCALES if recipe.images else (1.0,)
+    probes = (gaussian_probes(recipe, data, seed, scale) for scale in scales)
     return Diagnostics(
-        train_accuracy=float((logits.argmax(1) == data.train_labels).double().mean()),
-        test_accuracy=float((test_logits.argmax(1) == data.test_labels).double().mean()),
+        train_accuracy=_accuracy(logits, data.train_labels),
+        test_accuracy=_accuracy(test_logits, data.test_labels),
         train_loss=float(loss(recipe, logits, data.train_labels)),
         test_loss=float(loss(recipe, test_logits, data.test_labels)),
-        far_accuracy=_far_accuracy(recipe, weights, data),
+        far_accuracy=far,
         l2=l2_norm([weights[name] for name in names]),
         circuit_complexity=circuit_complexity(logits, masked_logits),
         sparsity=tuple(float((layer <= 0).double().mean()) for layer in hidden),
         dead=tuple(int((layer <= 0).all(dim=0).sum()) for layer in hidden),
-        class_share=tuple(shares),
-        entropy={name: absolute_weight_entropy(weights[name]) for name in names},
+        class_share=tuple(largest_share(forward(recipe, weights, probe)[0]) for probe in probes),
     )

@@ -2,64 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from llmtrap.calibrate.measurement import Measurement
+from llmtrap.calibrate import older
+from llmtrap.calibrate.followed import Run
+from llmtrap.calibrate.separation import Interval
 from llmtrap.models import Model
 from llmtrap.report.document import Tool
 from llmtrap.spectra.measured import Histogram
 
-
-class Interval(Model):
-    """A number with its 95 % interval over runs; no interval where there are fewer than three runs."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
+SCHEMA: Final = "llmtrap.calibration/2"
 
 
-class Checkpoint(Model):
-    """A measured checkpoint with its phase."""
-
-    phase: str
-    measured: Measurement
-
-
-class Run(Model):
-    """One followed run."""
-
-    task: str
-    arm: str
-    seed: int
-    purpose: str
-    source: str
-    recipe: dict[str, Any]
-    scored: tuple[str, ...] = Field(description="matrices whose measures count")
-    complete: bool = Field(description="whether it reached the step it was to reach")
-    steps: int = Field(description="updates made so far")
-    planned_steps: int
-    seconds: float = Field(description="CPU seconds of training, without measuring")
-    steps_per_second: float
-    remaining_seconds: float = Field(description="estimate for the rest, at the rate of the run's last tenth")
-    peak_step: int
-    checkpoints: tuple[Checkpoint, ...]
-
-
-class FailedRunRow(Model):
-    """A run that diverged."""
+class FailedRun(Model):
+    """A run that could not be followed to its end, and why."""
 
     name: str
     error: str
 
 
-class Check(Model):
-    """One acceptance rule on one run."""
+class OfRun(Model):
+    """Something said of one run."""
 
     task: str
     arm: str
     seed: int
+
+
+class Check(OfRun):
+    """One acceptance rule on one run."""
+
     rule: str
     found: str
     passed: bool
@@ -103,22 +77,16 @@ class RateRow(Model):
     pre: Interval | None = Field(description="share of pre-grokking checkpoints flagged (FPR)")
 
 
-class CounterExample(Model):
+class CounterExample(OfRun):
     """A run that speaks against the detector."""
 
-    task: str
-    arm: str
-    seed: int
     kind: Literal["traps without collapse", "collapse without traps"]
     words: str
 
 
-class Onset(Model):
+class Onset(OfRun):
     """When the first traps were seen, against what accuracy had already been lost."""
 
-    task: str
-    arm: str
-    seed: int
     peak_step: int
     traps_at_peak: int = Field(default=0, description="centred traps at the peak already, where nothing is lost")
     trap_step: int | None = Field(description="first checkpoint after the peak with a centred trap")
@@ -135,32 +103,33 @@ class PaperRow(Model):
     here: str
 
 
-class Picture(Model):
-    """A vector over pixels, shown as an image."""
+class AtStep(Model):
+    """Something seen in one checkpoint of a run looked at closely."""
 
     phase: str
     step: int
+
+
+class Picture(AtStep):
+    """A vector over pixels, shown as an image."""
+
     title: str
     side: int
     pixels: tuple[float, ...]
     nearest: float = Field(description="largest |correlation| with a training image")
 
 
-class RowSimilarity(Model):
+class RowSimilarity(AtStep):
     """How much the largest rows of the first layer look like training images, in one phase."""
 
-    phase: str
-    step: int
     rows: int
     mean_nearest: float = Field(description="mean over rows of the largest |correlation| with a training image")
     control: float = Field(description="the same for as many rows at initialisation")
 
 
-class Ablation(Model):
+class Ablation(AtStep):
     """One intervention on one layer of one checkpoint."""
 
-    phase: str
-    step: int
     layer: str
     cause: str = Field(description="all, mean_shift or centred")
     trap: str = Field(description="which: a number from 1, or 'all N'")
@@ -174,11 +143,9 @@ class Ablation(Model):
     class_change: tuple[float, ...] = Field(description="change of test accuracy by class")
 
 
-class SpectrumPicture(Model):
+class SpectrumPicture(AtStep):
     """Spectra of one matrix in one phase: the original, and the shuffled one with its edge."""
 
-    phase: str
-    step: int
     layer: str
     original: Histogram
     shuffled: Histogram
@@ -187,20 +154,15 @@ class SpectrumPicture(Model):
     alpha: float | None
 
 
-class Confusion(Model):
+class Confusion(AtStep):
     """Test examples by true class (rows) and predicted class (columns), in one phase."""
 
-    phase: str
-    step: int
     counts: tuple[tuple[int, ...], ...]
 
 
-class CaseStudy(Model):
+class CaseStudy(OfRun):
     """One run looked at closely, a checkpoint a phase."""
 
-    task: str
-    arm: str
-    seed: int
     pictures: tuple[Picture, ...]
     rows: tuple[RowSimilarity, ...]
     ablations: tuple[Ablation, ...]
@@ -213,7 +175,7 @@ class CalibrationReport(Model):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    schema_: Literal["llmtrap.calibration/1"] = Field(default="llmtrap.calibration/1", alias="schema")
+    schema_: Literal["llmtrap.calibration/2"] = Field(default=SCHEMA, alias="schema")
     tool: Tool
     versions: dict[str, str]
     task: str
@@ -230,8 +192,14 @@ class CalibrationReport(Model):
     onsets: tuple[Onset, ...]
     paper: tuple[PaperRow, ...]
     studies: tuple[CaseStudy, ...]
-    failed: tuple[FailedRunRow, ...] = ()
+    failed: tuple[FailedRun, ...] = ()
     seconds: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_older_schema(cls, given: Any) -> Any:
+        is_older = isinstance(given, dict) and given.get("schema") == older.OLDER
+        return older.report(given, SCHEMA) if is_older else given
 
     def to_json_dict(self) -> dict[str, Any]:
         """The document as JSON types, with its real key names."""

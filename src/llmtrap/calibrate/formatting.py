@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmtrap.calibrate.document import Interval
+from llmtrap.calibrate.separation import Interval
 
 
 def percent(interval: Interval | None) -> str:
@@ -10,11 +10,9 @@ def percent(interval: Interval | None) -> str:
     if interval is None:
         return "no checkpoints"
     text = f"{100 * interval.value:.0f} %"
-    return (
-        text
-        if interval.low is None or interval.high is None
-        else f"{text} ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)"
-    )
+    if interval.low is None or interval.high is None:
+        return text
+    return f"{text} ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)"
 
 
 def signed(value: float) -> str:

@@ -8,15 +8,17 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
 from llmtrap.calibrate.phases import DROP, NEAR_PEAK
-from llmtrap.calibrate.separation import Estimate, RunScores, clustered_area
+from llmtrap.calibrate.scores import of_alphas, of_traps
+from llmtrap.calibrate.separation import Interval, clustered_area
 from llmtrap.documents import DocumentError, read_document
 from llmtrap.errors import TargetError, UsageError
 from llmtrap.printable import printable
-from llmtrap.report.document import Matrix
+from llmtrap.spectra.measured import Measured
 
 _MOST_BYTES = 16 << 20
 _REMEDY = "Give a CSV file with the columns step and test, one row a checkpoint; higher scores are better"
@@ -26,7 +28,7 @@ _REMEDY = "Give a CSV file with the columns step and test, one row a checkpoint;
 class OwnRun:
     """Checkpoints of one run: for each step the audit's matrices, and the score on data that it was not trained on."""
 
-    matrices: Mapping[int, Sequence[Matrix]]
+    matrices: Mapping[int, Sequence[Measured]]
     test: Mapping[int, float]
 
     @property
@@ -54,48 +56,23 @@ class OwnRow:
 
     label: str
     bad_when: str
-    area: Estimate | None
+    area: Interval | None
 
 
-Measure = Callable[[Iterable[Matrix]], float]
-
-
-def _traps(field: str, combine: Callable[[list[float]], float]) -> Measure:
-    def value(matrices: Iterable[Matrix]) -> float:
-        found = [getattr(matrix.traps, field) for matrix in matrices if matrix.traps is not None]
-        known = [float(number) for number in found if number is not None]
-        return combine(known) if known else math.nan
-
-    return value
-
-
-def _alphas(combine: Callable[[list[float]], float], *, reliable: bool) -> Measure:
-    def value(matrices: Iterable[Matrix]) -> float:
-        fits = [matrix.alpha for matrix in matrices if matrix.alpha is not None]
-        known = [fit.value for fit in fits if fit.value is not None and (fit.reliable or not reliable)]
-        return combine(known) if known else math.nan
-
-    return value
-
-
-def _norm(matrices: Iterable[Matrix]) -> float:
+def _norm(matrices: Iterable[Measured]) -> float:
     spectra = [matrix.spectrum for matrix in matrices if matrix.spectrum is not None]
     return math.sqrt(sum(spectrum.frobenius_norm**2 for spectrum in spectra)) if spectra else math.nan
 
 
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values))
-
-
 # What is measured, and whether high or low values are held to speak of overfitting.
-_MEASURES: tuple[tuple[str, Measure, int], ...] = (
-    ("centred traps", _traps("centred", sum), 1),
-    ("all traps, mean shifts too", _traps("count", sum), 1),
-    ("mean α", _alphas(_mean, reliable=False), -1),
-    ("least reliable α", _alphas(min, reliable=True), -1),
+_MEASURES: tuple[tuple[str, Callable[[Iterable[Measured]], float], int], ...] = (
+    ("centred traps", of_traps("centred", sum), 1),
+    ("all traps, mean shifts too", of_traps("count", sum), 1),
+    ("mean α", of_alphas(fmean), -1),
+    ("least reliable α", of_alphas(min, reliable=True), -1),
     ("l2 norm of the matrices", _norm, 1),
-    ("largest kurtosis", _traps("kurtosis", max), 1),
-    ("largest entry in deviations of the bulk", _traps("max_sigmas", max), 1),
+    ("largest kurtosis", of_traps("kurtosis", max), 1),
+    ("largest entry in deviations of the bulk", of_traps("max_sigmas", max), 1),
 )
 
 
@@ -115,14 +92,11 @@ def separate(runs: Sequence[OwnRun]) -> tuple[OwnRow, ...]:
         )
     rows = []
     for label, measure, sign in _MEASURES:
-        scores = []
-        for run in runs:
-            groups = [
-                np.array([sign * measure(run.matrices[step]) for step in steps], dtype=np.float64)
-                for steps in (run.collapsed(), run.good())
-            ]
-            scores.append(RunScores(*(group[np.isfinite(group)] for group in groups)))
-        rows.append(OwnRow(label, "high" if sign > 0 else "low", clustered_area(scores)))
+        groups = []
+        for kind in (OwnRun.collapsed, OwnRun.good):
+            values = [np.array([sign * measure(run.matrices[s]) for s in kind(run)], dtype=np.float64) for run in runs]
+            groups.append([vector[np.isfinite(vector)] for vector in values])
+        rows.append(OwnRow(label, "high" if sign > 0 else "low", clustered_area(*groups)))
     return tuple(rows)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 Phase = Literal["pre-grok", "grok", "anti-grok", "other"]
 PHASES: tuple[Phase, ...] = ("pre-grok", "grok", "anti-grok")
 
@@ -20,12 +18,7 @@ STILL_FITTED = 0.95
 
 @dataclass(frozen=True)
 class Labelled:
-    """The phases of one run.
-
-    Attributes:
-        peak: index of the checkpoint of highest test accuracy (the first, where several tie).
-        phases: one for each checkpoint.
-    """
+    """The phases of one run; `peak` is the index of the first checkpoint of highest test accuracy."""
 
     peak: int
     phases: tuple[Phase, ...]
@@ -55,8 +48,8 @@ def label(train: Sequence[float], test: Sequence[float]) -> Labelled:
         train: training accuracy at each checkpoint, in order of steps.
         test: test accuracy at the same checkpoints.
     """
-    peak = int(np.argmax(test))
-    top = test[peak]
+    top = max(test)
+    peak = list(test).index(top)
     grokked = train[peak] >= FITTED and train[peak] - top < GAP
     phases: list[Phase] = []
     for index, (fit, score) in enumerate(zip(train, test, strict=True)):

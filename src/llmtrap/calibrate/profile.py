@@ -6,20 +6,22 @@ import importlib.resources
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 
-from llmtrap.calibrate.document import CalibrationReport, Interval, Run
+from llmtrap.calibrate.conclusions import OPPOSITE, USEFUL
+from llmtrap.calibrate.document import CalibrationReport
 from llmtrap.calibrate.findings import rate_rows, separation_rows
-from llmtrap.calibrate.history import History
+from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.phases import PHASES
-from llmtrap.calibrate.recipe import Recipe
+from llmtrap.calibrate.separation import Interval
 from llmtrap.models import Model
 from llmtrap.report.formatting import join
 
-# AUCs between these say nothing; below the first, traps mark the healthy checkpoints.
-_OPPOSITE, _USEFUL = 0.4, 0.6
 # The audit's own thresholds: what a verdict rests on, and what is shown beside it.
 _DEFAULTS = (("centred", "≥ 1"), ("mean_shift", "≥ 1"), ("alpha_reliable", "< 2"))
+_TASKS = {
+    "mnist": "MNIST", "digits": "8×8 digits", "modular-addition": "modular addition", "composition": "composed facts",
+}  # fmt: skip
 
 
 class ProfileRuns(Model):
@@ -77,65 +79,51 @@ def load_profile() -> CalibrationProfile:
     return CalibrationProfile.model_validate_json(text)
 
 
-def history_of(run: Run) -> History:
-    """A followed run, from the report that tells of it."""
-    recipe = TypeAdapter(Recipe).validate_python(run.recipe)
-    return History(recipe, run.seed, run.source, run.scored, tuple(point.measured for point in run.checkpoints))
-
-
 def profile_of(reports: Sequence[CalibrationReport]) -> CalibrationProfile:
     """Pool the runs of several reports into one profile."""
-    histories = [(report.preset, history_of(run)) for report in reports for run in report.runs]
-    runs: list[ProfileRuns] = []
-    for key in dict.fromkeys((preset, h.recipe.task, h.recipe.arm) for preset, h in histories):
-        members = [h for preset, h in histories if (preset, h.recipe.task, h.recipe.arm) == key]
-        counts = {str(phase): sum(len(h.labelled.members(phase)) for h in members) for phase in PHASES}
-        seeds = tuple(sorted(h.seed for h in members))
-        runs.append(ProfileRuns(preset=key[0], task=key[1], arm=key[2], seeds=seeds, checkpoints=counts))
-    by_task = {
-        task: [h for _, h in histories if h.recipe.task == task]
-        for task in dict.fromkeys(h.recipe.task for _, h in histories)
-    }
+    by_arm: dict[tuple[str, str, str], list[Run]] = {}
+    by_task: dict[str, list[Run]] = {}
+    for report in reports:
+        for run in report.runs:
+            by_arm.setdefault((report.preset, run.recipe.task, run.recipe.arm), []).append(run)
+            by_task.setdefault(run.recipe.task, []).append(run)
     rates = [
-        ProfileRate(
-            task=row.task, measure=row.measure, threshold=row.threshold, arms=row.arms,
-            anti=row.anti, grok=row.grok, pre=row.pre,
-        )
+        ProfileRate.model_validate(row.model_dump(exclude={"origin"}))
         for members in by_task.values()
         for row in rate_rows(members)
         if any(row.measure == measure and row.threshold.endswith(limit) for measure, limit in _DEFAULTS)
-    ]  # fmt: skip
+    ]
     areas = tuple(area for members in by_task.values() for area in _areas(members))
     return CalibrationProfile(
         versions=reports[0].versions,
         data=tuple(dict.fromkeys(source for report in reports for source in report.data)),
-        runs=tuple(runs),
+        runs=tuple(_runs(*key, members) for key, members in by_arm.items()),
         rates=tuple(rates),
         areas=areas,
-        sentence=_sentence(len(histories), tuple(by_task), areas),
+        sentence=_sentence(sum(map(len, by_task.values())), tuple(by_task), areas),
     )
 
 
-def _areas(histories: Sequence[History]) -> list[ProfileArea]:
+def _runs(preset: str, task: str, arm: str, runs: Sequence[Run]) -> ProfileRuns:
+    counts = {str(phase): sum(run.phases.count(phase) for run in runs) for phase in PHASES}
+    seeds = tuple(sorted(run.seed for run in runs))
+    return ProfileRuns(preset=preset, task=task, arm=arm, seeds=seeds, checkpoints=counts)
+
+
+def _areas(runs: Sequence[Run]) -> list[ProfileArea]:
     """The measures of one task over all its arms; none where nothing collapsed."""
-    rows = separation_rows(histories)
-    widest = rows[-1].arms if rows else ""
+    rows = separation_rows(runs)
     return [
         ProfileArea(task=row.task, measure=row.measure, label=row.label, area=row.against_grok)
         for row in rows
-        if row.arms == widest and row.against_grok is not None
+        if row.arms == rows[-1].arms and row.against_grok is not None
     ]
-
-
-_TASKS = {
-    "mnist": "MNIST", "digits": "8×8 digits", "modular-addition": "modular addition", "composition": "composed facts",
-}  # fmt: skip
 
 
 def _sentence(runs: int, tasks: Sequence[str], areas: Sequence[ProfileArea]) -> str:
     """One sentence that claims no more than was seen."""
     traps = {area.task: area.area for area in areas if area.measure == "centred"}
-    told = [f"{_area(traps[task])} on {_TASKS[task]}{_sense(traps[task])}" for task in tasks if task in traps]
+    told = [f"{traps[task].words()} on {_TASKS[task]}{_sense(traps[task])}" for task in tasks if task in traps]
     text = f"In {runs} training runs of small networks, "
     if told:
         text += (
@@ -151,13 +139,8 @@ def _sentence(runs: int, tasks: Sequence[str], areas: Sequence[ProfileArea]) -> 
     return text + "; these rates are of those networks and are not known for language models."
 
 
-def _area(interval: Interval) -> str:
-    text = f"{interval.value:.2f}"
-    return text if interval.low is None else f"{text} ({interval.low:.2f} to {interval.high:.2f})"
-
-
 def _sense(interval: Interval) -> str:
     """Where traps say nothing, or the opposite of what they are held to say."""
-    if interval.value < _OPPOSITE:
+    if interval.value < OPPOSITE:
         return ", where they mark the healthy ones"
-    return ", which is as good as nothing" if interval.value < _USEFUL else ""
+    return ", which is as good as nothing" if interval.value < USEFUL else ""

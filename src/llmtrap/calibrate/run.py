@@ -7,25 +7,26 @@ import json
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from llmtrap.calibrate.acceptance import check
-from llmtrap.calibrate.conclusions import SMALL_NETWORKS, conclude, unfinished
+from llmtrap.calibrate.conclusions import conclude
 from llmtrap.calibrate.data import check_data
-from llmtrap.calibrate.document import CalibrationReport, CaseStudy, Checkpoint, FailedRunRow, Run
+from llmtrap.calibrate.document import CalibrationReport, CaseStudy, FailedRun
 from llmtrap.calibrate.findings import counter_examples, onsets, phase_rows, rate_rows, separation_rows
-from llmtrap.calibrate.history import History
+from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.paper import beside_the_paper
 from llmtrap.calibrate.profile import profile_of
-from llmtrap.calibrate.settings import CalibrationSettings, FailedRun, PlannedRun, plan
-from llmtrap.calibrate.workers import Listener, Workers, read_history, worker_count
-from llmtrap.errors import OutputError
+from llmtrap.calibrate.settings import CalibrationSettings, plan
+from llmtrap.calibrate.workers import Listener, Workers, read_run, worker_count
 from llmtrap.report.document import Tool
-from llmtrap.report.write import write_whole
+from llmtrap.report.write import make_folder, write_whole
 
 _STUDIED = ("wd0", "wd0.1", "nanda", "float32", "rate-decay")
+_VERSIONED = ("llmtrap", "torch", "numpy", "scipy", "scikit-learn")
 
 
 def calibrate(settings: CalibrationSettings, tell: Listener = lambda _: None) -> CalibrationReport:
@@ -45,32 +46,29 @@ def calibrate(settings: CalibrationSettings, tell: Listener = lambda _: None) ->
         OutputError: the folder cannot be written.
     """
     began = time.monotonic()
-    runs = plan(settings)
+    planned = plan(settings)
     check_data(settings.resolved_task(), settings.data)
-    with Workers(worker_count(runs, settings.workers), tell) as workers:
-        failed = workers.follow(runs)
-        followed = [(run, history) for run in runs if (history := read_history(run)) is not None]
-        studies = workers.study([run for run, _ in followed if run.recipe.arm in _STUDIED and run.seed == 0])
-    report = report_of(settings, followed, failed, studies, began)
+    with Workers(worker_count(planned, settings.workers), tell) as workers:
+        failed = workers.follow(planned)
+        followed = {run: found for run in planned if (found := read_run(run)) is not None}
+        studies = workers.study([run for run in followed if run.recipe.arm in _STUDIED and run.seed == 0])
+    report = report_of(settings, tuple(followed.values()), failed, studies, time.monotonic() - began)
     write(report, settings.out)
     return report
 
 
 def report_of(
     settings: CalibrationSettings,
-    followed: Sequence[tuple[PlannedRun, History]],
+    runs: Sequence[Run],
     failed: Sequence[FailedRun],
     studies: Sequence[CaseStudy],
-    began: float,
+    seconds: float,
 ) -> CalibrationReport:
     """The report of the runs as far as they have come."""
-    followed = sorted(followed, key=lambda pair: _by_meaning(pair[0]))
-    histories = [history for _, history in followed]
-    checks = tuple(row for history in histories for row in check(history, settings.preset))
-    separation, rates = separation_rows(histories), rate_rows(histories)
-    exceptions, lags = counter_examples(histories), onsets(histories)
-    phases = phase_rows(histories)
-    rows = tuple(_run(run, history) for run, history in followed)
+    runs = sorted(runs, key=_by_meaning)
+    checks = tuple(row for run in runs for row in check(run, settings.preset))
+    separation, rates = separation_rows(runs), rate_rows(runs)
+    exceptions, lags, phases = counter_examples(runs), onsets(runs), phase_rows(runs)
     task = settings.resolved_task()
     shown = {key: value for key, value in asdict(settings).items() if key not in ("out", "data", "workers")}
     return CalibrationReport(
@@ -78,15 +76,11 @@ def report_of(
         versions=versions(),
         task=task,
         preset=settings.preset,
-        settings=_json_types(shown),
-        data=tuple(dict.fromkeys(history.source for history in histories)),
-        conclusions=(
-            *conclude(histories, checks, separation, rates, exceptions, lags),
-            *unfinished(rows),
-            SMALL_NETWORKS,
-        ),
+        settings=shown | {"arms": list(settings.arms)},  # as JSON has it, so that a report equals itself read back
+        data=tuple(dict.fromkeys(run.source for run in runs)),
+        conclusions=conclude(runs, checks, separation, rates, exceptions, lags),
         checks=checks,
-        runs=rows,
+        runs=tuple(runs),
         phases=phases,
         separation=separation,
         rates=rates,
@@ -94,63 +88,22 @@ def report_of(
         onsets=lags,
         paper=beside_the_paper(task, phases),
         studies=tuple(studies),
-        failed=tuple(FailedRunRow(name=run.name, error=run.error) for run in failed),
-        seconds=time.monotonic() - began,
+        failed=tuple(failed),
+        seconds=seconds,
     )
 
 
-def _by_meaning(run: PlannedRun) -> tuple[bool, str, int]:
+def _by_meaning(run: Run) -> tuple[bool, str, int]:
     """The arm in which all phases are expected first; `plan` sorts by cost, reports by meaning."""
     return run.recipe.arm not in ("wd0", "float32", "rate-decay"), run.recipe.arm, run.seed
 
 
-def _run(run: PlannedRun, history: History) -> Run:
-    points = history.measurements
-    last = points[-1]
-    recipe = run.recipe
-    trained = min(last.step, recipe.frozen_from)
-    # The rate of the last stretch tells the rest better than the mean: frozen units make late steps cheaper.
-    earlier = next((m for m in points if m.step >= 0.9 * trained), points[0])
-    late = (trained - earlier.step) / (last.seconds - earlier.seconds) if last.seconds > earlier.seconds else 0.0
-    mean = trained / last.seconds if last.seconds > 0 else 0.0
-    left = max(0, min(recipe.steps, recipe.frozen_from) - trained)
-    rate = late or mean
-    return Run(
-        task=recipe.task,
-        arm=recipe.arm,
-        seed=run.seed,
-        purpose=recipe.purpose,
-        source=history.source,
-        recipe=_json_types(asdict(recipe)),
-        scored=history.scored,
-        complete=history.complete,
-        steps=last.step,
-        planned_steps=recipe.steps,
-        seconds=last.seconds,
-        steps_per_second=mean,
-        remaining_seconds=left / rate if rate else 0.0,
-        peak_step=history.peak.step,
-        checkpoints=tuple(
-            Checkpoint(phase=phase, measured=measured)
-            for phase, measured in zip(history.labelled.phases, points, strict=True)
-        ),
-    )
-
-
-def _json_types(fields: dict[str, Any]) -> dict[str, Any]:
-    """The same with lists for tuples, so that a report equals itself read back."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
-
-
 def versions() -> dict[str, str]:
     """Versions of all that decides a number."""
-    names = ("llmtrap", "torch", "numpy", "scipy", "scikit-learn")
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in names:
-        try:
+    for name in _VERSIONED:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -175,13 +128,9 @@ def write(report: CalibrationReport, folder: Path) -> None:
     """
     from llmtrap.calibrate.page import to_html
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made: {error}", file=str(folder)) from error
-    write_whole(folder / "report.json", to_json(report).encode(), within=folder)
-    write_whole(folder / "report.html", to_html(report).encode(), within=folder)
+    make_folder(folder, within=folder)
+    outputs = {"report.json": to_json(report), "report.html": to_html(report)}
     if report.runs:
-        profile = profile_of([report]).to_json_dict()
-        text = json.dumps(profile, indent=1, allow_nan=False) + "\n"
-        write_whole(folder / "calibration.json", text.encode(), within=folder)
+        outputs["calibration.json"] = json.dumps(profile_of([report]).to_json_dict(), indent=1, allow_nan=False) + "\n"
+    for name, text in outputs.items():
+        write_whole(folder / name, text.encode(), within=folder)

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
-import numpy as np
-
-from llmtrap.calibrate.history import History
+from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.measurement import Layer, Measurement
+from llmtrap.spectra.measured import Measured
 
-Value = Callable[[History, Measurement], float]
+Combine = Callable[[Sequence[float]], float]
+Value = Callable[[Run, Measurement], float]
+
+
+def of_traps(field: str, combine: Combine) -> Callable[[Iterable[Measured]], float]:
+    """A field of the traps, over the matrices in which it is known; NaN where it is in none."""
+
+    def value(matrices: Iterable[Measured]) -> float:
+        found = [getattr(matrix.traps, field) for matrix in matrices if matrix.traps is not None]
+        known = [float(number) for number in found if number is not None]
+        return combine(known) if known else math.nan
+
+    return value
+
+
+def of_alphas(combine: Combine, *, reliable: bool = False) -> Callable[[Iterable[Measured]], float]:
+    """The exponents of the matrices, or of those with a reliable fit; NaN where there is none."""
+
+    def value(matrices: Iterable[Measured]) -> float:
+        fits = [matrix.alpha for matrix in matrices if matrix.alpha is not None]
+        known = [fit.value for fit in fits if fit.value is not None and (fit.reliable or not reliable)]
+        return combine(known) if known else math.nan
+
+    return value
 
 
 @dataclass(frozen=True)
@@ -34,80 +58,90 @@ class Score:
     kind: Literal["traps", "spectrum", "entries", "rival"]
     thresholds: tuple[float, ...] = ()
 
-    def signed(self, history: History, measured: Measurement) -> float:
+    def signed(self, run: Run, measured: Measurement) -> float:
         """The number, turned so that high means overfitting."""
-        return self.sign * self.value(history, measured)
+        return self.sign * self.value(run, measured)
 
 
-def _sum(field: str) -> Value:
-    return lambda history, measured: float(sum(getattr(layer, field) for layer in history.layers(measured)))
+def _over(value: Callable[[Sequence[Layer]], float]) -> Value:
+    """Of the matrices that count."""
+    return lambda run, measured: value(run.layers(measured))
 
 
-def _most(field: str) -> Value:
-    return lambda history, measured: float(max(getattr(layer, field) for layer in history.layers(measured)))
+def _least_reliable(matrices: Iterable[Measured]) -> float:
+    """Far above every band where no fit is reliable, so that it never flags."""
+    least = of_alphas(min, reliable=True)(matrices)
+    return 99.0 if math.isnan(least) else least
 
 
-def _alphas(history: History, measured: Measurement) -> list[float]:
-    return [layer.alpha for layer in history.layers(measured) if layer.alpha is not None]
-
-
-def _alpha_first(history: History, measured: Measurement) -> float:
-    first: Layer = history.layers(measured)[0]
-    return float("nan") if first.alpha is None else first.alpha
-
-
-def _alpha_least(history: History, measured: Measurement) -> float:
-    return min(_alphas(history, measured), default=float("nan"))
-
-
-def _alpha_least_reliable(history: History, measured: Measurement) -> float:
-    """The least α among reliable fits; far above every band where no fit is reliable, so that it never flags."""
-    fits = [layer.alpha for layer in history.layers(measured) if layer.alpha is not None and layer.alpha_reliable]
-    return min(fits, default=99.0)
-
-
-def _alpha_mean(history: History, measured: Measurement) -> float:
-    alphas = _alphas(history, measured)
-    return float(np.mean(alphas)) if alphas else float("nan")
-
-
-def _entropy(history: History, measured: Measurement) -> float:
+def _entropy(run: Run, measured: Measurement) -> float:
     """Absolute weight entropy, summed over matrices, as a share of its value at the start."""
-    first = history.measurements[0]
-    return sum(layer.entropy for layer in measured.layers) / sum(layer.entropy for layer in first.layers)
-
-
-def _l2(history: History, measured: Measurement) -> float:
-    return measured.l2 / history.measurements[0].l2
+    now, start = (sum(layer.weight_entropy for layer in m.layers) for m in (measured, run.checkpoints[0]))
+    return now / start
 
 
 SCORES: tuple[Score, ...] = (
-    Score("centred", "centred traps (entry + heavy tail)", _sum("centred"), 1, "traps", (1, 3, 5)),
-    Score("traps", "all traps, mean shifts too", _sum("traps"), 1, "traps", (1, 3, 5)),
-    Score("mean_shift", "mean-shift traps", _sum("mean_shift"), 1, "traps", (1,)),
-    Score("centred_edge_ratio", "largest centred shuffled eigenvalue / edge", _most("centred_edge_ratio"), 1, "traps"),
-    Score("edge_ratio", "largest shuffled eigenvalue / edge", _most("edge_ratio"), 1, "traps"),
-    Score("mp_ks", "KS distance of the shuffled bulk from Marchenko-Pastur", _most("mp_ks"), 1, "traps"),
-    Score("alpha_first", "α of the first layer", _alpha_first, -1, "spectrum", (2,)),
-    Score("alpha_least", "least α of any layer", _alpha_least, -1, "spectrum", (2,)),
-    Score("alpha_reliable", "least reliable α (the audit's band)", _alpha_least_reliable, -1, "spectrum", (2,)),
-    Score("alpha_mean", "mean α", _alpha_mean, -1, "spectrum", (2,)),
-    Score("kurtosis", "kurtosis of the entries, largest layer", _most("kurtosis"), 1, "entries"),
-    Score("max_sigmas", "largest entry in deviations of the bulk", _most("max_sigmas"), 1, "entries"),
-    Score("l2", "l2 norm / its start", _l2, 1, "rival"),
+    Score("centred", "centred traps (entry + heavy tail)", _over(of_traps("centred", sum)), 1, "traps", (1, 3, 5)),
+    Score("traps", "all traps, mean shifts too", _over(of_traps("count", sum)), 1, "traps", (1, 3, 5)),
+    Score("mean_shift", "mean-shift traps", _over(of_traps("mean_shift", sum)), 1, "traps", (1,)),
+    Score(
+        "centred_edge_ratio", "largest centred shuffled eigenvalue / edge",
+        _over(lambda layers: max(layer.centred_edge_ratio for layer in layers)), 1, "traps",
+    ),
+    Score(
+        "edge_ratio", "largest shuffled eigenvalue / edge",
+        _over(lambda layers: max(layer.edge_ratio for layer in layers)), 1, "traps",
+    ),
+    Score(
+        "mp_ks", "KS distance of the shuffled bulk from Marchenko-Pastur",
+        _over(lambda layers: max(layer.mp_ks for layer in layers)), 1, "traps",
+    ),
+    Score("alpha_first", "α of the first layer", _over(lambda all_: of_alphas(min)(all_[:1])), -1, "spectrum", (2,)),
+    Score("alpha_least", "least α of any layer", _over(of_alphas(min)), -1, "spectrum", (2,)),
+    Score("alpha_reliable", "least reliable α (the audit's band)", _over(_least_reliable), -1, "spectrum", (2,)),
+    Score("alpha_mean", "mean α", _over(of_alphas(fmean)), -1, "spectrum", (2,)),
+    Score("kurtosis", "kurtosis of the entries, largest layer", _over(of_traps("kurtosis", max)), 1, "entries"),
+    Score("max_sigmas", "largest entry in deviations of the bulk", _over(of_traps("max_sigmas", max)), 1, "entries"),
+    Score("l2", "l2 norm / its start", lambda run, m: m.l2 / run.checkpoints[0].l2, 1, "rival"),
     Score("entropy", "absolute weight entropy / its start", _entropy, -1, "rival"),
-    Score("sparsity", "activation sparsity", lambda _, m: float(np.mean(m.sparsity)), 1, "rival"),
+    Score("sparsity", "activation sparsity", lambda _, m: fmean(m.sparsity), 1, "rival"),
     Score("dead", "units that never fire", lambda _, m: float(sum(m.dead)), 1, "rival"),
     Score("circuit", "local circuit complexity", lambda _, m: m.circuit_complexity, 1, "rival"),
-    Score("class_share", "largest class share on Gaussian probes", lambda _, m: _unit_share(m), 1, "rival"),
-)
-
-
-def _unit_share(measured: Measurement) -> float:
-    """The share at the scale of the data itself (the second of four scales), or the only one."""
-    return measured.class_share[1] if len(measured.class_share) > 1 else measured.class_share[0]
+    # At the scale of the data itself, the second of four, or the only one.
+    Score("class_share", "largest class share on Gaussian probes", lambda _, m: m.class_share[:2][-1], 1, "rival"),
+)  # fmt: skip
 
 
 def score(key: str) -> Score:
     """The score of that name."""
     return next(item for item in SCORES if item.key == key)
+
+
+# Columns of the table of phases: of the run, of each matrix, and of the run again.
+FIRST_COLUMNS: dict[str, Value] = {
+    "step": lambda _, m: float(m.step),
+    "train accuracy": lambda _, m: m.train_accuracy,
+    "test accuracy": lambda _, m: m.test_accuracy,
+    "train loss": lambda _, m: m.train_loss,
+    "test loss": lambda _, m: m.test_loss,
+}
+LAYER_COLUMNS: dict[str, Callable[[Layer], float | None]] = {
+    "α": lambda layer: layer.alpha.value,
+    "KS distance of the power law": lambda layer: layer.alpha.ks,
+    "eigenvalues in the tail": lambda layer: layer.alpha.tail,
+    "traps": lambda layer: layer.traps.count,
+    "centred traps": lambda layer: layer.traps.centred,
+    "mean-shift traps": lambda layer: layer.traps.mean_shift,
+    "λ_max / λ₊, shuffled": lambda layer: layer.edge_ratio,
+    "λ_max / λ₊, shuffled and centred": lambda layer: layer.centred_edge_ratio,
+    "kurtosis": lambda layer: layer.traps.kurtosis,
+    "max |w − m| / s": lambda layer: layer.traps.max_sigmas,
+    "KS distance from Marchenko-Pastur": lambda layer: layer.mp_ks,
+    "its p-value": lambda layer: layer.mp_p,
+    "absolute weight entropy": lambda layer: layer.weight_entropy,
+}
+LAST_COLUMNS: dict[str, Value] = {
+    "mean α": score("alpha_mean").value,
+    "l2 norm": lambda _, m: m.l2,
+    **{score(key).label: score(key).value for key in ("circuit", "sparsity", "dead", "class_share")},
+}

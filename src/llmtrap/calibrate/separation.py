@@ -3,85 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+
+from llmtrap.models import Model
 
 Vector = NDArray[np.float64]
+_LEAST_RUNS = 3
+_DRAWS = 2_000
+_TAIL = 0.025
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval over runs; `low` and `high` are None where the runs do not give one."""
+class Interval(Model):
+    """A number with its 95 % interval over runs; `low` and `high` are null where the runs do not give one."""
 
     value: float
-    low: float | None
-    high: float | None
+    low: float | None = Field(default=None)
+    high: float | None = Field(default=None)
 
-
-@dataclass(frozen=True)
-class RunScores:
-    """One run's scores: a number for each checkpoint of the one group and of the other."""
-
-    positive: Vector
-    negative: Vector
-
-
-_LEAST_RUNS = 3
-
-
-def area_under_curve(positive: Vector, negative: Vector) -> float:
-    """Probability that a positive scores above a negative, ties counted half (Mann–Whitney U / nm).
-
-    Raises:
-        ValueError: a group is empty.
-    """
-    if not len(positive) or not len(negative):
-        raise ValueError("both groups need at least one score")
-    return _wins(positive, negative) / (len(positive) * len(negative))
+    def words(self) -> str:
+        """`0.91 (0.88 to 0.95)`."""
+        text = f"{self.value:.2f}"
+        return text if self.low is None else f"{text} ({self.low:.2f} to {self.high:.2f})"
 
 
 def _wins(positive: Vector, negative: Vector) -> float:
-    """Pairs in which the positive is above the negative; a tie is half a pair."""
+    """Pairs in which the positive is above the negative, ties counted half: Mann and Whitney's U."""
     order = np.sort(negative)
     below = np.searchsorted(order, positive, side="left")
     not_above = np.searchsorted(order, positive, side="right")
     return float((below + not_above).sum()) / 2
 
 
-def clustered_area(
-    runs: Sequence[RunScores], *, draws: int = 2_000, seed: int = 0, level: float = 0.95
-) -> Estimate | None:
+def clustered_area(positive: Sequence[Vector], negative: Sequence[Vector]) -> Interval | None:
     """Pooled AUC over all runs, with a percentile interval from resampling whole runs.
 
     Checkpoints of one run follow one another and are no independent evidence, so runs, not checkpoints, are drawn with
     replacement (Field & Welsh 2007). A draw that has no positives or no negatives says nothing and is left out.
 
     Args:
-        runs: each run's scores; a run may have scores of one kind only.
-        draws: bootstrap draws.
-        seed: of the draws.
-        level: coverage aimed at.
+        positive: each run's scores of the one group; a run may have scores of one group only.
+        negative: each run's scores of the other.
 
     Returns:
-        None where all runs together lack one of the kinds.
+        None where all runs together lack one of the groups.
     """
-    wins = np.array([[_wins(a.positive, b.negative) for b in runs] for a in runs], dtype=np.float64)
-    positives = np.array([len(run.positive) for run in runs], dtype=np.float64)
-    negatives = np.array([len(run.negative) for run in runs], dtype=np.float64)
-    if not positives.sum() or not negatives.sum():
+    wins = np.array([[_wins(a, b) for b in negative] for a in positive], dtype=np.float64)
+    ups, downs = (np.array([len(scores) for scores in group], dtype=np.float64) for group in (positive, negative))
+    if not ups.sum() or not downs.sum():
         return None
-    value = wins.sum() / (positives.sum() * negatives.sum())
-    counts = _draws(len(runs), draws, seed)
-    pairs = (counts @ positives) * (counts @ negatives)
+    counts = _counts(len(positive))
     drawn = np.einsum("di,ij,dj->d", counts, wins, counts)
-    return _estimate(value, drawn, pairs, len(runs), level)
+    return _interval(wins.sum() / (ups.sum() * downs.sum()), drawn, (counts @ ups) * (counts @ downs), len(positive))
 
 
-def clustered_rate(
-    runs: Sequence[NDArray[np.bool_]], *, draws: int = 2_000, seed: int = 0, level: float = 0.95
-) -> Estimate | None:
+def clustered_rate(runs: Sequence[NDArray[np.bool_]]) -> Interval | None:
     """Share of True over all runs' checkpoints, with the same kind of interval; None where there are none.
 
     Where every checkpoint of every run agrees, resampling can only repeat it, and would claim certainty from a handful
@@ -93,27 +71,27 @@ def clustered_rate(
         return None
     share, trials = float(hits.sum() / sizes.sum()), int((sizes > 0).sum())
     if share in (0.0, 1.0) and trials >= _LEAST_RUNS:
-        bound = ((1 - level) / 2) ** (1 / trials)
-        return Estimate(share, bound, 1.0) if share == 1.0 else Estimate(share, 0.0, 1 - bound)
-    counts = _draws(len(runs), draws, seed)
-    return _estimate(share, counts @ hits, counts @ sizes, trials, level)
+        bound = _TAIL ** (1 / trials)
+        low, high = (bound, 1.0) if share == 1.0 else (0.0, 1 - bound)
+        return Interval(value=share, low=low, high=high)
+    counts = _counts(len(runs))
+    return _interval(share, counts @ hits, counts @ sizes, trials)
 
 
-def _draws(runs: int, draws: int, seed: int) -> Vector:
+def _counts(runs: int) -> Vector:
     """How often each run is drawn, [draws, runs]."""
-    random = np.random.default_rng(seed)
-    return random.multinomial(runs, np.full(runs, 1.0 / runs), size=draws).astype(np.float64)
+    random = np.random.default_rng(0)
+    return random.multinomial(runs, np.full(runs, 1.0 / runs), size=_DRAWS).astype(np.float64)
 
 
-def _estimate(value: float, numerators: Vector, denominators: Vector, runs: int, level: float) -> Estimate:
+def _interval(value: float, numerators: Vector, denominators: Vector, runs: int) -> Interval:
     usable = denominators > 0
     if runs < _LEAST_RUNS or not usable.any():
-        return Estimate(float(value), None, None)
-    tail = (1 - level) / 2
-    low, high = np.quantile(numerators[usable] / denominators[usable], [tail, 1 - tail])
+        return Interval(value=float(value))
+    low, high = np.quantile(numerators[usable] / denominators[usable], [_TAIL, 1 - _TAIL])
     if low == high:
-        return Estimate(float(value), None, None)  # every draw agrees: no interval can be read off
-    return Estimate(float(value), float(low), float(high))
+        return Interval(value=float(value))  # every draw agrees: no interval can be read off
+    return Interval(value=float(value), low=float(low), high=float(high))
 
 
 def threshold_at(negative: Vector, rate: float) -> float:

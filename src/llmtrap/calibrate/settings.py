@@ -84,14 +84,6 @@ class RunEvent:
     finished: bool = False
 
 
-@dataclass(frozen=True)
-class FailedRun:
-    """A run that could not be followed to its end, and why."""
-
-    name: str
-    error: str
-
-
 def plan(settings: CalibrationSettings) -> tuple[PlannedRun, ...]:
     """Every run of a calibration, the longest first, so that no core is left alone with it at the end.
 

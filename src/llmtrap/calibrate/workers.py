@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
-from llmtrap.calibrate.document import CaseStudy
-from llmtrap.calibrate.history import History
+from llmtrap.calibrate.document import CaseStudy, FailedRun
+from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.run_files import check_tensors
 from llmtrap.calibrate.rundir import RunFolder
-from llmtrap.calibrate.settings import FailedRun, PlannedRun, RunEvent
+from llmtrap.calibrate.settings import PlannedRun, RunEvent
 from llmtrap.errors import CheckpointError, LlmtrapError, MissingExtraError
 from llmtrap.processes.serving import Told, tell
 from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, need_workers, result_of, stop_all, wait_for_answers
@@ -56,7 +56,7 @@ def follow(run: PlannedRun, tell: Listener) -> None:
 
     def stopped() -> bool:
         points = tuple(found[step] for step in sorted(found))
-        return bool(points) and History(recipe, run.seed, data.source, (), points).stopped
+        return bool(points) and _followed(run, data.source, points).stopped
 
     for step in folder.saved_steps():
         look(step)
@@ -98,7 +98,7 @@ def _follow(run: PlannedRun) -> FailedRun | None:
     try:
         follow(run, tell)
     except FloatingPointError as error:
-        return FailedRun(run.name, str(error))
+        return FailedRun(name=run.name, error=str(error))
     return None
 
 
@@ -106,10 +106,10 @@ def _study(run: PlannedRun) -> CaseStudy | None:
     from llmtrap.calibrate.case_study import study
     from llmtrap.calibrate.data import task_data
 
-    history = read_history(run)
-    if history is None:
+    followed = read_run(run)
+    if followed is None:
         return None
-    return study(history, RunFolder(run.folder), task_data(run.recipe, run.seed, run.data))
+    return study(followed, RunFolder(run.folder), task_data(run.recipe, run.seed, run.data))
 
 
 class Workers:
@@ -200,20 +200,25 @@ def need_training() -> None:
         raise MissingExtraError.of("calibrate", "calibrate")
 
 
-def read_history(run: PlannedRun) -> History | None:
+def read_run(run: PlannedRun) -> Run | None:
     """What is measured of a run so far, or None where nothing is.
 
     Raises:
         CheckpointError: the run's folder is damaged.
     """
-    from llmtrap.calibrate.networks import scored_names
-
     folder = RunFolder(run.folder)
     points = tuple(it for it in _measured(folder, run.recipe) if it.step <= run.recipe.steps)
     if not points:
         return None
     source = str(folder.recipe_words().get("source", "unknown"))
-    return History(run.recipe, run.seed, source, scored_names(run.recipe), points)
+    return _followed(run, source, points)
+
+
+def _followed(run: PlannedRun, source: str, points: tuple[Measurement, ...]) -> Run:
+    from llmtrap.calibrate.networks import scored_names
+
+    scored = scored_names(run.recipe)
+    return Run(recipe=run.recipe, seed=run.seed, source=source, scored=scored, checkpoints=points)
 
 
 def _measured(folder: RunFolder, recipe: Recipe) -> tuple[Measurement, ...]:

@@ -62,10 +62,7 @@ def _run(file: Path, table: Path) -> OwnRun:
 
 
 def _words(row: OwnRow) -> str:
-    if row.area is None:
-        return "not measured"
-    text = f"{row.area.value:.2f}"
-    return text if row.area.low is None else f"{text} ({row.area.low:.2f} to {row.area.high:.2f})"
+    return "not measured" if row.area is None else row.area.words()
 
 
 def _verdict(rows: Sequence[OwnRow]) -> str:

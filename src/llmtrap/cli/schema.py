@@ -50,6 +50,6 @@ def schema_of(document: DocumentName) -> dict[str, Any]:
         from llmtrap.trajectory import document as trajectory
 
         return published_schema(trajectory.Trajectory, trajectory.SCHEMA)
-    from llmtrap.calibrate.document import CalibrationReport
+    from llmtrap.calibrate import document as calibration
 
-    return published_schema(CalibrationReport, "llmtrap.calibration/1")
+    return published_schema(calibration.CalibrationReport, calibration.SCHEMA)

@@ -10,8 +10,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from llmtrap.calibrate.document import CalibrationReport, CaseStudy, Run, SpectrumPicture
-from llmtrap.calibrate.measurement import Layer, Measurement
+from llmtrap.calibrate.document import CalibrationReport, CaseStudy, SpectrumPicture
+from llmtrap.calibrate.followed import Run
+from llmtrap.calibrate.measurement import Measurement
 
 # Okabe and Ito's colours, which the common kinds of colour blindness keep apart; marks differ in dash or symbol too.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7a7f87"
@@ -61,7 +62,7 @@ def _plain(value: Any) -> Any:
 
 def curves(report: CalibrationReport) -> list[Figure]:
     """Accuracies, traps, α and the rivals over log steps, one column an arm, every seed; phases of seed 0 shaded."""
-    arms = list(dict.fromkeys(run.arm for run in report.runs))
+    arms = list(dict.fromkeys(run.recipe.arm for run in report.runs))
     figures = []
     for first in range(0, len(arms), _ARMS_A_ROW):
         shown = arms[first : first + _ARMS_A_ROW]
@@ -74,7 +75,7 @@ def curves(report: CalibrationReport) -> list[Figure]:
             subplot_titles=[f"arm {arm}" for arm in shown] + [""] * (len(shown) * (len(_PANELS) - 1)),
         )
         for column, arm in enumerate(shown, start=1):
-            runs = [run for run in report.runs if run.arm == arm]
+            runs = [run for run in report.runs if run.recipe.arm == arm]
             for run in runs:
                 _draw_run(figure, run, column, faint=run is not runs[0], legend=column == 1 and run is runs[0])
             _shade(figure, runs[0], column)
@@ -93,15 +94,11 @@ def curves(report: CalibrationReport) -> list[Figure]:
 
 
 def _first_seed(report: CalibrationReport, arm: str) -> int:
-    return next(run.seed for run in report.runs if run.arm == arm)
-
-
-def _layers(run: Run, measured: Measurement) -> list[Layer]:
-    return [layer for layer in measured.layers if layer.name in run.scored]
+    return next(run.seed for run in report.runs if run.recipe.arm == arm)
 
 
 def _draw_run(figure: go.Figure, run: Run, column: int, *, faint: bool, legend: bool) -> None:
-    points = [point.measured for point in run.checkpoints if point.measured.step >= _FIRST_SHOWN]
+    points = [point for point in run.checkpoints if point.step >= _FIRST_SHOWN]
     steps = [measured.step for measured in points]
 
     def line(row: int, name: str, values: Sequence[float | None], colour: str, dash: str = "solid") -> None:
@@ -123,8 +120,8 @@ def _draw_run(figure: go.Figure, run: Run, column: int, *, faint: bool, legend: 
 
     line(1, "train accuracy", [m.train_accuracy for m in points], GREY, "dash")
     line(1, "test accuracy", [m.test_accuracy for m in points], BLUE)
-    line(2, "centred traps", [sum(x.centred for x in _layers(run, m)) for m in points], RED)
-    line(2, "mean-shift traps", [sum(x.mean_shift for x in _layers(run, m)) for m in points], ORANGE, "dot")
+    line(2, "centred traps", [sum(x.traps.centred for x in run.layers(m)) for m in points], RED)
+    line(2, "mean-shift traps", [sum(x.traps.mean_shift for x in run.layers(m)) for m in points], ORANGE, "dot")
     if len(run.scored) <= 2:
         for index, (colour, dash) in enumerate(((BLUE, "solid"), (PURPLE, "dash"))):
             line(
@@ -137,18 +134,19 @@ def _draw_run(figure: go.Figure, run: Run, column: int, *, faint: bool, legend: 
     else:
         line(3, "mean α", [_mean_alpha(run, m) for m in points], BLUE)
     line(4, "l2 norm", _share([m.l2 for m in points]), BLUE)
-    line(4, "absolute weight entropy", _share([sum(x.entropy for x in m.layers) for m in points]), ORANGE, "dash")
+    entropies = [sum(layer.weight_entropy for layer in m.layers) for m in points]
+    line(4, "absolute weight entropy", _share(entropies), ORANGE, "dash")
     line(4, "activation sparsity", _share([sum(m.sparsity) for m in points]), GREEN, "dot")
     line(4, "local circuit complexity", _share([m.circuit_complexity for m in points]), PURPLE, "dashdot")
 
 
 def _alpha(run: Run, measured: Measurement, index: int) -> float | None:
-    alpha = _layers(run, measured)[index].alpha
+    alpha = run.layers(measured)[index].alpha.value
     return None if alpha is None else min(alpha, 10.0)
 
 
 def _mean_alpha(run: Run, measured: Measurement) -> float | None:
-    alphas = [layer.alpha for layer in _layers(run, measured) if layer.alpha is not None]
+    alphas = [layer.alpha.value for layer in run.layers(measured) if layer.alpha.value is not None]
     return min(sum(alphas) / len(alphas), 10.0) if alphas else None
 
 
@@ -159,9 +157,10 @@ def _share(values: Sequence[float]) -> list[float]:
 
 def _shade(figure: go.Figure, run: Run, column: int) -> None:
     """A band from each run of checkpoints in one phase, halfway (in log steps) to its neighbours."""
-    points = [point for point in run.checkpoints if point.measured.step >= _FIRST_SHOWN]
-    steps = [point.measured.step for point in points]
-    for first, last, phase in _stretches([point.phase for point in points]):
+    points = zip(run.checkpoints, run.phases, strict=True)
+    shown = [(point.step, phase) for point, phase in points if point.step >= _FIRST_SHOWN]
+    steps = [step for step, _ in shown]
+    for first, last, phase in _stretches([phase for _, phase in shown]):
         if phase not in PHASE_COLOURS:
             continue
         left = (steps[first] * steps[first - 1]) ** 0.5 if first else steps[first]

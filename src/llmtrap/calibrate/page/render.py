@@ -12,10 +12,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from llmtrap.calibrate.document import Ablation, CalibrationReport, Check, Interval
+from llmtrap.calibrate.document import Ablation, CalibrationReport, Check
 from llmtrap.calibrate.formatting import percent, signed
 from llmtrap.calibrate.page.figures import Figure, all_figures
 from llmtrap.calibrate.phases import DROP, FITTED, GAP, NEAR_PEAK, PHASES, STILL_FITTED
+from llmtrap.calibrate.separation import Interval
 from llmtrap.report.html.assets import plotly_script, theme_script
 from llmtrap.report.html.page import content_security_policy
 from llmtrap.report.html.payload import script_json
@@ -52,9 +53,9 @@ def to_html(report: CalibrationReport) -> str:
             phases=PHASES,
             rules={"fitted": FITTED, "gap": GAP, "near": NEAR_PEAK, "drop": DROP, "still": STILL_FITTED},
             checks=_by_rule(report.checks),
-            purposes={run.arm: run.purpose for run in report.runs},
+            purposes={run.recipe.arm: run.recipe.purpose for run in report.runs},
             rates=[(arms, list(rows)) for arms, rows in groupby(report.rates, key=lambda row: row.arms)],
-            arms=list(dict.fromkeys(run.arm for run in report.runs)),
+            arms=list(dict.fromkeys(run.recipe.arm for run in report.runs)),
             ablations={study.arm: _ablation_groups(study.ablations) for study in report.studies},
             style=Markup(_ASSETS.joinpath("calibration.css").read_text(encoding="utf-8")),  # noqa: S704 - own file
             theme=theme.text,
@@ -96,10 +97,7 @@ def _ablation_groups(rows: tuple[Ablation, ...]) -> list[dict[str, Any]]:
 
 
 def _auc(interval: Interval | None) -> str:
-    if interval is None:
-        return "-"
-    text = f"{interval.value:.2f}"
-    return text if interval.low is None else f"{text} ({interval.low:.2f} to {interval.high:.2f})"
+    return "-" if interval is None else interval.words()
 
 
 def _cell(cell: tuple[float, float, int] | None) -> str:
