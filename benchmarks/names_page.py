@@ -12,10 +12,20 @@ BEGIN, END = "<!-- tables: written by python -m benchmarks.names_page -->", "<!-
 
 
 def tables() -> str:
-    """The four tables as Markdown."""
+    """The four tables as Markdown, and what goes with them."""
     text = resources.files("llmtrap.checkpoint.naming").joinpath("grammar.toml").read_text("utf-8")
     grammar = tomllib.loads(text)
-    return "\n".join(["", *_wrappers(grammar), *_parts(grammar), *_stacks(grammar), *_roles(grammar)])
+    return "\n".join(
+        [
+            "",
+            *_wrappers(grammar),
+            *_parts(grammar),
+            *_stacks(grammar),
+            *_roles(grammar),
+            *_names(grammar),
+            *_mixers(grammar),
+        ]
+    )
 
 
 def written(page: str) -> str:
@@ -59,7 +69,32 @@ def _roles(grammar: dict[str, Any]) -> list[str]:
              _words(grammar["words_inside"].get(role, []))] for role in roles]  # fmt: skip
     lines += ["Roles without a group:", "", *_table(["role", "anywhere", "beside the layers", "in a layer"], rows), ""]
     sets = ["; ".join(f"`{word}` {role}" for word, role in said.items()) for said in grammar["sets"]]
-    return [*lines, "Words that tell each other's meaning, side by side:", "", *(f"- {one}" for one in sets)]
+    crossing = _words(grammar["roles"]["cross_attention"]["beside_self_attention"])
+    lines += [f"Cross-attention where it stands beside `self_attn`: {crossing}", ""]
+    return [*lines, "Words that tell each other's meaning, side by side:", "", *(f"- {one}" for one in sets), ""]
+
+
+def _names(grammar: dict[str, Any]) -> list[str]:
+    ends = [[f"`{end}`", f"`{role}`"] for end, role in grammar["ends"].items()]
+    alone = [[" and ".join(f"`{kind}`" for kind in one), f"`{word}.`"]
+             for word, sets in grammar["alone"].items() for one in sets]  # fmt: skip
+    return [
+        "## Whole names", "", *_table(["a name that ends so", "has the role"], ends), "",
+        "A part saved by itself is known by modules that only it has (`#` is any number), and read as if the word of "
+        "the whole model stood around it:", "", *_table(["has", "read as"], alone), "",
+        f"With one row, beside the layers, a `value_head`'s `classifier`: what has that role, and "
+        f"{_words(grammar['rewards']['names'])}. Any other name is not known, unless `architectures` in config.json "
+        "names a reward or value model.", "",
+    ]  # fmt: skip
+
+
+def _mixers(grammar: dict[str, Any]) -> list[str]:
+    rows = [[f"`{group}`", "; or ".join(_words(one) for one in sets)] for group, sets in grammar["mixers"].items()]
+    return [
+        "## Mixers", "",
+        "A model of several kinds of layers often calls all that mix tokens `attention`. One that has all these words "
+        "in one layer is another kind there:", "", *_table(["is", "where it has"], rows),
+    ]  # fmt: skip
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

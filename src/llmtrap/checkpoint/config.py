@@ -33,6 +33,12 @@ def texts(config: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value for value in _values(config, key) if isinstance(value, str))
 
 
+def architectures(config: dict[str, Any]) -> tuple[str, ...]:
+    """The classes that the checkpoint was saved from."""
+    listed = config.get("architectures")
+    return tuple(name for name in listed if isinstance(name, str)) if isinstance(listed, list) else ()
+
+
 def flag(config: dict[str, Any], key: str) -> bool | None:
     """The first true or false under this key, at the top or nested, or None."""
     return next((value for value in _values(config, key) if isinstance(value, bool)), None)

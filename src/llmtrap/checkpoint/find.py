@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmtrap.checkpoint.config import flag
+from llmtrap.checkpoint.config import architectures, flag
 from llmtrap.checkpoint.encodings import StoredTensor, claim_all
 from llmtrap.checkpoint.encodings.quantised import leftover, refuse_stated, refuse_unread
 from llmtrap.checkpoint.families import Facts, Family, gather_facts
@@ -97,9 +97,11 @@ def _places(weights: Sequence[StoredTensor], facts: Facts, catalogue: Catalogue)
 
 
 def _shape(stored: StoredTensor) -> tuple[int, ...]:
-    """The shape that tells what a weight is: that of a kernel, which is measured as a matrix, has four sides."""
-    is_kernel = len(stored.shape) == 2 and len(stored.parts) == 1 and len(stored.parts[0].shape) > 2
-    return (*stored.shape, 1, 1) if is_kernel else stored.shape
+    """The shape that tells what a weight is: that of a kernel, measured as a matrix, has four sides or more."""
+    if len(stored.shape) == 2 and len(stored.parts) == 1 and len(stored.parts[0].shape) > 2:
+        kernel = stored.parts[0].shape
+        return (*kernel, 1) if len(kernel) == 3 else kernel
+    return stored.shape
 
 
 def _downs(weights: Sequence[StoredTensor], places: dict[str, Place]) -> dict[str, tuple[int, int]]:
@@ -168,8 +170,7 @@ def _tie(matrices: dict[str, WeightMatrix], config: dict[str, Any], facts: Facts
     embedding = next((id_ for id_ in ("embedding", "decoder.embedding") if id_ in matrices), None)
     if embedding is None or "unembedding" in matrices or not (facts.tied if tied is None else tied):
         return
-    listed = config.get("architectures")
-    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    names = architectures(config)
     if names and not any(name.endswith(_OUTPUT_MODELS) for name in names):
         return
     matrices[embedding] = replace(matrices[embedding], aliases=("unembedding",))

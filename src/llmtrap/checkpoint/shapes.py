@@ -138,6 +138,8 @@ class _Shapes:
         if inner != shape and inner[-1] > LARGEST_KERNEL:
             # A table, such as that of the positions of an image: one row each.
             wanted: tuple[int, ...] = (math.prod(inner[:-1]), inner[-1])
+        elif len(inner) == 2 and not _KERNEL.fullmatch(stored.module.lower()):
+            wanted = inner  # a short one
         elif self._is_stack(stored, inner):
             wanted = (math.prod(inner[:-2]), *inner[-2:])
         else:

@@ -140,3 +140,48 @@ def test_tables_are_named_as_such(save: Save) -> None:
     roles = {matrix.tensor.removesuffix(".weight"): matrix.role for matrix in save(named(*modules)).matrices}
     assert {role.partition(".")[0] for role in roles.values()} == {"position", "ssm", "query_tokens"}
     assert roles["model.layers.0.mamba.A_log"] == "ssm.A_log"
+
+
+def test_an_unknown_row_is_a_reward_only_where_the_configuration_says_so(save: Save) -> None:
+    modules = [f"model.layers.{k}.mlp.down_proj" for k in range(2)]
+    shapes = {f"{module}.weight": (16, 16) for module in modules} | {"model.early_exit_gate.weight": (1, 16)}
+
+    def place(architecture: str) -> tuple[str, str]:
+        checkpoint = save(weights(shapes), config={"model_type": "ouro", "architectures": [architecture]})
+        (matrix,) = (matrix for matrix in checkpoint.matrices if matrix.shape[0] == 1)
+        return matrix.part, matrix.role
+
+    assert place("OuroForCausalLM") == ("text", "early_exit_gate")
+    assert place("OuroForRewardModel") == ("value_head", "classifier")
+
+
+def test_three_dimensions_under_experts_are_their_matrices_whatever_they_are_called(save: Save) -> None:
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (64, 32)}
+    shapes |= {
+        "model.layers.0.mlp.experts.pos_embed": (4, 24, 32),
+        "model.layers.0.mlp.experts.query_proj": (4, 32, 32),
+    }
+    found = [(m.id, m.role, m.expert) for m in save(weights(shapes)).matrices if m.layer == 0]
+    assert found == [
+        (f"layers.0.experts.{expert}.{leaf}", f"experts.{leaf}", expert)
+        for leaf in ("pos_embed", "query")
+        for expert in range(4)
+    ]
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 8), (1, 6, 32), (1, 1, 6, 8)])
+def test_a_table_has_the_shape_that_it_has_without_sides_of_one(save: Save, shape: tuple[int, ...]) -> None:
+    tensors = {"blocks.0.attn.qkv.weight": (48, 16), "patch_embed.proj.weight": (16, 3, 4, 4), "pos_embed": shape}
+    (table,) = (matrix for matrix in save(weights(tensors)).matrices if matrix.role == "position")
+    assert (table.id, table.shape) == ("vision.position", (6, shape[-1]))
+
+
+def test_convolutions_of_sound_are_no_sight(save: Save) -> None:
+    """A kernel has one side for sound and two for images, and is measured as a matrix either way."""
+    layers = {f"encoder.layers.{k}.attention.q_proj.weight": (16, 16) for k in range(2)}
+    sound = {f"feature_extractor.conv_layers.{k}.conv.weight": (16, 4, 10) for k in range(2)}
+    images = {"stem.conv.weight": (16, 3, 4, 4)}
+    assert {matrix.part for matrix in save(weights({**layers, **sound})).matrices} == {"audio"}
+    assert {matrix.part for matrix in save(weights({**layers, **images})).matrices} == {"vision"}
+    text = {"embed_tokens.weight": (64, 16)}
+    assert {matrix.part for matrix in save(weights({**layers, **images, **text})).matrices} == {"text"}

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from llmtrap.checkpoint.naming.grammar import Grammar
+from llmtrap.checkpoint.naming.standing import WORDY, standing_role
 from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, Context, Words
 
 _ATTENTION = ("attention", "cross_attention", "linear_attention")
-_WORDY = ("text", "encoder", "decoder", "draft", "talker")  # parts with a vocabulary
 _PROJECTIONS = ("proj", "projection", "linear")
 _TABLES = ("position", "query_tokens")
-_MAPS = frozenset({"mixer", "mlp", "expert", "experts", "attention", "attn"})
-_STICKY = ("router", "modulation")  # what comes below belongs to them
+_STICKY = (
+    "router",
+    "modulation",
+    "box_head",
+    "classifier.iou",
+    "position.projection",
+)  # what comes below belongs to them
 
 
 class Content:
@@ -79,11 +84,11 @@ class Content:
             if word == "dense" and before in ("lm_head", "head"):
                 self._standing = "unembedding.transform"
             return
-        beside = not self._in_layer and self.group is None and self._part in _WORDY and word in grammar.outside
+        beside = not self._in_layer and self.group is None and self._part in WORDY and word in grammar.outside
         if not beside and (found := self._leaf_of(word)) is not None:
             self._leaf, self._standing = found, None
             return
-        if (standing := self._standing_role(word, self._context.children.get(kind[:at], ()))) is not None:
+        if (standing := self._role_alone(kind, at)) is not None:
             if (self._standing, standing) != ("position", "embedding"):  # the table within a module of positions
                 self._standing, self._leaf = standing, None
             return
@@ -102,8 +107,16 @@ class Content:
         elif not table and (group := grammar.near_group(word)) is not None:
             self.extras.append(word)
             self._enter(kind, at, group)
-        elif not consumed or _embeds(word):
+        elif (not consumed or _embeds(word)) and word != self._part:
             self.extras.append(word)
+
+    def _role_alone(self, kind: Words, at: int) -> str | None:
+        """The role without a group that a word means where the reading stands, or None."""
+        side = kind[at] == "decoder" and at < len(kind) - 1 and kind[at + 1] not in (NUMBER, *self._grammar.transparent)
+        if side or (self.group == "experts" and self._dimensions == 3):  # maps, whatever a table may be called
+            return None
+        beside = self._context.children.get(kind[:at], ())
+        return standing_role(self._grammar, kind[at], beside, self._part, self.group, in_layer=self._in_layer)
 
     def _leaf_of(self, word: str) -> tuple[str | None, str] | None:
         """The group and leaf of a word where the reading stands."""
@@ -127,6 +140,8 @@ class Content:
     def _enter(self, kind: Words, at: int, group: str) -> None:
         """Begin a group; a narrower one stays: the attention within cross-attention, the MLP within an expert."""
         word = kind[at]
+        if word in self._grammar.crossing and "self_attn" in self._context.children.get(kind[:at], ()):
+            group = "cross_attention"
         self._alone = self._grammar.alone.get(word, self._alone)
         if group == "experts" and self.group in _ATTENTION:
             self._qualifiers.append("experts")
@@ -135,6 +150,8 @@ class Content:
             group = "attention"
         if group == "convolution":
             self._convolves = True
+            if self._leaf is not None and self._leaf[0] == group:
+                return
             if self.group in (*_ATTENTION, "ssm"):
                 self._leaf = (self.group, word)
                 return
@@ -152,39 +169,6 @@ class Content:
         own = [self._grammar.anywhere[word][0] for word in below if word in self._grammar.anywhere]
         return "attention" in own and not any(word in below for word in ("in_proj", "x_proj", "conv1d", "linear_x"))
 
-    def _standing_role(self, word: str, beside: Collection[str]) -> str | None:
-        """The role without a group of a word that has these beside it."""
-        grammar = self._grammar
-        if self._in_layer and word.endswith("_gate") and any(grammar.groups.get(it) == "experts" for it in beside):
-            return f"router.{word}"
-        if self._part == "draft" and word == "head" and self.group is None:
-            return "unembedding"
-        if self._in_layer and word in grammar.in_layer and self.group in (None, "mlp", "experts", "ssm"):
-            return grammar.in_layer[word]
-        if not self._in_layer and word in grammar.outside and self.group is None:
-            role = grammar.outside[word]
-            if role != "unembedding" or self._part in _WORDY:
-                return role
-            if word == "head" and self._part == "vision":
-                return "classifier"
-        role_ = grammar.words.get(word)
-        if role_ is None and self._in_layer and "norm" in word and word not in grammar.groups:
-            return "modulation"
-        if (
-            role_ is None
-            and ("pos" in word.split("_") or "position" in word or "positional" in word)
-            and "proj" not in word
-            and _MAPS.isdisjoint(word.split("_"))
-            and grammar.near_group(word) != "mlp"  # a position-wise feed-forward network
-        ):
-            return "position"
-        if role_ is not None or self._in_layer:
-            return role_
-        if word.startswith("token_type"):
-            return "embedding.token_type"
-        learned = word.startswith("query_") or word.endswith(("_query", "_queries", "_token", "_tokens"))
-        return "query_tokens" if learned and "embed" not in word and "proj" not in word else None
-
     def _convolution(self, word: str, before: str) -> None:
         """A convolution: of the group, or on its own; the kernel of a projection is that projection."""
         self._convolves = True
@@ -198,6 +182,8 @@ class Content:
         if self._standing is not None:
             if self._standing in _TABLES and self._projects:  # a module of maps that has the name of a table
                 return f"{self._standing}.projection", True
+            if self._standing == INPUT_PROJECTION and self._dimensions > 2:
+                return "projector", True
             return self._standing, True
         if self._leaf is not None:
             group, leaf = self._leaf
@@ -217,12 +203,15 @@ class Content:
             if self._alone is not None and not self.extras:
                 return self._joined(self.group, self._alone), True
             if self.extras:
-                return self._joined(self.group, self.extras[-1]), self._convolves and self._dimensions > 2
+                listed = self.group == "mlp" and bool(self.others)
+                return self._joined(self.group, self.extras[-1]), listed or (self._convolves and self._dimensions > 2)
             return self._joined(self.group, None), bool(self.others) or self._convolves
         if self._part in ("projector", "value_head"):
             return ("projector" if self._part == "projector" else "classifier"), True
         if self._part == "draft" and self._generic in ("fc", "proj", "linear") and self.group is None:
             return INPUT_PROJECTION, True
+        if self._part == "draft" and self._in_layer and not self._before:
+            return "unembedding", True  # the last module of a head, which has no word of its own
         if self._part == "diffusion" and not self._in_layer:
             return ".".join(["projection", *self.extras[-1:]]), True
         if self._part in ("vision", "audio") and not self._in_layer and self._generic in _PROJECTIONS:

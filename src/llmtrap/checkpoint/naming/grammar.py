@@ -17,6 +17,8 @@ _INHERITS = {
     "experts": "mlp",
     "shared_experts": "mlp",
 }
+_MLPS = ("mlp", "experts", "shared_experts")
+_ATTENTION = ("attention", "cross_attention", "linear_attention")
 _WITHIN = ("attn", "attention")  # begin a group in the middle of a word too
 _STEM_LENGTH = 5
 _MOST_PIECES, _MOST_LETTERS = 8, 80  # of a word that is looked into
@@ -43,7 +45,10 @@ class Grammar:
         qualifiers: words that stay in the role.
         sets: sibling words and what each means, largest first.
         mixers: group → sets of words that tell that a module called attention is this instead.
-        named: end of a module's name → role, from a family's file.
+        named: end of a module's name → role, from the tables or a family's file.
+        whole: word that stands around a part → sets of kinds that only the part saved by itself has.
+        rewards: names that are a reward's where they have one row.
+        crossing: group words that are cross-attention beside a self-attention.
     """
 
     wrappers: frozenset[str]
@@ -65,6 +70,9 @@ class Grammar:
     sets: tuple[Mapping[str, str], ...]
     mixers: Mapping[str, tuple[tuple[str, ...], ...]]
     named: Mapping[str, str]
+    whole: Mapping[str, tuple[tuple[str, ...], ...]]
+    rewards: frozenset[str]
+    crossing: frozenset[str]
 
     @property
     def part_names(self) -> frozenset[str]:
@@ -106,6 +114,11 @@ class Grammar:
                     return self.groups[end]
         return next((self.groups[piece] for piece in pieces[1:-1] if piece in _WITHIN), None)
 
+    def without_wrappers(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """A name without the wrappers at its beginning; its last word stays."""
+        start = next((at for at, word in enumerate(words[:-1]) if word not in self.wrappers), len(words) - 1)
+        return words[start:]
+
     def leaf_of(self, word: str, group: str | None) -> tuple[str | None, str] | None:
         """(Group, leaf) of a word within a group, or None where it means nothing there."""
         if group is not None and (inside := self.inside.get(group, {}).get(word)):
@@ -113,6 +126,8 @@ class Grammar:
         if word not in self.anywhere:
             return None
         own, leaf = self.anywhere[word]
+        if group in _MLPS and own in _ATTENTION:
+            return None  # what is in an MLP attends to nothing
         akin = group is not None and own in (_INHERITS.get(group), group)
         return (group if akin else own), leaf
 
@@ -166,7 +181,10 @@ def load_grammar() -> Grammar:
         qualifiers=frozenset(table["qualifiers"]["words"]),
         sets=tuple(sorted(table["sets"], key=len, reverse=True)),
         mixers={group: tuple(map(tuple, sets)) for group, sets in table["mixers"].items()},
-        named={},
+        named=table["ends"],
+        whole={word: tuple(map(tuple, sets)) for word, sets in table["alone"].items()},
+        rewards=frozenset(table["rewards"]["names"]),
+        crossing=frozenset(table["roles"]["cross_attention"]["beside_self_attention"]),
     )
 
 

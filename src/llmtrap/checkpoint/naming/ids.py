@@ -104,10 +104,7 @@ def _joined(clashes: Iterable[tuple[int, int]]) -> list[set[int]]:
 
 def _without_wrappers(name: str, grammar: Grammar) -> str:
     """A module's own name, printable."""
-    words = name.split(".")
-    while len(words) > 1 and words[0] in grammar.wrappers:
-        del words[0]
-    return printable(".".join(words))
+    return printable(".".join(grammar.without_wrappers(tuple(name.split(".")))))
 
 
 def with_expert(role: str, expert: int) -> str:

@@ -6,15 +6,18 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
-from llmtrap.checkpoint.config import flag
+from llmtrap.checkpoint.config import architectures, flag
 from llmtrap.checkpoint.naming.grammar import Grammar
 from llmtrap.checkpoint.naming.reading import Reading
 from llmtrap.checkpoint.naming.terms import NUMBER, TEXT, Context, Words
 
 _INTEGER = re.compile(r"(?<![^.])([0-9]{1,9})(?![^.])")  # a whole word; a longer number is no layer's
 _EXPERT = re.compile(r"(?<=\.)expert_(?=\d{1,9}(?:\.|$))")
+_RESNET = re.compile(r"(?<![^.])layer(?=[1-4]\.\d{1,4}\.)")
+_REWARDING = re.compile(r"Reward|ValueModel|ValueHead|Critic")
 _GROUPED = re.compile(r"(?<=\.experts\.)(\w+)\.weight(\d{1,9})$")
 _MOST_WORDS = 31  # no real name has more; what follows is taken for one
 _EXPERTS = ("experts", "shared_experts")
@@ -35,7 +38,7 @@ class Kind:
     Attributes:
         words: the name at its dots, numbers as NUMBER.
         dimensions: of the tensors.
-        rows: of the first of them.
+        shape: of the first of them.
         members: indices of the modules.
         numbers: the numbers of each module's name.
         reading: what the words say.
@@ -47,7 +50,7 @@ class Kind:
 
     words: Words
     dimensions: int
-    rows: int
+    shape: tuple[int, ...]
     members: list[int] = field(default_factory=list)
     numbers: list[tuple[int, ...]] = field(default_factory=list)
     reading: Reading = field(init=False)
@@ -84,6 +87,8 @@ def read_kinds(modules: Sequence[Module]) -> list[Kind]:
     kinds: dict[tuple[str, int], Kind] = {}
     for k, module in enumerate(modules):
         name = module.name.replace(NUMBER, "_")
+        if "layer" in name and "layers" not in name:
+            name = _RESNET.sub("layer.", name)  # stages numbered in their words: layer1.0.conv1
         if "expert_" in name:
             name = _EXPERT.sub("expert.", name)
         elif ".weight" in name:
@@ -92,10 +97,22 @@ def read_kinds(modules: Sequence[Module]) -> list[Kind]:
         key = (NUMBER.join(pieces[::2]), len(module.shape))
         kind = kinds.get(key)
         if kind is None:
-            kind = kinds[key] = Kind(tuple(key[0].split(".", _MOST_WORDS)), key[1], module.shape[0])
+            kind = kinds[key] = Kind(tuple(key[0].split(".", _MOST_WORDS)), key[1], module.shape)
         kind.members.append(k)
         kind.numbers.append(tuple(map(int, pieces[1::2])))
     return list(kinds.values())
+
+
+def place_alone(kinds: Sequence[Kind], grammar: Grammar) -> None:
+    """Put the word around a part that was saved by itself: an EAGLE layer, Medusa's heads."""
+    columns = zip(*(kind.words[:-1] for kind in kinds), strict=False)
+    wrapped = sum(1 for _ in takewhile(lambda words: len(set(words)) == 1 and words[0] in grammar.wrappers, columns))
+    names = {".".join(kind.words[wrapped:]) for kind in kinds}
+    for word, sets in grammar.whole.items():
+        if any(names.issuperset(one) for one in sets):
+            for kind in kinds:
+                kind.words = (*kind.words[:wrapped], word, *kind.words[wrapped:])
+            return
 
 
 def gather_context(kinds: Sequence[Kind], grammar: Grammar, config: Mapping[str, Any]) -> Context:
@@ -125,6 +142,7 @@ def gather_context(kinds: Sequence[Kind], grammar: Grammar, config: Mapping[str,
         children=children,
         indices={begin: tuple(sorted(values)) for begin, values in indices.items()},
         repeated={begin for begin, by_number in below.items() if _repeats(by_number)},
+        rewards=any(_REWARDING.search(name) for name in architectures(dict(config))),
         encoders=_encoders(children, grammar, both=flag(dict(config), "is_encoder_decoder") is True),
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.naming.grammar import Grammar
 from llmtrap.checkpoint.naming.ids import unique_ids, with_expert
-from llmtrap.checkpoint.naming.kinds import Module, gather_context, read_kinds
+from llmtrap.checkpoint.naming.kinds import Module, gather_context, place_alone, read_kinds
 from llmtrap.checkpoint.naming.mixers import tell_mixers
 from llmtrap.checkpoint.naming.placing import choose_parts, count_layers, pair_roles, tell_towers
 from llmtrap.checkpoint.naming.reading import read_kind
@@ -76,10 +76,11 @@ def name_places(modules: Sequence[Module], grammar: Grammar, config: Mapping[str
     kinds = read_kinds(modules)
     if len(kinds) > MOST_KINDS:
         return [_unread(module.name) for module in modules]
+    place_alone(kinds, grammar)
     context = gather_context(kinds, grammar, config)
     for kind in kinds:
         kind.reading = read_kind(kind.words, kind.dimensions, grammar, context)
-    choose_parts(kinds)
+    choose_parts(kinds, grammar, context)
     tell_mixers(kinds, grammar)
     tell_towers(kinds)
     count_layers(kinds)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
+from llmtrap.checkpoint.naming.grammar import Grammar
 from llmtrap.checkpoint.naming.kinds import Kind
 from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, TEXT, Context, Words, where
 
-_BETWEEN = frozenset({"downsample", "upsample", "downsamplers", "upsamplers", "patch_merging", "downsample_layer"})
+_FINAL = ("projector", "draft", "value_head", "quantizer")
+_SENSES = ("vision", "audio")
+_VOCABULARY = frozenset({"embedding", "unembedding"})
+_MIXING = ("attention", "cross_attention", "linear_attention", "ssm", "mlp", "experts")
 
 
-def choose_parts(kinds: list[Kind]) -> None:
+def choose_parts(kinds: list[Kind], grammar: Grammar, context: Context) -> None:
     """The part of each kind, once it is known which layers draft and what the model reads; a kind may be divided."""
     roles = {kind.reading.role for kind in kinds if kind.reading.part == TEXT}
-    other = "vision" if "patch_embedding" in roles else None
     layered = {kind.reading.part for kind in kinds if kind.reading.layers}
+    other = _reads(kinds, roles)
+    if TEXT not in layered and _VOCABULARY.isdisjoint(roles):
+        whole = layered.difference(_FINAL)
+        other = next(iter(whole)) if len(whole) == 1 else next((it for it in _SENSES if it in whole), other)
     spoken = set() if TEXT in layered else {_around(kind) for kind in kinds if kind.reading.role == "embedding"}
     if "diffusion" in layered and TEXT not in layered:
         other = "diffusion"
@@ -33,11 +40,11 @@ def choose_parts(kinds: list[Kind]) -> None:
             kind.part = TEXT  # it embeds words, and nothing else is the text
         if reading.part == TEXT and other is not None:
             kind.part = other
-            if kind.role == "unembedding":  # there are no words that it could lead back to
+            if kind.role in ("unembedding", "fc"):  # there are no words that it could lead back to
                 kind.role = "projection" if other == "diffusion" else "classifier"
-        if reading.part == TEXT and _is_reward(kind, in_a_model=bool(layered)):
+        if reading.part == TEXT and _is_reward(kind, grammar, context):
             kind.part, kind.role = "value_head", "classifier"
-        if reading.role == INPUT_PROJECTION and reading.part == TEXT and not reading.layers:
+        if kind.role == INPUT_PROJECTION and kind.part == TEXT and not reading.layers:
             kind.part = "draft"
         if "eh_proj" in kind.words and reading.part == TEXT and len(reading.layers) == 1:
             (slot,) = kind.slots(reading.layers)
@@ -55,16 +62,32 @@ def choose_parts(kinds: list[Kind]) -> None:
                 kinds[-1].part = "draft"
 
 
+def _reads(kinds: Sequence[Kind], roles: Collection[str]) -> str | None:
+    """What a model whose parts have no words of their own reads: images or sound, by its convolutions."""
+    own = [kind for kind in kinds if kind.reading.part == TEXT]
+    kernels = [kind for kind in own if kind.reading.role.startswith("convolution")]
+    if not any(kind.reading.layers for kind in kinds):
+        kernels = []  # a small network of a user's own may convolve anything
+    if "patch_embedding" in roles or any(len(kind.shape) == 4 and kind.shape[-1] > 1 for kind in kernels):
+        return "vision"
+    return "audio" if any("conv_layers" in kind.words for kind in kernels) else None
+
+
 def _around(kind: Kind) -> Words:
     """The words around an embedding of a part other than the text; none of the text's own."""
     return kind.words[:-1] if kind.reading.part == "vision" else ()
 
 
-def _is_reward(kind: Kind, *, in_a_model: bool) -> bool:
-    """Whether it gives one number for a text: of one row, beside a model's layers, nothing else by its name."""
+def _is_reward(kind: Kind, grammar: Grammar, context: Context) -> bool:
+    """Whether it gives one number for a text: of one row, outside the layers, a classifier or known for a reward's.
+
+    Any other name is a reward's only where config.json says that the model gives one.
+    """
     reading = kind.reading
-    plain = kind.dimensions == 2 and kind.rows == 1 and not reading.layers
-    return plain and (reading.role == "classifier" or (in_a_model and not reading.known))
+    if kind.dimensions != 2 or kind.shape[0] != 1 or reading.layers:
+        return False
+    named = ".".join(grammar.without_wrappers(kind.words)) in grammar.rewards
+    return reading.role == "classifier" or named or (context.rewards and not reading.known)
 
 
 def tell_towers(kinds: list[Kind]) -> None:
@@ -94,18 +117,26 @@ def tell_towers(kinds: list[Kind]) -> None:
 
 
 def count_layers(kinds: Sequence[Kind]) -> None:
-    """The layer of each module; stages and their blocks are counted through."""
-    nested: dict[tuple[str, Words, Words], set[tuple[int, ...]]] = defaultdict(set)
+    """The layer of each module; stages and their blocks are counted through.
+
+    The inner numbers are blocks of stages where every outer number has some, and what has the outer number alone mixes
+    no tokens: it stands between two stages, in none of the layers that are counted. Else the outer number is the
+    layer's, and the inner ones count its parts.
+    """
+    by_outer: dict[tuple[str, Words, str], list[Kind]] = defaultdict(list)
     for kind in kinds:
-        slots = kind.slots(kind.reading.layers)
-        if len(slots) > 1:
-            nested[_stack(kind)] |= {tuple(numbers[slot] for slot in slots) for numbers in kind.numbers}
-    stages = {(part, tower, words[:-1]) for part, tower, words in nested}
-    for kind in kinds:
-        if len(kind.reading.layers) == 1 and _stack(kind) in stages and _BETWEEN & set(kind.words):
-            reading = kind.reading  # it stands between two stages, and in none of the layers that are counted
-            kind.reading = replace(reading, layers=(), others=(*reading.layers, *reading.others))
-    ranks = {stack: {value: rank for rank, value in enumerate(sorted(values))} for stack, values in nested.items()}
+        if kind.reading.layers:
+            by_outer[kind.part, kind.tower, kind.words[kind.reading.layers[0] - 1]].append(kind)
+    for outer in by_outer.values():
+        nested = [kind for kind in outer if len(kind.reading.layers) > 1]
+        single = [kind for kind in outer if len(kind.reading.layers) == 1]
+        if nested and single:
+            stages = _outer_numbers(single) <= _outer_numbers(nested)
+            if stages and not any(kind.role.startswith(_MIXING) for kind in single):
+                _number_apart(single, kept=0)
+            else:
+                _number_apart(nested, kept=1)
+    ranks = _ranks(kinds)
     for kind in kinds:
         slots = kind.slots(kind.reading.layers)
         if len(slots) > 1:
@@ -116,6 +147,29 @@ def count_layers(kinds: Sequence[Kind]) -> None:
             kind.layers = [numbers[slot] for numbers in kind.numbers]
         else:
             kind.layers = [None] * len(kind.members)
+
+
+def _outer_numbers(kinds: Iterable[Kind]) -> set[int]:
+    """The numbers of the outermost stack."""
+    return {numbers[kind.slots(kind.reading.layers)[0]] for kind in kinds for numbers in kind.numbers}
+
+
+def _number_apart(kinds: Iterable[Kind], *, kept: int) -> None:
+    """Take all but so many of the first layers' numbers for those of modules in a list."""
+    for kind in kinds:
+        reading = kind.reading
+        others = tuple(sorted((*reading.layers[kept:], *reading.others)))
+        kind.reading = replace(reading, layers=reading.layers[:kept], others=others)
+
+
+def _ranks(kinds: Iterable[Kind]) -> dict[tuple[str, Words, Words], dict[tuple[int, ...], int]]:
+    """By stack of stages: the numbers of a stage and a block → the layer."""
+    nested: dict[tuple[str, Words, Words], set[tuple[int, ...]]] = defaultdict(set)
+    for kind in kinds:
+        slots = kind.slots(kind.reading.layers)
+        if len(slots) > 1:
+            nested[_stack(kind)] |= {tuple(numbers[slot] for slot in slots) for numbers in kind.numbers}
+    return {stack: {value: rank for rank, value in enumerate(sorted(values))} for stack, values in nested.items()}
 
 
 def pair_roles(kinds: list[Kind], context: Context) -> None:

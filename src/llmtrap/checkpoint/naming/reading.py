@@ -8,7 +8,8 @@ from llmtrap.checkpoint.naming.content import Content
 from llmtrap.checkpoint.naming.grammar import Grammar
 from llmtrap.checkpoint.naming.terms import NUMBER, TEXT, Context, Words
 
-_WEAK_PARTS = (TEXT, "encoder", "decoder")
+_SIDES = ("encoder", "decoder")
+_WEAK_PARTS = (TEXT, *_SIDES, "quantizer")
 _FINAL_PARTS = ("projector", "draft", "value_head")
 
 
@@ -64,7 +65,8 @@ def read_kind(kind: Words, dimensions: int, grammar: Grammar, context: Context) 
     if named is not None:
         role, known = named, True
     expert = content.expert if "experts" in role.split(".") or "shared_experts" in role.split(".") else None
-    others = tuple(at for at in (*content.others, content.expert) if at is not None and at != expert)
+    listed = dropped if role.startswith("convolution") else ()  # the kernels of one layer have no other names
+    others = tuple(at for at in (*listed, *content.others, content.expert) if at is not None and at != expert)
     return Reading(kind, part, tower, role, layers, expert, others, tuple(content.extras), known)
 
 
@@ -89,7 +91,8 @@ def _layer_numbers(kind: Words, grammar: Grammar, context: Context) -> tuple[tup
         elif before and (before not in grammar.groups or before in grammar.stack_groups):
             listed = before in ("layers", "blocks") and _is_model(kind[: at - 1], grammar)
             stack = grammar.is_stack(before) and (not last or listed)
-            if stack or (kind[: at + 1] in context.repeated and grammar.near_group(before) != "mlp"):
+            again = kind[: at + 1] in context.repeated and before not in grammar.words
+            if stack or (again and grammar.near_group(before) != "mlp"):
                 layers.append(at)
     return tuple(layers), tuple(dropped)
 
@@ -125,11 +128,22 @@ def _part(kind: Words, layers: tuple[int, ...], grammar: Grammar, context: Conte
                 tower.append(at)
             continue
         found = grammar.part_of(word, first=at == 0) if begin or _is_scope(kind, at, grammar) else None
-        if found is not None and part not in _FINAL_PARTS and not (found in _WEAK_PARTS and part != TEXT):
+        if found is not None and _begins(found, part, stack=grammar.is_stack(word)):
             part = found
         if (found != TEXT or part != TEXT) and word not in (*grammar.wrappers, *grammar.stacks, *grammar.stack_groups):
             tower.append(at)
     return part, tuple(tower) if begin else ()
+
+
+def _begins(found: str, part: str, *, stack: bool) -> bool:
+    """Whether a word of the part `found` begins it within `part`."""
+    if part == TEXT:
+        return True
+    if part in _FINAL_PARTS or found in _WEAK_PARTS:
+        return False
+    if part in _SIDES:  # the blocks of an autoencoder are its sides', though a U-Net's have the same words
+        return not (stack and found == "diffusion")
+    return found != "value_head"
 
 
 def _is_side(kind: Words, at: int, begin: int, context: Context, grammar: Grammar) -> bool:
@@ -137,7 +151,11 @@ def _is_side(kind: Words, at: int, begin: int, context: Context, grammar: Gramma
     if at == len(kind) - 1:
         return False
     if kind[at] == "decoder":
-        return begin > 0 or any(word in grammar.words or word in grammar.outside for word in kind[at + 1 :])
+        return (
+            begin > 0
+            or kind[:at] in context.encoders
+            or any(word in grammar.words or word in grammar.outside for word in kind[at + 1 :])
+        )
     return kind[:at] in context.encoders or kind[at + 1 : at + 3] == ("block", NUMBER)
 
 

@@ -25,12 +25,14 @@ class Context:
         indices: beginning that ends in a number → the numbers that occur there, ascending.
         repeated: beginnings that end in a number under which the same modules come again: stacks without a known word.
         encoders: beginnings under which there is an encoder beside a decoder or a language model.
+        rewards: whether config.json says that the model gives a reward.
     """
 
     children: Mapping[Words, Collection[str]] = field(default_factory=dict)
     indices: Mapping[Words, tuple[int, ...]] = field(default_factory=dict)
     repeated: Collection[Words] = ()
     encoders: Collection[Words] = ()
+    rewards: bool = False
 
 
 def where(chosen: Sequence[bool]) -> tuple[list[int], list[int]]:
