@@ -11,13 +11,9 @@ from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, Cont
 _ATTENTION = ("attention", "cross_attention", "linear_attention")
 _PROJECTIONS = ("proj", "projection", "linear")
 _TABLES = ("position", "query_tokens")
-_STICKY = (
-    "router",
-    "modulation",
-    "box_head",
-    "classifier.iou",
-    "position.projection",
-)  # what comes below belongs to them
+_STICKY = frozenset(  # what comes below belongs to them
+    {"router", "modulation", "box_head", "classifier.iou", "classifier.object", "position.projection", "projector"}
+)
 
 
 class Content:
@@ -98,7 +94,10 @@ class Content:
             self._projects |= bare in _PROJECTIONS
             self._generic = self._generic or bare
             return
-        if any(piece.startswith(("conv", "depthwise", "pointwise", "downsample")) for piece in word.lower().split("_")):
+        if any(
+            piece.startswith(("conv", "dwconv", "pwconv", "depthwise", "pointwise", "downsample"))
+            for piece in word.lower().split("_")
+        ):
             self._convolution(word, before)
             return
         table = not self._in_layer and self.group is None and _embeds(word)
@@ -107,7 +106,7 @@ class Content:
         elif not table and (group := grammar.near_group(word)) is not None:
             self.extras.append(word)
             self._enter(kind, at, group)
-        elif (not consumed or _embeds(word)) and word != self._part:
+        elif (not consumed or _embeds(word)) and word not in ("encoder", "decoder"):
             self.extras.append(word)
 
     def _role_alone(self, kind: Words, at: int) -> str | None:

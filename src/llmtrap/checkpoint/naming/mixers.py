@@ -72,5 +72,5 @@ def _role(kind: Kind, at: int, group: str, grammar: Grammar) -> str:
     leaf = next((inside[word] for word in reversed(kind.words[at + 1 :]) if word in inside), None)
     if leaf is None:
         first, dot, rest = kind.role.partition(".")
-        leaf = rest if dot and first in ("attention", group) else kind.role
+        leaf = rest if dot and first in grammar.inside else kind.role
     return f"{group}.{leaf}"

@@ -22,6 +22,7 @@ _TABLES: Final = {
     "position": "a table of positions",
     "query_tokens": "a table of learned tokens",
     "ssm.A_log": "a table of decay rates",
+    "linear_attention.A_log": "a table of decay rates",
     "decay": "a table of decay rates",
 }
 
