@@ -32,11 +32,11 @@ def plot_matrix(matrix: Matrix) -> Figure:
         )  # fmt: skip
     figure = Figure()
     if stored is not None:
-        figure.add_trace(_staircase(stored, "spectrum", _STORED))
+        figure.add_trace(staircase(stored, "spectrum", _STORED))
         if matrix.alpha is not None and matrix.alpha.value is not None:
             figure.add_trace(_fit(matrix.alpha, stored))
     if shuffled is not None:
-        figure.add_trace(_staircase(shuffled, "entries shuffled", _SHUFFLED))
+        figure.add_trace(staircase(shuffled, "entries shuffled", _SHUFFLED))
     if traps is not None and traps.edge is not None:
         figure.add_vline(x=traps.edge, line={"color": _SHUFFLED, "dash": "dash"}, annotation_text="edge")
     if traps is not None and traps.found:
@@ -67,7 +67,8 @@ def _floor(histogram: Histogram | None) -> float:
     return 1.0 if histogram is None else float(np.nanmin(_heights(histogram)[1]))
 
 
-def _staircase(histogram: Histogram, name: str, colour: str) -> Scatter:
+def staircase(histogram: Histogram, name: str, colour: str) -> Scatter:
+    """The density over ln λ by bins."""
     edges, density = _heights(histogram)
     line = {"color": colour, "shape": "hv"}
     return Scatter(x=edges, y=np.append(density, density[-1]), mode="lines", name=name, line=line)

@@ -78,6 +78,7 @@ def to_html(report: Report, comparison: Comparison | None = None, ahead: Leading
         .get_template("report.html.j2")
         .render(
             report=report,
+            tool=report.tool,
             ahead=ahead,
             answers=judge_against(report, comparison),
             lead=_lead(report, comparison),

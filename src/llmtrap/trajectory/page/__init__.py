@@ -34,8 +34,8 @@ def _environment() -> Environment:
 
 def to_html(trajectory: Trajectory) -> str:
     """The whole page."""
-    theme, plotly = assets.theme_script(), assets.plotly_script()
     own = assets.inline_script(_ASSETS.joinpath("trajectory.js").read_text(encoding="utf-8"))
+    scripts = {"theme": assets.theme_script(), "plotly": assets.plotly_script(), "page": own}
     last = report_at(trajectory, len(trajectory.points) - 1)
     return (
         _environment()
@@ -51,10 +51,9 @@ def to_html(trajectory: Trajectory) -> str:
             unchanged=sum(point.unchanged for point in trajectory.points),
             failed=sum(len(point.coverage.failed) for point in trajectory.points),
             style=assets.style() + Markup(_ASSETS.joinpath("trajectory.css").read_text(encoding="utf-8")),  # noqa: S704
-            theme=theme.text,
-            plotly=plotly.text,
-            script=own.text,
-            csp=content_security_policy(theme.digest, plotly.digest, own.digest),
+            tool=trajectory.tool,
+            scripts=scripts,
+            csp=content_security_policy(*(script.digest for script in scripts.values())),
             data=Markup(script_json(payload(trajectory))),  # noqa: S704 - script_json leaves no <, > or &
         )
     )

@@ -1,30 +1,16 @@
 "use strict";
-// Draws the figures that Python described, in the colours of the page's theme, each when it first comes into view.
+// Draws the figures that Python described, each when it first comes into view, and all before they are printed.
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
-  const style = () => getComputedStyle(document.documentElement);
-  const paint = (layout) => {
-    const ink = style().getPropertyValue("--ink").trim();
-    const grid = style().getPropertyValue("--line").trim();
-    layout.font = { ...layout.font, color: ink, family: style().getPropertyValue("--font").trim() };
-    for (const key of Object.keys(layout)) {
-      if (/^[xy]axis/.test(key)) {
-        layout[key] = { gridcolor: grid, linecolor: grid, zeroline: false, ...layout[key] };
-        layout[key].gridcolor = grid;
-      }
-    }
-    return layout;
-  };
+  const boxes = [...document.querySelectorAll("[data-figure]")];
   const draw = (box) => {
-    const figure = figures[box.dataset.figure];
-    Plotly.react(box, figure.data, paint({ ...figure.layout }), { responsive: true, displayModeBar: false });
+    const { data, layout } = figures[box.dataset.figure];
+    layout.font.family = getComputedStyle(document.body).fontFamily;
+    Plotly.react(box, data, layout, { responsive: true, displayModeBar: false });
     box.dataset.drawn = "true";
   };
-  const boxes = [...document.querySelectorAll("[data-figure]")];
   const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (entry.isIntersecting && !entry.target.dataset.drawn) draw(entry.target);
-    }
+    for (const { isIntersecting, target } of entries) if (isIntersecting && !target.dataset.drawn) draw(target);
   }, { rootMargin: "600px" });
   boxes.forEach((box) => seen.observe(box));
   window.addEventListener("beforeprint", () => {
@@ -32,13 +18,12 @@
     boxes.forEach(draw);
   });
   document.getElementById("theme").addEventListener("click", () => {
-    const root = document.documentElement;
-    root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+    const { dataset } = document.documentElement;
+    dataset.theme = dataset.theme === "dark" ? "light" : "dark";
     try {
-      localStorage.setItem("llmtrap-theme", root.dataset.theme);
+      localStorage.setItem("llmtrap-theme", dataset.theme);
     } catch {
       // Storage may be closed to pages from disk; the choice then lasts as long as the page.
     }
-    boxes.filter((box) => box.dataset.drawn).forEach(draw);
   });
 })();
