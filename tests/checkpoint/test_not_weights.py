@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,44 @@ def test_a_model_that_peft_still_wraps_is_refused_with_the_way_to_merge(
     with pytest.raises(UnsupportedError, match=r"not merged|still wraps") as caught:
         open_checkpoint(str(tmp_path))
     assert "merge_and_unload" in str(caught.value.remedy)
+
+
+def test_a_model_of_several_tasks_is_refused_and_the_remedy_gives_each_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    tables = {"roberta.embeddings.word_embeddings": (30, 12), "roberta.encoder.layers.0.mixer.Wqkv": (36, 12)}
+    weights = {name: generator.normal(size=shape).astype(np.float32) for name, shape in tables.items()}
+    sides = {
+        "roberta.embeddings.word_embeddings": ((3, 30, 4), (3, 4, 12)),  # transposed: A [in, r], B [r, out]
+        "roberta.encoder.layers.0.mixer.Wqkv": ((3, 4, 12), (3, 36, 4)),
+    }
+    saved = {f"{name}.parametrizations.weight.original": weight for name, weight in weights.items()}
+    for name, shapes in sides.items():
+        for side, shape in zip("AB", shapes, strict=True):
+            factor = generator.normal(size=shape).astype(np.float32)
+            saved[f"{name}.parametrizations.weight.0.lora_{side}"] = factor
+    folder = tmp_path / "jina-embeddings-v3"
+    folder.mkdir()
+    save_file({**saved, "roberta.encoder.layers.0.mlp.fc1.weight": ones(24, 12)}, folder / "model.safetensors")
+    config = {"lora_alpha": 2, "lora_rank": 4, "lora_adaptations": ["query", "passage", "matching"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedError, match="updates for 3 tasks") as caught:
+        open_checkpoint(str(folder))
+    assert "docs/targets.md, Several tasks in one file" in str(caught.value.remedy)
+
+    page = (Path(__file__).parents[2] / "docs" / "targets.md").read_text("utf-8")
+    (lines,) = re.findall(r"### Several tasks in one file.*?```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    for task, name in enumerate(config["lora_adaptations"]):
+        checkpoint = open_checkpoint(str(tmp_path / f"jina-embeddings-v3-{name}"))
+        found = {matrix.tensor: matrix.read(checkpoint.source) for matrix in checkpoint.matrices}
+        assert len(found) == 3
+        for module, weight in weights.items():
+            a, b = (saved[f"{module}.parametrizations.weight.0.lora_{side}"][task] for side in "AB")
+            update = a @ b if "embeddings" in module else b @ a
+            np.testing.assert_allclose(found[f"{module}.weight"], weight + 0.5 * update, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_whose_names_only_resemble_an_updates_are_read(tmp_path: Path) -> None:

@@ -16,6 +16,10 @@ _MERGE_DIFFUSERS = (
     "and audit the result"
 )
 
+_MERGE_TASKS = (
+    "Write one folder for each task (docs/targets.md, Several tasks in one file, has the lines) and audit each of them"
+)
+
 # Of one kind all names of a file's factors end so; in the order in which they are told apart.
 _UPDATES = (
     (
@@ -60,6 +64,7 @@ _WORDS = (
     "lora", "lycoris_", "hada_", "lokr_", "oft_", "on_input", "dora_scale", "vera_", "ia3_l", "hra_u", "loha_",
     ".base_layer.", ".original_module.", ".modules_to_save.",
 )  # fmt: skip
+_TASKS = re.compile(r".+\.parametrizations\.\w+\.\d+\.lora_[AB]")
 _WRAPPED = re.compile(r".+\.(base_layer\.[A-Za-z_]\w*|original_module\..+|modules_to_save\..+)")
 _FLAT = re.compile(r"(.+\.)?_?flat_param(_\d+)?")
 _FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
@@ -81,6 +86,12 @@ def refuse_updates(tensors: Sequence[TensorEntry]) -> None:
     names = "\n".join(entry.name for entry in tensors)
     if not any(word in names for word in _WORDS):
         return
+    tasks = next((entry for entry in tensors if len(entry.shape) == 3 and _TASKS.fullmatch(entry.name)), None)
+    if tasks is not None:
+        problem = (
+            f"updates for {tasks.shape[0]} tasks (LoRA factors in one stack) lie beside the weights that they are for"
+        )
+        raise UnsupportedError(problem, file=tasks.span.file, tensor=printable(tasks.name), remedy=_MERGE_TASKS)
     wrapped = next((entry for entry in tensors if _WRAPPED.fullmatch(entry.name)), None)
     for pattern, what, remedy in _UPDATES:
         factors = [entry for entry in tensors if pattern.fullmatch(entry.name)]
