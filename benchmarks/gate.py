@@ -13,8 +13,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +26,10 @@ from llmtrap.audit import AuditSettings
 from llmtrap.checkpoint import Checkpoint, LocalSource
 from llmtrap.checkpoint.parts import open_parts
 from llmtrap.checkpoint.sources import ByteRange, Bytes
-from llmtrap.gate import kept
 from llmtrap.gate.comparing import compare_checkpoints
 from llmtrap.gate.measure_sides import GateOptions
 from llmtrap.gate.pairing import pair_matrices
 from llmtrap.gate.unchanged import unchanged_matrices
-from llmtrap.spectra import matrix_data
 
 Result = TypeVar("Result")
 Tensors = dict[str, NDArray[np.float16]]
@@ -61,13 +61,11 @@ def reads_of_each_side(folder: Path, *, large: bool = False) -> tuple[float, flo
         sources.append(CountingSource(_written(folder / name, tensors)))
         sides.append(open_parts(sources[-1]))
         sources[-1].given = 0
-    limits = kept.KEPT_BYTES, matrix_data.HELD_ENTRIES
-    if large:
-        kept.KEPT_BYTES = matrix_data.HELD_ENTRIES = 1
-    try:
+    with ExitStack() as limits:
+        if large:
+            for limit in ("gate.kept.KEPT_BYTES", "spectra.matrix_data.HELD_ENTRIES"):
+                limits.enter_context(patch(f"llmtrap.{limit}", 1))
         compare_checkpoints(sides[0], sides[1], AuditSettings(), GateOptions(workers=1))
-    finally:
-        kept.KEPT_BYTES, matrix_data.HELD_ENTRIES = limits
     changed = sum(tensor.nbytes for tensor in was.values())
     return sources[0].given / changed, sources[1].given / changed
 

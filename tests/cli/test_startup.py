@@ -83,6 +83,14 @@ def test_a_command_that_only_begins_imports_no_distributions_and_nothing_that_dr
     assert command != "inspect" or found & {"jinja2", "llmtrap.report.html", "llmtrap.gate"} == set()
 
 
+def test_inspect_imports_nothing_that_measures(tmp_path: Path) -> None:
+    found = imported(f"{RUN}\ncall('inspect', {str(write_small(tmp_path / 'model', layers=1))!r})")
+    assert "llmtrap.cli.inspect_tables" in found
+    assert (
+        found & {"scipy", "llmtrap.spectra.certificate", "llmtrap.spectra.measured", "llmtrap.report.document"} == set()
+    )
+
+
 def test_nothing_is_imported_from_the_folder_that_is_audited(tmp_path: Path) -> None:
     """A stranger's repository may hold files named as modules are; a worker must not take them for Python's own."""
     folder = write_small(tmp_path / "model", layers=1)

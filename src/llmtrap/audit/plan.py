@@ -17,7 +17,7 @@ from llmtrap.checkpoint.selection import selects
 from llmtrap.checkpoint.tables import bytes_of, is_table, left_out_tables
 from llmtrap.errors import UsageError
 from llmtrap.report.formatting import join, printable
-from llmtrap.spectra.matrix_data import HELD_ENTRIES
+from llmtrap.spectra.settings import HELD_ENTRIES
 from llmtrap.version import __version__
 
 # Work per second of one core with one BLAS thread, measured on a server core whose neighbour worked too
@@ -110,6 +110,8 @@ def unused_patterns(matrices: Sequence[WeightMatrix], settings: AuditSettings) -
     Raises:
         UsageError: a pattern of --include matches nothing: what was to be measured would not be.
     """
+    if not settings.include and not settings.exclude:
+        return ()
     names = [_names(matrix) for matrix in matrices]
 
     def matches(glob: str) -> bool:

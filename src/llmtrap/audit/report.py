@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from llmtrap.audit.journal import BesideRecord, PlanRecord
 from llmtrap.audit.plan import Plan
+from llmtrap.audit.settings import AuditSettings
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.report import document
 from llmtrap.report.coverage import count_coverage
@@ -16,6 +17,21 @@ from llmtrap.report.summary import summarise
 from llmtrap.version import __version__
 
 TOOL = document.Tool(name="llmtrap", version=__version__)
+
+
+def settings_of(settings: AuditSettings, backend: str) -> document.Settings:
+    """The settings as a report prints them; `backend` is the one in use."""
+    return document.Settings(
+        traps=settings.traps,
+        trap_rule=settings.trap_rule,
+        alpha=settings.alpha,
+        include=settings.include,
+        exclude=settings.exclude,
+        split_fused=settings.split_fused,
+        shuffles=settings.shuffles,
+        seed=settings.seed,
+        backend=backend,
+    )
 
 
 def target_of(checkpoint: Checkpoint, *, full_paths: bool = False) -> document.Target:

@@ -15,7 +15,7 @@ from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.journal import Journal, PlanRecord, Recorded, remembered
 from llmtrap.audit.other_tensors import look_beside
 from llmtrap.audit.plan import Plan, Task, make_plan
-from llmtrap.audit.report import assemble, record_of
+from llmtrap.audit.report import assemble, record_of, settings_of
 from llmtrap.audit.settings import AuditSettings, RunOptions
 from llmtrap.checkpoint import Checkpoint
 from llmtrap.errors import UsageError
@@ -118,7 +118,7 @@ class AuditRun:
         backend = select_backend(self.settings.backend, self.settings.device)
         tasks = self.plan.tasks
         mine = [tasks[k] for k in self.plan.order]
-        settings = self.settings.document(backend.name)
+        settings = settings_of(self.settings, backend.name)
         record = record_of(self.checkpoint, settings, self.plan, full_paths=self.options.full_paths)
         results = {task.key: self.known[task.matrix.id] for task in mine if task.matrix.id in self.known}
         recorded = self._remembered([task for task in mine if task.key not in results], record)

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from llmtrap.errors import UsageError
-from llmtrap.report import document
-from llmtrap.spectra import AnalysisSettings
-from llmtrap.spectra.measured import MOST_SHUFFLES
+from llmtrap.spectra.settings import MOST_SHUFFLES, AnalysisSettings
 from llmtrap.systems.process import HAS_WORKERS, cores
 
 MOST_WORKERS = 4_096
@@ -55,20 +53,6 @@ class AuditSettings:
             alpha=self.alpha, traps=self.traps, rule=self.trap_rule, shuffles=self.shuffles, seed=self.seed,
             paired=self.paired,
         )  # fmt: skip
-
-    def document(self, backend: str) -> document.Settings:
-        """The part that is printed in the report; `backend` is the one in use."""
-        return document.Settings(
-            traps=self.traps,
-            trap_rule=self.trap_rule,
-            alpha=self.alpha,
-            include=self.include,
-            exclude=self.exclude,
-            split_fused=self.split_fused,
-            shuffles=self.shuffles,
-            seed=self.seed,
-            backend=backend,
-        )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from llmtrap.calibrate.measurement import Layer, Measurement
 from llmtrap.calibrate.networks import matrix_names
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.spectra import AnalysisSettings, MatrixAnalysis, TrapAnalysis, analyse, summarise
-from llmtrap.spectra.results import SHUFFLES
+from llmtrap.spectra.settings import SHUFFLES
 
 Matrix = NDArray[np.floating]
 

@@ -25,7 +25,7 @@ from llmtrap.errors import CheckpointError
 
 _BUFFERS = (".inv_freq", ".position_ids", ".masked_bias", ".attn.bias")  # what transformers makes anew
 _MAY_MISS = 0.05
-_READERS = 8  # headers come over the network from a hub, so several at once
+_READERS = 8  # of headers that come over a network; those of local files would only wait for one another
 
 
 def read_catalogue(source: Source, folder: str = "") -> Catalogue:
@@ -77,8 +77,12 @@ def _read_files(source: Source, folder: str) -> tuple[Layout, list[FileContents]
         mentioned = {item.tensor for item in whole.skipped}
         return Layout(files, None, tuple(item for item in aside if item.tensor not in mentioned)), [whole]
     layout = find_layout(source, folder)
-    with ThreadPoolExecutor(min(_READERS, len(layout.shards))) as readers:
-        contents = list(readers.map(ContentsReader(source).read, layout.shards))
+    reader = ContentsReader(source)
+    if source.identity.kind in ("hub", "remote"):
+        with ThreadPoolExecutor(min(_READERS, len(layout.shards))) as readers:
+            contents = list(readers.map(reader.read, layout.shards))
+    else:
+        contents = [reader.read(shard) for shard in layout.shards]
     if is_parallel([shard.name for shard in layout.shards]):
         return layout, [join_parallel(contents)]
     for shard, of_file in zip(layout.shards, contents, strict=True):

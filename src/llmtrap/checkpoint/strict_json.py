@@ -103,7 +103,7 @@ def _too_deep(value: dict[str, Any], allowed: int) -> bool:
             item
             for container in level
             for item in (container.values() if isinstance(container, dict) else container)
-            if isinstance(item, dict | list)
+            if type(item) is dict or type(item) is list
         ]
         if not level:
             return False

@@ -24,7 +24,7 @@ from llmtrap.audit.executors.choose import choose_executor
 from llmtrap.audit.executors.worker import WorkerSpec
 from llmtrap.audit.journal import BesideRecord, Recorded, remembered
 from llmtrap.audit.other_tensors import look_beside
-from llmtrap.audit.report import assemble, record_of
+from llmtrap.audit.report import assemble, record_of, settings_of
 from llmtrap.audit.settings import ALONE_SECONDS
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.gate.pair_task import Compared, PairSource, PairTask, measure_pair
@@ -183,7 +183,7 @@ def measure_pairs(
             elif outcome.more.base_error is not None:
                 base_errors[key] = outcome.more.base_error
     seconds = time.perf_counter() - start
-    document = settings.document(select_backend(settings.backend, settings.device).name)
+    document = settings_of(settings, select_backend(settings.backend, settings.device).name)
     record, base_record = record_of(now, document, mine), record_of(was, document, theirs)
     report = assemble(
         record, results, look_beside(now, now.source, mine.skipped), errors=errors, seconds=seconds,

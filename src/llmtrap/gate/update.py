@@ -12,7 +12,7 @@ from llmtrap.checkpoint import Source, WeightMatrix
 from llmtrap.errors import LlmtrapError
 from llmtrap.gate.document import Update
 from llmtrap.spectra.backends import Backend
-from llmtrap.spectra.matrix_data import HELD_ENTRIES
+from llmtrap.spectra.settings import HELD_ENTRIES
 
 Floats = NDArray[np.floating]
 

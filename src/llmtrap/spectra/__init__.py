@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from llmtrap.spectra.moments import Moments
     from llmtrap.spectra.power_law import PowerLawFit, fit_power_law
     from llmtrap.spectra.readers import ArrayReader, MatrixReader
-    from llmtrap.spectra.results import AnalysisSettings, MatrixAnalysis, TrapAnalysis
+    from llmtrap.spectra.results import MatrixAnalysis, TrapAnalysis
+    from llmtrap.spectra.settings import AnalysisSettings
     from llmtrap.spectra.summary import summarise
     from llmtrap.spectra.traps import ShuffleCount
 
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 _DEFINED_IN = {
-    "AnalysisSettings": "results",
+    "AnalysisSettings": "settings",
     "ArrayReader": "readers",
     "Bulk": "certificate",
     "Certificate": "certificate",

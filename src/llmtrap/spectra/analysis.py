@@ -19,7 +19,8 @@ from llmtrap.spectra.noise import NoiseComparison, compare_with_noise
 from llmtrap.spectra.power_law import interval_without_largest
 from llmtrap.spectra.prediction import predict_traps
 from llmtrap.spectra.readers import ArrayReader, MatrixReader, as_floats
-from llmtrap.spectra.results import AnalysisSettings, MatrixAnalysis, TrapAnalysis
+from llmtrap.spectra.results import MatrixAnalysis, TrapAnalysis
+from llmtrap.spectra.settings import AnalysisSettings
 from llmtrap.spectra.single_pass import FirstPass
 from llmtrap.spectra.tracy_widom import EdgeLaw
 from llmtrap.spectra.traps import (

@@ -21,15 +21,12 @@ from llmtrap.spectra.measured import NonFinite
 from llmtrap.spectra.moments import MomentPass, Moments, NonFiniteError, moments_of_histogram
 from llmtrap.spectra.on_device import OnDevice
 from llmtrap.spectra.readers import ArrayReader, Histogram, MatrixReader, locate_non_finite
-from llmtrap.spectra.results import AnalysisSettings
+from llmtrap.spectra.settings import HELD_ENTRIES, AnalysisSettings
 from llmtrap.spectra.shuffle import TABLE_FROM
 from llmtrap.spectra.single_pass import FirstPass, SinglePass
 from llmtrap.spectra.value_counts import SPARE_BITS, ValueCounter
 
 Floats = NDArray[np.floating]
-
-# Entries held in memory at once (200 MB of float32); larger matrices are read by blocks, once where that is enough.
-HELD_ENTRIES = 50_000_000
 
 
 class MatrixData:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from llmtrap.models import Count, Items, Model
-
-MOST_SHUFFLES: Final = 10_000
+from llmtrap.spectra.settings import MOST_SHUFFLES
 
 Band = Literal["over", "well", "under", "random"]
 Method = Literal["certified", "predicted", "measured", "undecided"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmtrap.audit import AuditRun, AuditSettings, Event, Finished, Measured, RunOptions, journal_for
-from llmtrap.audit.report import TOOL
+from llmtrap.audit.report import TOOL, settings_of
 from llmtrap.audit.settings import ALONE_SECONDS
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 from llmtrap.checkpoint.naming import table_of
@@ -229,7 +229,7 @@ class Follower:
         return True
 
     def _check_settings(self, past: document.Settings) -> None:
-        mine = self._settings.document(past.backend)
+        mine = settings_of(self._settings, past.backend)
         if mine != past:
             names = [key for key, value in mine if value != getattr(past, key)]
             raise UsageError(
