@@ -22,7 +22,7 @@ import pytest
 
 from llmtrap.checkpoint.sources.base import ByteRange
 from llmtrap.checkpoint.sources.hub import HubOptions, HubSource, silence
-from llmtrap.errors import LlmtrapError
+from llmtrap.errors import AccessError, LlmtrapError
 
 TOKEN = "hf_secretsecret"  # noqa: S105
 DATA = bytes(range(256)) * 512
@@ -274,3 +274,18 @@ def test_silence_is_explained_within_two_seconds_and_never_lasts_five(
     assert first.getMessage().startswith(f"no answer from {host} yet, waiting until ")
     assert time.strptime(first.getMessage()[-8:], "%H:%M:%S")
     assert not any("hunter2" in record.getMessage() for record in caplog.records if record.name.startswith("llmtrap"))
+
+
+def test_a_server_that_no_connection_leads_to_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(silence, "SAID_AFTER", 0.1)
+    monkeypatch.setattr(silence, "LOOKED_EVERY", 0.02)
+    with served(lambda _: None) as (endpoint, _):
+        host = urlsplit(endpoint).netloc
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)  # nobody listens there any more
+    with caplog.at_level(logging.WARNING, logger="llmtrap"), pytest.raises(AccessError, match="cannot be reached"):
+        HubSource.from_target("org/model", options=HubOptions(patience=3.0, timeout=1.5))
+    said = {record.getMessage()[:-8] for record in caplog.records if record.name.startswith("llmtrap")}
+    assert f"cannot reach {host} ([Errno 111] Connection refused), trying again until " in said
+    assert all(text.startswith((f"cannot reach {host} (", f"no answer from {host} yet")) for text in said)

@@ -16,7 +16,7 @@ from huggingface_hub.utils import tqdm
 from llmtrap.checkpoint.sources.base import ByteRange, FileEntry
 from llmtrap.checkpoint.sources.hub.errors import Repository, check_busy, explained, transport_faults
 from llmtrap.checkpoint.sources.hub.library import hub_agent
-from llmtrap.checkpoint.sources.hub.retry import RetryPolicy, TransientError
+from llmtrap.checkpoint.sources.hub.retry import RetryPolicy, UnreachedError
 from llmtrap.checkpoint.sources.local import LocalSource
 from llmtrap.errors import OutputError
 
@@ -83,7 +83,7 @@ class HubCache:
                 pinned = repository.revision in Path(path).parts
                 return path if pinned else str(fetch(revision=repository.revision))
         except LocalEntryNotFoundError:
-            raise TransientError("the hub cannot be reached") from None
+            raise UnreachedError("the hub") from None
         except HfHubHTTPError as error:
             check_busy(error.response, "the hub")
             raise explained(error.response, repository, file) from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from llmtrap.checkpoint.sources.hub.library import http, hub_headers
-from llmtrap.checkpoint.sources.hub.retry import CARRY_ON, TransientError, asked_pause
+from llmtrap.checkpoint.sources.hub.retry import CARRY_ON, TransientError, UnreachedError, asked_pause
 from llmtrap.errors import AccessError, CheckpointError, LlmtrapError, TargetError
 
 _BAD_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105 - words of the hub
@@ -108,12 +108,12 @@ def transport_faults(who: str) -> Iterator[None]:
     try:
         yield
     except http.ConnectTimeout:
-        raise TransientError(f"{who} cannot be reached (no connection in time)") from None
+        raise UnreachedError(who, "no connection in time") from None
     except http.TimeoutException:
         raise TransientError(f"{who} did not answer in time") from None
     except http.ConnectError as error:
         # Only the operating system's words ("Connection refused"), which say what is wrong with the network.
-        raise TransientError(f"{who} cannot be reached ({error})") from None
+        raise UnreachedError(who, str(error)) from None
     except (http.NetworkError, http.RemoteProtocolError):
         raise TransientError(f"{who} dropped the connection") from None
     except http.ProxyError:

@@ -36,6 +36,19 @@ class TransientError(Exception):
         self.retry_after = retry_after
 
 
+class UnreachedError(TransientError):
+    """A server that no connection leads to.
+
+    Args:
+        who: the server, as people know it.
+        cause: what the system says of it; empty where it says nothing.
+    """
+
+    def __init__(self, who: str, cause: str = ""):
+        super().__init__(f"{who} cannot be reached ({cause})" if cause else f"{who} cannot be reached")
+        self.cause = cause
+
+
 class ClosedError(Exception):
     """The source was closed while something was still being fetched."""
 
@@ -111,7 +124,12 @@ class RetryPolicy:
             fault = state.outcome.exception() if state.outcome else None
             if getattr(fault, "retry_after", None):
                 self._pause(state.upcoming_sleep)
-            self._silence.reason = str(fault)
+            if isinstance(fault, UnreachedError):
+                self._silence.explain(
+                    f"cannot reach {self._silence.host}" + (f" ({fault.cause})" if fault.cause else "")
+                )
+            else:
+                self._silence.explain(f"{self._silence.host}: {fault}")
             logger.info("%s: %s; trying again in %.1f s", file or what, fault, state.upcoming_sleep)
 
         def out_of_patience(state: tenacity.RetryCallState) -> bool:

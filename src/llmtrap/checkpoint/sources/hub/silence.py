@@ -32,17 +32,21 @@ class Silence:
     """
 
     def __init__(self, host: str):
-        self._host = printable(host, 120)
+        self.host = printable(host, 120)
         self._lock = threading.Lock()
         self._ends: dict[int, float] = {}
         self._numbers = itertools.count()
         self._heard = time.monotonic()
         self._watching = False
-        self.reason = ""
+        self._reason = ""
 
     def heard(self) -> None:
         """Note that bytes are coming in."""
         self._heard = time.monotonic()
+
+    def explain(self, reason: str) -> None:
+        """Say from now on why nothing comes, until a call ends well."""
+        self._reason = printable(reason, 320)
 
     @contextmanager
     def watched(self, until: float) -> Iterator[None]:
@@ -50,7 +54,7 @@ class Silence:
         number = next(self._numbers)
         with self._lock:
             if not self._ends:
-                self.reason, self._heard = "", time.monotonic()
+                self._reason, self._heard = "", time.monotonic()
             self._ends[number] = until
             if not self._watching:
                 self._watching = True
@@ -79,8 +83,7 @@ class Silence:
             if until is not None and time.monotonic() - max(self._heard, spoken) >= pause:
                 spoken, pause = time.monotonic(), max(first, min(2 * pause, SAID_AT_LEAST_EVERY))
                 end = time.strftime("%H:%M:%S", time.localtime(until))
-                if self.reason:
-                    why = printable(self.reason, 200)
-                    logger.warning("cannot reach %s (%s), trying again until %s", self._host, why, end)
+                if self._reason:
+                    logger.warning("%s, trying again until %s", self._reason, end)
                 else:
-                    logger.warning("no answer from %s yet, waiting until %s", self._host, end)
+                    logger.warning("no answer from %s yet, waiting until %s", self.host, end)
