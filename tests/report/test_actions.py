@@ -72,3 +72,13 @@ def test_every_finding_leads_to_a_text_of_the_page() -> None:
     page = to_html(documents.trapped())
     for key in EXPLANATIONS:
         assert f'id="word-{key}"' in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"), [("folder", "tuned", True), ("folder", "/m/tuned", False), ("hub", "gpt2", False)]
+)
+def test_commands_that_name_a_path_by_its_last_part_say_where_they_run(kind: str, name: str, said: bool) -> None:
+    trapped = documents.trapped()
+    report = trapped.model_copy(update={"target": trapped.target.model_copy(update={"kind": kind, "name": name})})
+    for text in (plain(report), to_text(report, width=100), to_markdown(report), to_html(report)):
+        assert (f"Run them in the folder that holds {name}." in text) is said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +35,16 @@ def actions(report: Report, comparison: Comparison | None = None) -> tuple[Actio
     Names that a shell or a page could take for more than a name are left as words to fill in.
     """
     return tuple(_actions(report, comparison))
+
+
+def where_to_run(report: Report, todo: Sequence[Action]) -> str:
+    """Where commands that name the target by the last part of its path find it; empty where none does."""
+    target = report.target
+    by_last_part = target.kind in ("folder", "file") and not {"/", "\\"} & set(target.name)
+    named = _word(target.name, "")
+    if not (by_last_part and named and any(named in action.command.split() for action in todo)):
+        return ""
+    return f"Run them in the folder that holds {named}."
 
 
 def _actions(report: Report, comparison: Comparison | None) -> Iterator[Action]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from llmtrap.report.actions import Action, actions
+from llmtrap.report.actions import Action, actions, where_to_run
 from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.comparison_text import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
@@ -76,6 +76,7 @@ def to_markdown(report: Report, comparison: Comparison | None = None, limit: int
     todo = actions(report, comparison)
     if todo:
         parts += ["## What to do now", "\n".join(_step(n, action) for n, action in enumerate(todo, start=1))]
+        parts += [plain_text(where)] if (where := where_to_run(report, todo)) else []
     rows = notable_rows(report.matrices, limit)
     if rows:
         rest = sum(is_notable(matrix) for matrix in report.matrices) - len(rows)

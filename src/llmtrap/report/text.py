@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llmtrap.report.actions import Action, actions
+from llmtrap.report.actions import Action, actions, where_to_run
 from llmtrap.report.against import CHANGED, Comparison
 from llmtrap.report.comparison_text import CHANGE_WORDS, against_words, alpha_shift_words, judge_against
 from llmtrap.report.document import Finding, Report, Weight
@@ -64,6 +64,8 @@ def renderable(
     todo = actions(report, comparison)
     if todo:
         parts += [Text(), Text("What to do now", style="bold"), _todo(todo)]
+        if where := where_to_run(report, todo):
+            parts.append(Text(where, style="dim"))
     rows = notable_rows(report.matrices, limit)
     if rows:
         parts += [Text(), _table(rows, longest), Text(_more(report, len(rows)), style="dim")]
@@ -169,9 +171,12 @@ def plain(report: Report, comparison: Comparison | None = None, limit: int = 10)
     text = "".join(f"{label}\t{words}\n" for label, words in lines)
     for item in report.findings[:limit]:
         text += f"{item.weight}\t{printable(item.text, LONGEST_FINDING)}\n"
-    for action in actions(report, comparison):
+    todo = actions(report, comparison)
+    for action in todo:
         pasted = action.lines.replace("\n", "; ")
         text += "\t".join(part for part in ("do", action.text, action.command or pasted) if part) + "\n"
+    if where := where_to_run(report, todo):
+        text += f"do\t{where}\n"
     for row in notable_rows(report.matrices, limit):
         name = printable(row.name, 400)
         text += f"matrix\t{name}\tα {row.alpha}\ttraps {row.traps}\t× edge {row.strength}\t{row.why}\n"

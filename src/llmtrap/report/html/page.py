@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from llmtrap.report import formatting as wording
 from llmtrap.report import verdict, worst_rows
-from llmtrap.report.actions import actions
+from llmtrap.report.actions import actions, where_to_run
 from llmtrap.report.against import CHANGED, Comparison, changed_first
 from llmtrap.report.calibrated import calibrated
 from llmtrap.report.command import audit_command
@@ -71,6 +71,7 @@ def to_html(report: Report, comparison: Comparison | None = None, ahead: Leading
         comparison: the same report against its base, if there is one.
         ahead: a section to stand first.
     """
+    todo = actions(report, comparison)
     order = changed_first(report.matrices, comparison)
     scripts = {"theme": assets.theme_script(), "plotly": assets.basic_plotly_script(), "page": assets.page_script()}
     return (
@@ -84,7 +85,8 @@ def to_html(report: Report, comparison: Comparison | None = None, ahead: Leading
             lead=_lead(report, comparison),
             words=verdict,
             bands=alpha_bands(report),
-            todo=actions(report, comparison),
+            todo=todo,
+            where=where_to_run(report, todo),
             explanations=EXPLANATIONS,
             of_finding=OF_FINDING,
             page_of=page_of,
