@@ -22,7 +22,7 @@ from llmtrap.calibrate.mlp_stepper import MlpStepper
 from llmtrap.calibrate.networks import initial_weights
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.recipe import Recipe
-from llmtrap.calibrate.steppers import OptimiserState
+from llmtrap.calibrate.steppers import fresh_state
 from llmtrap.calibrate.training import Batches, flushed_denormals
 
 _STRETCH = 200
@@ -69,9 +69,8 @@ class OwnLoop:
 
     def __init__(self, recipe: Recipe, data: TaskData, start: dict[str, torch.Tensor]):
         self._recipe, self._steps = recipe, 0
-        state = OptimiserState.fresh(start)
-        self._stepper = MlpStepper(recipe, data.train_inputs, data.train_labels, state, torch.device("cpu"))
-        self._batches = Batches(recipe, 0, len(data.train_labels), None)
+        self._stepper = MlpStepper(recipe, data, fresh_state(start), torch.device("cpu"))
+        self._batches = Batches(recipe, 0, len(data.train_labels))
 
     def run(self, steps: int) -> None:
         """Train on."""

@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from llmtrap.calibrate.data import task_data
+from llmtrap.calibrate.diagnostics import diagnose
 from llmtrap.calibrate.networks import initial_weights, matrix_names
 from llmtrap.calibrate.phases import label
 from llmtrap.calibrate.presets import preset
@@ -31,9 +32,9 @@ def test_the_quick_sums_grok_after_they_are_fitted(sums: Recipe, folder: Path) -
     data = task_data(recipe, 0)
     run = RunFolder(folder)
     run.claim(recipe, 0, data)
-    points = [reached for reached in train(recipe, 0, data, run) if reached.checkpoint]
-    fitted = [point.train_accuracy or 0.0 for point in points]
-    known = [point.test_accuracy or 0.0 for point in points]
+    steps = [reached.step for reached in train(recipe, 0, data, run) if reached.checkpoint]
+    seen = [diagnose(recipe, run.load_weights(step), data, 0) for step in steps]
+    fitted, known = [it.train_accuracy for it in seen], [it.test_accuracy for it in seen]
     found = label(fitted, known)
     assert found.members("pre-grok")
     assert found.members("grok")

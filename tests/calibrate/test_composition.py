@@ -14,7 +14,7 @@ from llmtrap.calibrate.diagnostics import diagnose
 from llmtrap.calibrate.networks import forward, initial_weights
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.recipe import Recipe
-from llmtrap.calibrate.steppers import AutogradStepper, OptimiserState
+from llmtrap.calibrate.steppers import AutogradStepper, fresh_state
 from llmtrap.calibrate.training import Batches
 
 
@@ -90,14 +90,8 @@ def test_a_small_one_learns_its_facts_and_reports_those_far_away(recipe: Recipe)
     small = replace(recipe, entities=12, relations=5, degree=4, d_model=32, d_mlp=64, batch=64, test_size=20)
     small = replace(small, inferred_ratio=2.0, warmup=20)
     data = task_data(small, 3)
-    stepper = AutogradStepper(
-        small,
-        data.train_inputs,
-        data.train_labels,
-        OptimiserState.fresh(initial_weights(small, 3)),
-        torch.device("cpu"),
-    )
-    batches = Batches(small, 3, len(data.train_labels), None)
+    stepper = AutogradStepper(small, data, fresh_state(initial_weights(small, 3)), torch.device("cpu"))
+    batches = Batches(small, 3, len(data.train_labels))
     for step in range(400):
         stepper.step(*batches.next(stepper), step)
     seen = diagnose(small, stepper.weights(), data, 3)

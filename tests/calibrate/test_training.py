@@ -19,7 +19,7 @@ from llmtrap.calibrate.networks import forward, initial_weights, loss
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.recipe import Recipe, checkpoint_steps
 from llmtrap.calibrate.rundir import RunFolder
-from llmtrap.calibrate.steppers import AutogradStepper, OptimiserState, Stepper
+from llmtrap.calibrate.steppers import AutogradStepper, Stepper, fresh_state, parts_of
 from llmtrap.calibrate.training import Batches, train
 from llmtrap.errors import CheckpointError, UsageError
 
@@ -51,7 +51,7 @@ def plain_pytorch(recipe: Recipe, data: TaskData, steps: int) -> dict[str, torch
         model.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
     )
     targets = torch.nn.functional.one_hot(data.train_labels, 10).double()
-    generator_owner = Batches(recipe, 0, len(data.train_labels), None)
+    generator_owner = Batches(recipe, 0, len(data.train_labels))
     recorder = _Recorder()
     for step in range(steps):
         first, last = generator_owner.next(recorder)
@@ -78,9 +78,8 @@ class _Recorder:
 def stepped(
     make: Callable[..., Stepper], recipe: Recipe, data: TaskData, steps: int
 ) -> tuple[Stepper, dict[str, torch.Tensor]]:
-    state = OptimiserState.fresh(initial_weights(recipe, 0))
-    stepper = make(recipe, data.train_inputs, data.train_labels, state, CPU)
-    batches = Batches(recipe, 0, len(data.train_labels), None)
+    stepper = make(recipe, data, fresh_state(initial_weights(recipe, 0)), CPU)
+    batches = Batches(recipe, 0, len(data.train_labels))
     for step in range(steps):
         stepper.step(*batches.next(stepper), step)
     return stepper, stepper.weights()
@@ -106,10 +105,10 @@ def test_leaving_out_frozen_units_changes_nothing_but_rounding(
     recipe = replace(tiny, dtype="float64", weight_decay=weight_decay, lr=5e-3)
     data = task_data(recipe, 0)
     stepper, short = stepped(MlpStepper, recipe, data, 2_200)
-    live = int(stepper.state().extra["live"].sum())
+    live = int(stepper.state()["extra/live"].sum())
     monkeypatch.setattr(mlp_stepper, "_LOOK_EVERY", 10**9)
     whole, full = stepped(MlpStepper, recipe, data, 2_200)
-    assert int(whole.state().extra["live"].sum()) == 60
+    assert int(whole.state()["extra/live"].sum()) == 60
     assert live < 60, "no unit froze, so nothing was tested"
     assert apart(short, full) < 1e-6
 
@@ -121,7 +120,7 @@ def test_large_gradients_are_cut_as_pytorch_cuts_them(tiny: Recipe) -> None:
     leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
     loss(recipe, forward(recipe, leaves, data.train_inputs)[0], data.train_labels).backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(leaves.values(), 1e-3)
-    adamw = FlatAdamW(weights, device=CPU, betas=recipe.betas, eps=recipe.eps)
+    adamw = FlatAdamW(recipe, parts_of(fresh_state(weights)), 0, CPU)
     for name, leaf in leaves.items():
         adamw.gradients[name].copy_(1e4 * torch.as_tensor(leaf.grad))
     adamw.limit_gradients(1e-3)

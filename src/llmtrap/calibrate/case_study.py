@@ -12,8 +12,7 @@ from llmtrap.calibrate.measure_checkpoint import analyse_matrix, matrix_id
 from llmtrap.calibrate.networks import initial_weights
 from llmtrap.calibrate.phases import PHASES
 from llmtrap.calibrate.prototypes import pictures, row_similarity
-from llmtrap.calibrate.run_files import check_tensors
-from llmtrap.calibrate.rundir import RunFolder
+from llmtrap.calibrate.rundir import RunFolder, check_tensors
 from llmtrap.calibrate.transformers import Weights
 from llmtrap.calibrate.trap_ablation import AblationSetup, ablate_layer
 from llmtrap.spectra import summarise

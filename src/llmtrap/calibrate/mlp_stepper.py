@@ -14,14 +14,15 @@ unit still fires on test images, so every measure is taken on the whole network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from llmtrap.calibrate.flat_adamw import FlatAdamW, aligned
+from llmtrap.calibrate.data import TaskData
+from llmtrap.calibrate.flat_adamw import FlatAdamW, Tensors, aligned
 from llmtrap.calibrate.recipe import Recipe
-from llmtrap.calibrate.steppers import OptimiserState
+from llmtrap.calibrate.steppers import as_state, parts_of
 
 # Updates between two looks for frozen units: a fixed rhythm, so that a resumed run looks at the same steps.
 _LOOK_EVERY = 1_000
@@ -36,38 +37,31 @@ class MlpStepper:
 
     Args:
         recipe: widths and optimiser; the loss must be "mse" and the widths four.
-        inputs: training images [n, pixels].
-        labels: training labels [n].
-        state: where to start; carries the set of live units in `extra` when it comes from this class.
+        data: training images.
+        state: where to start; says which units are live when it comes from this class.
         device: where to train.
     """
 
-    def __init__(self, recipe: Recipe, inputs: Tensor, labels: Tensor, state: OptimiserState, device: torch.device):
-        if recipe.loss != "mse" or len(recipe.widths) != 4:
-            raise ValueError("this stepper knows three layers and the mean squared error only")
+    def __init__(self, recipe: Recipe, data: TaskData, state: Tensors, device: torch.device):
         self._recipe, self._device = recipe, device
-        dtype = state.weights["fc1.weight"].dtype
-        lit = (inputs != 0).any(dim=0)
-        self._lit = lit.nonzero().flatten()
+        inputs, dtype = data.train_inputs, state["weights/fc1.weight"].dtype
+        self._lit = (inputs != 0).any(dim=0).nonzero().flatten()
         images = torch.zeros(len(inputs), aligned(len(self._lit)), dtype=dtype)
         images[:, : len(self._lit)] = inputs[:, self._lit].to(dtype)
         self._images = images.to(device)
-        targets = torch.nn.functional.one_hot(labels, recipe.widths[-1])
+        targets = torch.nn.functional.one_hot(data.train_labels, recipe.widths[-1])
         self._targets = targets.to(device=device, dtype=dtype)
         self._epoch = (self._images, self._targets)
-        self._whole = tuple(
-            {name: tensor.clone() for name, tensor in part.items()}
-            for part in (state.weights, state.first, state.second)
-        )
+        self._whole = _copies(parts_of(state))
         everyone = torch.ones(recipe.widths[1], dtype=torch.bool)
-        self._live = state.extra.get("live", everyone).bool().nonzero().flatten()
-        self._shrunk = float(state.extra["shrunk"].item()) if "shrunk" in state.extra else 1.0
-        self._updates = state.updates
+        self._live = state.get("extra/live", everyone).bool().nonzero().flatten()
+        self._shrunk = float(state["extra/shrunk"]) if "extra/shrunk" in state else 1.0
+        self._updates = int(state["updates"])
         self._pack()
 
     # -- the parts that train ------------------------------------------------------------------------------------
 
-    def _cut(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _cut(self, tensors: Tensors) -> dict[str, Tensor]:
         """The rows and columns that still train; columns are padded with zeros to a whole cache line."""
         first = tensors["fc1.weight"]
         rows = torch.zeros(len(self._live), self._images.shape[1], dtype=first.dtype)
@@ -81,7 +75,7 @@ class MlpStepper:
             "fc3.bias": tensors["fc3.bias"],
         }
 
-    def _paste(self, cut: Mapping[str, Tensor], whole: dict[str, Tensor]) -> None:
+    def _paste(self, cut: Tensors, whole: dict[str, Tensor]) -> None:
         """Write the trained rows and columns back into whole tensors."""
         whole["fc1.weight"][self._live.unsqueeze(1), self._lit] = cut["fc1.weight"][:, : len(self._lit)].cpu()
         whole["fc1.bias"][self._live] = cut["fc1.bias"].cpu()
@@ -92,24 +86,16 @@ class MlpStepper:
     def _pack(self) -> None:
         """Set up the flat buffers for the live part."""
         weights, first, second = (self._cut(part) for part in self._whole)
-        recipe = self._recipe
-        self._adamw = FlatAdamW(
-            weights,
-            device=self._device,
-            betas=recipe.betas,
-            eps=recipe.eps,
-            moments=(first, second),
-            updates=self._updates,
-        )
+        self._adamw = FlatAdamW(self._recipe, (weights, first, second), self._updates, self._device)
         self._rooms: dict[int, tuple[Tensor, ...]] = {}
 
-    def _unpacked(self) -> tuple[dict[str, Tensor], ...]:
-        """Whole weights and moments as they are now; the parts that stand still are shrunk by weight decay."""
-        copies = tuple({name: tensor.clone() for name, tensor in part.items()} for part in self._whole)
-        if self._shrunk != 1.0:
+    def _unpacked(self, *, shrink: bool) -> tuple[dict[str, Tensor], ...]:
+        """Whole weights and moments as they are now; what stands still is shrunk by weight decay, if asked."""
+        copies = _copies(self._whole)
+        if shrink and self._shrunk != 1.0:
             for name in ("fc1.weight", "fc1.bias", "fc2.weight"):
                 copies[0][name].mul_(self._shrunk)
-        for cut, whole in zip((self._adamw.weights, self._adamw.first, self._adamw.second), copies, strict=True):
+        for cut, whole in zip(self._adamw.parts, copies, strict=True):
             self._paste(cut, whole)
         return copies
 
@@ -123,7 +109,7 @@ class MlpStepper:
         frozen = ((peak < _SILENT) & (left < _SPENT)).cpu()
         if not frozen.any() or frozen.all():
             return
-        self._whole = self._unpacked()
+        self._whole = self._unpacked(shrink=True)
         self._shrunk = 1.0
         self._live = self._live[~frozen]
         self._pack()
@@ -159,31 +145,31 @@ class MlpStepper:
         torch.mm(e2, w["fc2.weight"], out=e1)
         e1.mul_(h1 > 0)
         _gradients(e1, x, g["fc1.weight"], g["fc1.bias"])
-        rate, weight_decay = self._recipe.learning_rate(now), self._recipe.weight_decay_at(now)
-        self._adamw.update(rate, weight_decay)
+        self._adamw.update(now)
         self._updates += 1
-        self._shrunk *= 1.0 - rate * weight_decay
+        self._shrunk *= 1.0 - self._recipe.learning_rate(now) * self._recipe.weight_decay_at(now)
         if self._updates % _LOOK_EVERY == 0:
             self._look()
 
     def weights(self) -> dict[str, Tensor]:
         """See `Stepper`."""
-        return self._unpacked()[0]
+        return self._unpacked(shrink=True)[0]
 
-    def state(self) -> OptimiserState:
+    def state(self) -> dict[str, Tensor]:
         """See `Stepper`.
 
         The parts that stand still are stored as they were when they last trained, with the factor beside them:
         shrinking them at every save would round them at every save.
         """
-        stored = tuple({name: tensor.clone() for name, tensor in part.items()} for part in self._whole)
-        for cut, whole in zip((self._adamw.weights, self._adamw.first, self._adamw.second), stored, strict=True):
-            self._paste(cut, whole)
+        weights, first, second = self._unpacked(shrink=False)
         live = torch.zeros(self._recipe.widths[1], dtype=torch.uint8)
         live[self._live] = 1
-        extra = {"live": live, "shrunk": torch.tensor(self._shrunk, dtype=torch.float64)}
-        weights, first, second = stored
-        return OptimiserState(weights, first, second, self._updates, extra)
+        extra = {"extra/live": live, "extra/shrunk": torch.tensor(self._shrunk, dtype=torch.float64)}
+        return as_state((weights, first, second), self._updates) | extra
+
+
+def _copies(parts: Iterable[Tensors]) -> tuple[dict[str, Tensor], ...]:
+    return tuple({name: tensor.clone() for name, tensor in part.items()} for part in parts)
 
 
 def _gradients(error: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor) -> None:

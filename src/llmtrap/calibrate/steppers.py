@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from llmtrap.calibrate.flat_adamw import FlatAdamW
+from llmtrap.calibrate.data import TaskData
+from llmtrap.calibrate.flat_adamw import FlatAdamW, Parts, Tensors
 from llmtrap.calibrate.networks import forward, loss
 from llmtrap.calibrate.recipe import Recipe
 
+_PARTS = ("weights", "first", "second")
 
-@dataclass(frozen=True)
-class OptimiserState:
-    """All that AdamW needs to carry on, by parameter name, on the CPU; `extra` is the stepper's own."""
 
-    weights: Mapping[str, Tensor]
-    first: Mapping[str, Tensor]
-    second: Mapping[str, Tensor]
-    updates: int
-    extra: Mapping[str, Tensor]
+def as_state(parts: Parts, updates: int) -> dict[str, Tensor]:
+    """All that AdamW needs to carry on, as tensors of one file, on the CPU; copies."""
+    named = zip(_PARTS, parts, strict=True)
+    flat = {f"{part}/{name}": it.detach().cpu().clone() for part, tensors in named for name, it in tensors.items()}
+    return flat | {"updates": torch.tensor(updates)}
 
-    @classmethod
-    def fresh(cls, weights: Mapping[str, Tensor]) -> OptimiserState:
-        """The state before the first update."""
-        zeros = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        return cls(weights, zeros, zeros, 0, {})
+
+def parts_of(state: Tensors) -> Parts:
+    """Weights and moments of a state, in its order."""
+    first, second, third = (
+        {name.removeprefix(f"{part}/"): it for name, it in state.items() if name.startswith(f"{part}/")}
+        for part in _PARTS
+    )
+    return first, second, third
+
+
+def fresh_state(weights: Tensors) -> dict[str, Tensor]:
+    """The state before the first update."""
+    zeros = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    return as_state((weights, zeros, zeros), 0)
 
 
 class Stepper(Protocol):
@@ -43,7 +49,7 @@ class Stepper(Protocol):
     def weights(self) -> dict[str, Tensor]:
         """Every parameter as it is now, on the CPU; copies."""
 
-    def state(self) -> OptimiserState:
+    def state(self) -> dict[str, Tensor]:
         """All that another stepper needs to carry on to the same last bit."""
 
 
@@ -52,24 +58,16 @@ class AutogradStepper:
 
     Args:
         recipe: network, loss and optimiser.
-        inputs: training inputs, [n, …].
-        labels: training labels, [n].
+        data: training examples.
         state: where to start.
         device: where to train.
     """
 
-    def __init__(self, recipe: Recipe, inputs: Tensor, labels: Tensor, state: OptimiserState, device: torch.device):
+    def __init__(self, recipe: Recipe, data: TaskData, state: Tensors, device: torch.device):
         self._recipe = recipe
-        self._inputs, self._labels = inputs.to(device), labels.to(device)
+        self._inputs, self._labels = data.train_inputs.to(device), data.train_labels.to(device)
         self._epoch = (self._inputs, self._labels)
-        self._adamw = FlatAdamW(
-            state.weights,
-            device=device,
-            betas=recipe.betas,
-            eps=recipe.eps,
-            moments=(state.first, state.second),
-            updates=state.updates,
-        )
+        self._adamw = FlatAdamW(recipe, parts_of(state), int(state["updates"]), device)
         # Leaves that share memory with the flat buffers: autograd adds each gradient in place.
         self._leaves = {name: weight.detach().requires_grad_() for name, weight in self._adamw.weights.items()}
         for name, leaf in self._leaves.items():
@@ -88,17 +86,12 @@ class AutogradStepper:
         loss(self._recipe, logits, labels[first:last]).backward()  # type: ignore[no-untyped-call]
         if self._recipe.gradient_limit:
             self._adamw.limit_gradients(self._recipe.gradient_limit)
-        self._adamw.update(self._recipe.learning_rate(now), self._recipe.weight_decay_at(now))
+        self._adamw.update(now)
 
     def weights(self) -> dict[str, Tensor]:
         """See `Stepper`."""
-        return _to_cpu(self._adamw.weights)
+        return dict(parts_of(self.state())[0])
 
-    def state(self) -> OptimiserState:
+    def state(self) -> dict[str, Tensor]:
         """See `Stepper`."""
-        adamw = self._adamw
-        return OptimiserState(_to_cpu(adamw.weights), _to_cpu(adamw.first), _to_cpu(adamw.second), adamw.updates, {})
-
-
-def _to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        return as_state(self._adamw.parts, self._adamw.updates)

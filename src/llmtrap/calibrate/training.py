@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from llmtrap.calibrate.data import TaskData
+from llmtrap.calibrate.flat_adamw import Tensors
 from llmtrap.calibrate.mlp_stepper import MlpStepper
-from llmtrap.calibrate.networks import forward, initial_weights
+from llmtrap.calibrate.networks import initial_weights
 from llmtrap.calibrate.recipe import Recipe
-from llmtrap.calibrate.rundir import RunFolder
-from llmtrap.calibrate.saved_state import as_tensors, check_saved, optimiser_state
+from llmtrap.calibrate.rundir import AGAIN, RunFolder, check_tensors
 from llmtrap.calibrate.seeds import torch_stream
-from llmtrap.calibrate.steppers import AutogradStepper, OptimiserState, Stepper
+from llmtrap.calibrate.steppers import AutogradStepper, Stepper, fresh_state
+from llmtrap.errors import CheckpointError
 
 # Seconds between two saves of the state within a long stretch without a checkpoint.
 _SAVE_EVERY = 30.0
@@ -27,39 +30,26 @@ _STRETCH = 500
 
 @dataclass(frozen=True)
 class Reached:
-    """A run has come to a step.
-
-    Attributes:
-        step: updates made.
-        checkpoint: whether its weights were saved here.
-        train_accuracy: on all training examples; None between checkpoints.
-        test_accuracy: on all test examples; None between checkpoints.
-        seconds: CPU seconds of training so far, over all sittings.
-    """
+    """A run has come to a step; `checkpoint` says whether its weights were saved here."""
 
     step: int
     checkpoint: bool
-    train_accuracy: float | None
-    test_accuracy: float | None
-    seconds: float
 
 
 class Batches:
     """Training examples in a fresh random order each epoch, a whole number of batches of them."""
 
-    def __init__(self, recipe: Recipe, seed: int, count: int, saved: dict[str, Tensor] | None):
+    def __init__(self, recipe: Recipe, seed: int, count: int):
         self._batch = min(recipe.batch or count, count)
         self._per_epoch = count // self._batch
         self._count = count
         self._generator = torch_stream(seed, "batches")
-        if saved is None:
-            self._order, self._position = torch.arange(count), self._per_epoch
-        else:
-            self._generator.set_state(saved["batches.generator"])
-            self._order, self._position = saved["batches.order"], int(saved["batches.position"])
+        self._order, self._position = torch.arange(count), self._per_epoch
 
-    def start(self, stepper: Stepper) -> None:
-        """Give a new or resumed stepper the order that holds now."""
+    def carry_on(self, saved: Tensors, stepper: Stepper) -> None:
+        """Stand where the batches of this state stood, and give the stepper the order that holds."""
+        self._generator.set_state(saved["batches.generator"])
+        self._order, self._position = saved["batches.order"], int(saved["batches.position"])
         stepper.begin_epoch(self._order)
 
     def next(self, stepper: Stepper) -> tuple[int, int]:
@@ -94,11 +84,10 @@ def flushed_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def make_stepper(recipe: Recipe, data: TaskData, state: OptimiserState, device: torch.device) -> Stepper:
+def make_stepper(recipe: Recipe, data: TaskData, state: Tensors, device: torch.device) -> Stepper:
     """The fastest stepper that there is for the recipe's network."""
-    if recipe.loss == "mse" and len(recipe.widths) == 4:
-        return MlpStepper(recipe, data.train_inputs, data.train_labels, state, device)
-    return AutogradStepper(recipe, data.train_inputs, data.train_labels, state, device)
+    kind = MlpStepper if recipe.loss == "mse" and len(recipe.widths) == 4 else AutogradStepper
+    return kind(recipe, data, state, device)
 
 
 def train(
@@ -116,19 +105,20 @@ def train(
         CheckpointError: the state is damaged, or of another run.
     """
     device = device or torch.device("cpu")
+    stepper = make_stepper(recipe, data, fresh_state(initial_weights(recipe, seed)), device)
+    batches = Batches(recipe, seed, len(data.train_labels))
+    step, seconds = 0, 0.0
+
+    def state() -> dict[str, Tensor]:
+        stands = {"step": torch.tensor(step), "seconds": torch.tensor(seconds, dtype=torch.float64)}
+        return stepper.state() | batches.state() | stands
+
     saved = folder.load_state()
-    like, count = initial_weights(recipe, seed), len(data.train_labels)
     if saved is not None:
-        check_saved(saved, recipe, like, count, folder.state_file)
-    step, seconds = (0, 0.0) if saved is None else (int(saved["step"]), float(saved["seconds"]))
-    state = OptimiserState.fresh(like) if saved is None else optimiser_state(saved, like)
-    stepper = make_stepper(recipe, data, state, device)
-    batches = Batches(recipe, seed, count, saved)
-    batches.start(stepper)
-
-    def keep() -> None:
-        folder.save_state(as_tensors(stepper.state(), step, seconds) | batches.state())
-
+        _check(saved, like := state(), folder.state_file)
+        stepper = make_stepper(recipe, data, {name: saved[name] for name in like}, device)
+        batches.carry_on(saved, stepper)
+        step, seconds = int(saved["step"]), float(saved["seconds"])
     present = set(folder.saved_steps())
     last_save = time.monotonic()
     for mark in recipe.marks:
@@ -145,20 +135,30 @@ def train(
             seconds += time.process_time() - began
             step += stretch
             if time.monotonic() - last_save > _SAVE_EVERY and step < mark:
-                keep()
+                folder.save_state(state())
                 last_save = time.monotonic()
-                yield Reached(step, False, None, None, seconds)
-        weights = stepper.weights()
-        folder.save_weights(step, weights, seconds)
-        keep()
+                yield Reached(step, False)
+        folder.save_weights(step, stepper.weights(), seconds)
+        folder.save_state(state())
         last_save = time.monotonic()
-        train_accuracy = accuracy(recipe, weights, data.train_inputs, data.train_labels)
-        test_accuracy = accuracy(recipe, weights, data.test_inputs, data.test_labels)
-        yield Reached(step, True, train_accuracy, test_accuracy, seconds)
+        yield Reached(step, True)
 
 
-def accuracy(recipe: Recipe, weights: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> float:
-    """Share of examples whose largest logit is the label's."""
-    with torch.no_grad():
-        logits, _ = forward(recipe, weights, inputs)
-    return float((logits.argmax(dim=1) == labels).double().mean())
+def _check(saved: Tensors, like: Tensors, file: Path) -> None:
+    """Hold what was read against what this run saves, and its numbers against what a run can come to.
+
+    Raises:
+        CheckpointError: a tensor is missing, is more, has another shape or type, or a value that no run comes to.
+    """
+    check_tensors(saved, like, file)
+    try:
+        torch.Generator().set_state(saved["batches.generator"])
+    except RuntimeError:
+        possible = False
+    else:
+        order = saved["batches.order"].sort().values
+        position = int(saved["batches.position"])
+        possible = min(int(saved["step"]), int(saved["updates"])) >= 0 and 0 <= position <= len(order)
+        possible &= bool((order == torch.arange(len(order))).all()) and math.isfinite(float(saved["seconds"]))
+    if not possible:
+        raise CheckpointError("not a state of this run", file=str(file), remedy=AGAIN)

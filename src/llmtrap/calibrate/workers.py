@@ -12,8 +12,7 @@ from llmtrap.calibrate.document import CaseStudy, FailedRun
 from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.measurement import Measurement
 from llmtrap.calibrate.recipe import Recipe
-from llmtrap.calibrate.run_files import check_tensors
-from llmtrap.calibrate.rundir import RunFolder
+from llmtrap.calibrate.rundir import RunFolder, check_tensors
 from llmtrap.calibrate.settings import PlannedRun, RunEvent
 from llmtrap.errors import CheckpointError, LlmtrapError, MissingExtraError
 from llmtrap.processes.serving import Told, tell
@@ -210,8 +209,7 @@ def read_run(run: PlannedRun) -> Run | None:
     points = tuple(it for it in _measured(folder, run.recipe) if it.step <= run.recipe.steps)
     if not points:
         return None
-    source = str(folder.recipe_words().get("source", "unknown"))
-    return _followed(run, source, points)
+    return _followed(run, folder.source, points)
 
 
 def _followed(run: PlannedRun, source: str, points: tuple[Measurement, ...]) -> Run:
