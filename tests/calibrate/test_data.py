@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from llmtrap.calibrate.data.sets import TaskData, cache_folder, load_images, mnist_at_hand, task_data
+from llmtrap.calibrate.data import TaskData, mnist_at_hand, task_data
+from llmtrap.calibrate.data.images import cache_folder, load_images
 from llmtrap.calibrate.presets import preset
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.errors import CheckpointError, LlmtrapError, TargetError, UsageError

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmtrap.calibrate.data.idx import read_idx
-from llmtrap.calibrate.data.parquet import read_parquet
-from llmtrap.calibrate.data.sets import load_images
+from llmtrap.calibrate.data.images import load_images
+from llmtrap.calibrate.data.readers import read_idx, read_parquet
 from llmtrap.errors import CheckpointError, TargetError
 
 

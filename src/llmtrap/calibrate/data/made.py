@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from llmtrap.calibrate.data.examples import TaskData
+from llmtrap.calibrate.data.sets import TaskData
 from llmtrap.calibrate.recipe import Recipe
 from llmtrap.calibrate.seeds import numpy_stream
 
