@@ -202,7 +202,7 @@ def test_the_tables_are_sound() -> None:
     roles = {f"{group}.{leaf}" for group, leaf in grammar.anywhere.values()}
     assert {"attention.q", "mlp.up", "linear_attention.qkvz", "ssm.x"} <= roles
     for said in grammar.sets:
-        assert set(said.values()) <= {"gate", "up", "down", "gate_up"}
+        assert set(said.values()) <= {"gate", "up", "down", "gate_up", "residual"}
     for family in load_families():
         for fused in family.fused:
             assert fused.role.rpartition(".")[2] in ("qkv", "gate_up")

@@ -48,7 +48,7 @@ class Content:
         values = self._context.indices.get(kind[: at + 1], ())
         in_list = self.group == "mlp" or self._part == "projector" or (self._in_layer and before == "net")
         pair = len(values) == 2 and not self._leaf and in_list
-        if pair and self._standing is None and kind[at + 1 :] in ((), ("proj",), ("linear",)):
+        if pair and self._standing is None and kind[at + 1 :] in ((), ("proj",), ("linear",), (NUMBER,)):
             self._leaf = (self.group or "mlp", PAIR)
             self.others.append(at)
             return
@@ -115,7 +115,9 @@ class Content:
         if side or (self.group == "experts" and self._dimensions == 3):  # maps, whatever a table may be called
             return None
         beside = self._context.children.get(kind[:at], ())
-        return standing_role(self._grammar, kind[at], beside, self._part, self.group, in_layer=self._in_layer)
+        role = standing_role(self._grammar, kind[at], beside, self._part, self.group, in_layer=self._in_layer)
+        convolves = role == "unembedding" and self._dimensions > 2 and kind[at] in self._grammar.outside
+        return None if convolves else role
 
     def _leaf_of(self, word: str) -> tuple[str | None, str] | None:
         """The group and leaf of a word where the reading stands."""

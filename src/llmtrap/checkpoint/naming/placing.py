@@ -20,16 +20,9 @@ def choose_parts(kinds: list[Kind], grammar: Grammar, context: Context) -> None:
     """The part of each kind, once it is known which layers draft and what the model reads; a kind may be divided."""
     roles = {kind.reading.role for kind in kinds if kind.reading.part == TEXT}
     layered = {kind.reading.part for kind in kinds if kind.reading.layers}
-    other = _reads(kinds, roles)
-    if TEXT not in layered and _VOCABULARY.isdisjoint(roles):
-        whole = layered.difference(_FINAL)
-        other = next(iter(whole)) if len(whole) == 1 else next((it for it in _SENSES if it in whole), other)
-    spoken = set() if TEXT in layered else {_around(kind) for kind in kinds if kind.reading.role == "embedding"}
-    if "diffusion" in layered and TEXT not in layered:
-        other = "diffusion"
-    if "embedding" in roles:
-        other = None
     alone = "decoder" in layered and layered.isdisjoint((TEXT, "encoder"))
+    other = None if "embedding" in roles else _part_of_the_rest(kinds, layered, roles, alone=alone)
+    spoken = set() if TEXT in layered else {_around(kind) for kind in kinds if kind.reading.role == "embedding"}
     drafting: set[tuple[Words, int]] = set()
     for kind in kinds:
         reading = kind.reading
@@ -38,7 +31,7 @@ def choose_parts(kinds: list[Kind], grammar: Grammar, context: Context) -> None:
             kind.part = TEXT  # no encoder and no other text is beside it
         if reading.part == "vision" and spoken and any(kind.words[: len(words)] == words for words in spoken if words):
             kind.part = TEXT  # it embeds words, and nothing else is the text
-        if reading.part == TEXT and other is not None:
+        if reading.part == TEXT and other is not None and not any(grammar.parts.get(it) == TEXT for it in kind.words):
             kind.part = other
             if kind.role in ("unembedding", "fc"):  # there are no words that it could lead back to
                 kind.role = "projection" if other == "diffusion" else "classifier"
@@ -62,15 +55,38 @@ def choose_parts(kinds: list[Kind], grammar: Grammar, context: Context) -> None:
                 kinds[-1].part = "draft"
 
 
-def _reads(kinds: Sequence[Kind], roles: Collection[str]) -> str | None:
-    """What a model whose parts have no words of their own reads: images or sound, by its convolutions."""
-    own = [kind for kind in kinds if kind.reading.part == TEXT]
-    kernels = [kind for kind in own if kind.reading.role.startswith("convolution")]
-    if not any(kind.reading.layers for kind in kinds):
+def _part_of_the_rest(
+    kinds: Sequence[Kind], layered: Collection[str], roles: Collection[str], *, alone: bool
+) -> str | None:
+    """The part of modules without a part's word, in a model that embeds no words; None where it is the text.
+
+    Args:
+        kinds: of the model.
+        layered: the parts that have layers.
+        roles: of those modules.
+        alone: whether the decoder is the text.
+    """
+    if any(kind.reading.part == "diffusion" for kind in kinds):
+        return "diffusion"  # what takes a time of the diffusion is its model, whatever it reads
+    whole = set(layered).difference(_FINAL)
+    if TEXT not in whole and _VOCABULARY.isdisjoint(roles) and not alone:
+        if len(whole) == 1:
+            return next(iter(whole))
+        if senses := whole.intersection(_SENSES):
+            return "vision" if "vision" in senses else "audio"
+        if whole and any(map(_sees, kinds)):
+            return "vision"
+    kernels = [kind for kind in kinds if kind.reading.part == TEXT and kind.reading.role.startswith("convolution")]
+    if not layered:
         kernels = []  # a small network of a user's own may convolve anything
-    if "patch_embedding" in roles or any(len(kind.shape) == 4 and kind.shape[-1] > 1 for kind in kernels):
+    if "patch_embedding" in roles or any(map(_sees, kernels)):
         return "vision"
     return "audio" if any("conv_layers" in kind.words for kind in kernels) else None
+
+
+def _sees(kind: Kind) -> bool:
+    """Whether it is a convolution of images: one of sound has a single side."""
+    return kind.reading.role.startswith("convolution") and len(kind.shape) > 3 and kind.shape[-1] > 1
 
 
 def _around(kind: Kind) -> Words:
@@ -130,6 +146,9 @@ def count_layers(kinds: Sequence[Kind]) -> None:
     for outer in by_outer.values():
         nested = [kind for kind in outer if len(kind.reading.layers) > 1]
         single = [kind for kind in outer if len(kind.reading.layers) == 1]
+        if _are_parts(nested):
+            _number_apart(nested, kept=1, listed=False)
+            continue
         if nested and single:
             stages = _outer_numbers(single) <= _outer_numbers(nested)
             if stages and not any(kind.role.startswith(_MIXING) for kind in single):
@@ -149,16 +168,31 @@ def count_layers(kinds: Sequence[Kind]) -> None:
             kind.layers = [None] * len(kind.members)
 
 
+def _are_parts(nested: Collection[Kind]) -> bool:
+    """Whether the inner numbers tell the parts of one layer apart, as in a list of two: no module comes twice in it."""
+    inner: dict[int, set[int]] = defaultdict(set)
+    for kind in nested:
+        first, second, *_ = kind.slots(kind.reading.layers)
+        within: dict[int, set[int]] = defaultdict(set)
+        for numbers in kind.numbers:
+            within[numbers[first]].add(numbers[second])
+        if any(len(one) > 1 for one in within.values()):
+            return False
+        for number, one in within.items():
+            inner[number] |= one
+    return any(len(one) > 1 for one in inner.values())
+
+
 def _outer_numbers(kinds: Iterable[Kind]) -> set[int]:
     """The numbers of the outermost stack."""
     return {numbers[kind.slots(kind.reading.layers)[0]] for kind in kinds for numbers in kind.numbers}
 
 
-def _number_apart(kinds: Iterable[Kind], *, kept: int) -> None:
-    """Take all but so many of the first layers' numbers for those of modules in a list."""
+def _number_apart(kinds: Iterable[Kind], *, kept: int, listed: bool = True) -> None:
+    """Take all but so many of the first layers' numbers for those of modules in a list; not `listed`: for no number."""
     for kind in kinds:
         reading = kind.reading
-        others = tuple(sorted((*reading.layers[kept:], *reading.others)))
+        others = tuple(sorted((*(reading.layers[kept:] if listed else ()), *reading.others)))
         kind.reading = replace(reading, layers=reading.layers[:kept], others=others)
 
 

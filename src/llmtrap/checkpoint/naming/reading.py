@@ -54,7 +54,8 @@ def read_kind(kind: Words, dimensions: int, grammar: Grammar, context: Context) 
     part, tower = _part(kind, layers, grammar, context)
     content = Content(grammar, context, part, in_layer=bool(layers), dimensions=dimensions)
     if layers:
-        content.group = grammar.stack_groups.get(kind[layers[-1] - 1])
+        stack = kind[layers[-1] - 1]
+        content.group = grammar.stack_groups.get(stack) or ("cross_attention" if "cross_attn" in stack else None)
     for at in range(begin, len(kind)):
         if kind[at] == NUMBER:
             content.number(kind, at, dropped)
