@@ -100,6 +100,8 @@ def _shape(stored: StoredTensor) -> tuple[int, ...]:
     """The shape that tells what a weight is: that of a kernel, measured as a matrix, has four sides or more."""
     if len(stored.shape) == 2 and len(stored.parts) == 1 and len(stored.parts[0].shape) > 2:
         kernel = stored.parts[0].shape
+        if kernel[0] != stored.shape[0]:
+            return stored.shape  # a table without its sides of one
         return (*kernel, 1) if len(kernel) == 3 else kernel
     return stored.shape
 

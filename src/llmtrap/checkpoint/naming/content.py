@@ -11,6 +11,7 @@ from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, Cont
 _ATTENTION = ("attention", "cross_attention", "linear_attention")
 _PROJECTIONS = ("proj", "projection", "linear")
 _TABLES = ("position", "query_tokens")
+_WITHIN = (("position", "embedding"), ("patch_embedding", INPUT_PROJECTION))  # the second is a module of the first
 _STICKY = frozenset(  # what comes below belongs to them
     {"router", "modulation", "box_head", "classifier.iou", "classifier.object", "position.projection", "projector"}
 )
@@ -85,7 +86,7 @@ class Content:
             self._leaf, self._standing = found, None
             return
         if (standing := self._role_alone(kind, at)) is not None:
-            if (self._standing, standing) != ("position", "embedding"):  # the table within a module of positions
+            if (self._standing, standing) not in _WITHIN:
                 self._standing, self._leaf = standing, None
             return
         if (consumed and at < len(kind) - 1) or word in grammar.wrappers:
@@ -106,6 +107,8 @@ class Content:
         elif not table and (group := grammar.near_group(word)) is not None:
             self.extras.append(word)
             self._enter(kind, at, group)
+        elif self._standing == "embedding" and before == "embeddings" and _embeds(word):
+            self._standing = f"embedding.{_rest(word)}"
         elif (not consumed or _embeds(word)) and word not in ("encoder", "decoder"):
             self.extras.append(word)
 
@@ -185,6 +188,8 @@ class Content:
                 return f"{self._standing}.projection", True
             if self._standing == INPUT_PROJECTION and self._dimensions > 2:
                 return "projector", True
+            if self._standing == "embedding" and self._dimensions > 3:
+                return "patch_embedding", True
             return self._standing, True
         if self._leaf is not None:
             group, leaf = self._leaf
@@ -205,7 +210,8 @@ class Content:
                 return self._joined(self.group, self._alone), True
             if self.extras:
                 listed = self.group == "mlp" and bool(self.others)
-                return self._joined(self.group, self.extras[-1]), listed or (self._convolves and self._dimensions > 2)
+                convolves = self._dimensions > 3 or (self._convolves and self._dimensions > 2)
+                return self._joined(self.group, self.extras[-1]), listed or convolves
             return self._joined(self.group, None), bool(self.others) or self._convolves
         if self._part in ("projector", "value_head"):
             return ("projector" if self._part == "projector" else "classifier"), True
@@ -221,13 +227,18 @@ class Content:
             return ".".join(("convolution", *self.extras[-1:])), True
         embeds = next((word for word in reversed(self.extras) if _embeds(word)), None)
         if embeds is not None:
-            rest = "_".join(piece for piece in embeds.split("_") if not piece.startswith(("emb", "table")))
+            rest = _rest(embeds)
             return f"embedding.{rest}" if rest else "embedding", True
         words = [*self._qualifiers, *self.extras] or ([self._generic] if self._generic else [])
         return ".".join(words) or self._before or "weight", False
 
     def _joined(self, group: str | None, leaf: str | None) -> str:
         return ".".join(word for word in (group, *self._qualifiers, leaf) if word)
+
+
+def _rest(word: str) -> str:
+    """What a word says beside that it is an embedding."""
+    return "_".join(piece for piece in word.split("_") if not piece.startswith(("emb", "table")))
 
 
 def _embeds(word: str) -> bool:

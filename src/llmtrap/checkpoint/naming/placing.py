@@ -20,7 +20,9 @@ def choose_parts(kinds: list[Kind], grammar: Grammar, context: Context) -> None:
     """The part of each kind, once it is known which layers draft and what the model reads; a kind may be divided."""
     roles = {kind.reading.role for kind in kinds if kind.reading.part == TEXT}
     layered = {kind.reading.part for kind in kinds if kind.reading.layers}
+    said = {kind.reading.role for kind in kinds if kind.reading.part in (TEXT, "decoder")}
     alone = "decoder" in layered and layered.isdisjoint((TEXT, "encoder"))
+    alone = alone and (layered.isdisjoint(_SENSES) or not _VOCABULARY.isdisjoint(said))
     other = None if "embedding" in roles else _part_of_the_rest(kinds, layered, roles, alone=alone)
     spoken = set() if TEXT in layered else {_around(kind) for kind in kinds if kind.reading.role == "embedding"}
     drafting: set[tuple[Words, int]] = set()
@@ -79,14 +81,21 @@ def _part_of_the_rest(
     kernels = [kind for kind in kinds if kind.reading.part == TEXT and kind.reading.role.startswith("convolution")]
     if not layered:
         kernels = []  # a small network of a user's own may convolve anything
-    if "patch_embedding" in roles or any(map(_sees, kernels)):
+    seeing, hearing = (sum(len(kind.members) for kind in kernels if of(kind)) for of in (_sees, _hears))
+    if "patch_embedding" in roles or seeing > hearing:
         return "vision"
-    return "audio" if any("conv_layers" in kind.words for kind in kernels) else None
+    return "audio" if hearing else None  # a spectrogram may be convolved as an image first
 
 
 def _sees(kind: Kind) -> bool:
-    """Whether it is a convolution of images: one of sound has a single side."""
+    """Whether it is a convolution of images, which have two sides at least."""
     return kind.reading.role.startswith("convolution") and len(kind.shape) > 3 and kind.shape[-1] > 1
+
+
+def _hears(kind: Kind) -> bool:
+    """Whether it is a convolution of sound, which has one side."""
+    kernel = kind.shape[2:]
+    return kind.reading.role.startswith("convolution") and bool(kernel) and kernel[0] > 1 and kernel[1:] in ((), (1,))
 
 
 def _around(kind: Kind) -> Words:

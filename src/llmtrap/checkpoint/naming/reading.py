@@ -157,7 +157,9 @@ def _is_side(kind: Words, at: int, begin: int, context: Context, grammar: Gramma
             or kind[:at] in context.encoders
             or any(word in grammar.words or word in grammar.outside for word in kind[at + 1 :])
         )
-    return kind[:at] in context.encoders or kind[at + 1 : at + 3] == ("block", NUMBER)
+    return kind[:at] in context.encoders or (
+        kind[at + 1 : at + 3] == ("block", NUMBER) and kind[at + 3 : at + 4] != (NUMBER,)
+    )
 
 
 def _is_scope(kind: Words, at: int, grammar: Grammar) -> bool:
