@@ -39,7 +39,8 @@ def choose_parts(kinds: list[Kind], grammar: Grammar, context: Context) -> None:
                 kind.role = "projection" if other == "diffusion" else "classifier"
         if reading.part == TEXT and _is_reward(kind, grammar, context):
             kind.part, kind.role = "value_head", "classifier"
-        if kind.role == INPUT_PROJECTION and kind.part == TEXT and not reading.layers:
+        joins = kind.role == INPUT_PROJECTION and not any(word.endswith("input_proj") for word in kind.words)
+        if joins and kind.part == TEXT and not reading.layers:
             kind.part = "draft"
         if "eh_proj" in kind.words and reading.part == TEXT and len(reading.layers) == 1:
             (slot,) = kind.slots(reading.layers)
@@ -82,9 +83,9 @@ def _part_of_the_rest(
     if not layered:
         kernels = []  # a small network of a user's own may convolve anything
     seeing, hearing = (sum(len(kind.members) for kind in kernels if of(kind)) for of in (_sees, _hears))
-    if "patch_embedding" in roles or seeing > hearing:
-        return "vision"
-    return "audio" if hearing else None  # a spectrogram may be convolved as an image first
+    if hearing > seeing:
+        return "audio"  # a spectrogram may be convolved as an image first
+    return "vision" if seeing or "patch_embedding" in roles else None
 
 
 def _sees(kind: Kind) -> bool:

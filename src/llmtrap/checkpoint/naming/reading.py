@@ -92,7 +92,8 @@ def _layer_numbers(kind: Words, grammar: Grammar, context: Context) -> tuple[tup
         elif before and (before not in grammar.groups or before in grammar.stack_groups):
             listed = before in ("layers", "blocks") and _is_model(kind[: at - 1], grammar)
             stack = grammar.is_stack(before) and (not last or listed)
-            again = kind[: at + 1] in context.repeated and before not in grammar.words
+            module = before in grammar.words or before in grammar.outside
+            again = kind[: at + 1] in context.repeated and not module
             if stack or (again and grammar.near_group(before) != "mlp"):
                 layers.append(at)
     return tuple(layers), tuple(dropped)
@@ -152,14 +153,12 @@ def _is_side(kind: Words, at: int, begin: int, context: Context, grammar: Gramma
     if at == len(kind) - 1:
         return False
     if kind[at] == "decoder":
-        return (
-            begin > 0
-            or kind[:at] in context.encoders
-            or any(word in grammar.words or word in grammar.outside for word in kind[at + 1 :])
-        )
-    return kind[:at] in context.encoders or (
-        kind[at + 1 : at + 3] == ("block", NUMBER) and kind[at + 3 : at + 4] != (NUMBER,)
-    )
+        has_layers = begin > 0 or any(map(grammar.is_stack, context.children.get(kind[: at + 1], ())))
+        if has_layers or kind[:at] in context.encoders:
+            return True
+        return any(word in grammar.words or word in grammar.outside for word in kind[at + 1 :])
+    of_t5 = kind[at + 1 : at + 3] == ("block", NUMBER) and kind[at + 3 : at + 4] != (NUMBER,)
+    return of_t5 or kind[:at] in context.encoders
 
 
 def _is_scope(kind: Words, at: int, grammar: Grammar) -> bool:
