@@ -132,6 +132,7 @@ class AuditRun:
             for event in self._work(todo, memory):
                 if isinstance(event, Measured):
                     results[event.task.key] = event.matrix
+                    digests.begin(part.span.file for part in event.task.matrix.stored.parts)
                 elif isinstance(event, Failed):
                     errors[event.task.key] = event.error
                 yield event
