@@ -74,11 +74,23 @@ def test_every_finding_leads_to_a_text_of_the_page() -> None:
         assert f'id="word-{key}"' in page
 
 
+HOLDS = "Run them in the folder that holds"
+SAVE = "Save the model first"
+
+
 @pytest.mark.parametrize(
-    ("kind", "name", "said"), [("folder", "tuned", True), ("folder", "/m/tuned", False), ("hub", "gpt2", False)]
+    ("kind", "name", "said", "unsaid"),
+    [
+        ("folder", "tuned", f"{HOLDS} tuned.", SAVE),
+        ("memory", "Sequential", f"{SAVE}, and put its folder in the place of TARGET: these", "gate Sequential"),
+        ("folder", "/m/tuned", "llmtrap gate /m/tuned --baseline", HOLDS),
+        ("folder", "a b", "llmtrap gate TARGET --baseline", HOLDS),
+        ("hub", "gpt2", "llmtrap gate gpt2 --baseline", HOLDS),
+    ],
 )
-def test_commands_that_name_a_path_by_its_last_part_say_where_they_run(kind: str, name: str, said: bool) -> None:
+def test_it_is_said_where_the_commands_find_their_target(kind: str, name: str, said: str, unsaid: str) -> None:
     trapped = documents.trapped()
     report = trapped.model_copy(update={"target": trapped.target.model_copy(update={"kind": kind, "name": name})})
-    for text in (plain(report), to_text(report, width=100), to_markdown(report), to_html(report)):
-        assert (f"Run them in the folder that holds {name}." in text) is said
+    for text in (plain(report), to_text(report, width=140), to_markdown(report), to_html(report)):
+        assert said in text
+        assert unsaid not in text

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from llmtrap.report.against import Comparison
-from llmtrap.report.document import Finding, FindingKind, Report
+from llmtrap.report.document import Finding, FindingKind, Report, Target
 
 _PLAIN: Final = re.compile(r"[\w./:+-]{1,200}", re.ASCII)
 _MOST_IGNORED: Final = 3
+_NO_NAME: Final = "TARGET"
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,18 @@ def actions(report: Report, comparison: Comparison | None = None) -> tuple[Actio
 
 
 def where_to_run(report: Report, todo: Sequence[Action]) -> str:
-    """Where commands that name the target by the last part of its path find it; empty where none does."""
-    target = report.target
-    by_last_part = target.kind in ("folder", "file") and not {"/", "\\"} & set(target.name)
-    named = _word(target.name, "")
-    if not (by_last_part and named and any(named in action.command.split() for action in todo)):
+    """Where commands find a target that they name by the last part of its path, or that has none; else empty."""
+    named = _named(report.target)
+    if not any(named in action.command.split() for action in todo):
         return ""
-    return f"Run them in the folder that holds {named}."
+    if report.target.kind == "memory":
+        return f"Save the model first, and put its folder in the place of {named}: these commands read files."
+    by_last_part = report.target.kind in ("folder", "file") and not {"/", "\\"} & set(named)
+    return f"Run them in the folder that holds {named}." if by_last_part and named != _NO_NAME else ""
 
 
 def _actions(report: Report, comparison: Comparison | None) -> Iterator[Action]:
-    target = _word(report.target.name, "TARGET")
+    target = _named(report.target)
     grave = [finding for finding in report.findings if finding.weight != "usual"]
     held = {finding.kind: finding for finding in reversed(report.findings)}
     level = report.summary.level
@@ -104,6 +106,11 @@ def _names(held: dict[FindingKind, Finding], *kinds: FindingKind) -> str:
 
 def _ignore(name: str) -> str:
     return f'[[ignore]]\nrule = "LT001"\nmatch = "{name}"\nreason = "looked at by NAME: WHY"'
+
+
+def _named(target: Target) -> str:
+    """The target as a word of a command; one to fill in where it has no name that a shell can take."""
+    return _NO_NAME if target.kind == "memory" else _word(target.name, _NO_NAME)
 
 
 def _word(name: str, otherwise: str) -> str:

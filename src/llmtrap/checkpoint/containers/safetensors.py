@@ -29,6 +29,7 @@ BITS = {
 }  # fmt: skip
 """Size of one element in bits, by the name a header gives the dtype."""
 
+_FIELDS = frozenset({"dtype", "shape", "data_offsets"})
 _LARGEST = (1 << 63) - 1
 _WRONG = "The file is not a valid safetensors file: save it again with the safetensors library"
 
@@ -109,7 +110,7 @@ def _entry(name: str, fields: Any, file: str, data_start: int) -> TensorEntry:
         raise wrong(f"its name is longer than the {MAX_NAME} characters that llmtrap reads")
     if not encodable(name):
         raise wrong("its name is not valid Unicode")
-    if not isinstance(fields, dict) or set(fields) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(fields, dict) or fields.keys() != _FIELDS:
         raise wrong("its header entry is not dtype, shape and data_offsets")
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
