@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from llmtrap.calibrate import mlp_stepper, training
 from llmtrap.calibrate.data import TaskData, task_data
@@ -130,6 +131,13 @@ def test_large_gradients_are_cut_as_pytorch_cuts_them(tiny: Recipe) -> None:
 def test_a_recipe_is_known_again_by_what_it_sets(tiny: Recipe) -> None:
     assert replace(tiny, steps=9, arm="x", purpose="", stop_after=3).digest() == tiny.digest()
     assert len({tiny.digest(), replace(tiny, lr=1.0).digest(), replace(tiny, weight_decay_until=9).digest()}) == 3
+
+
+def test_a_recipe_with_a_word_too_many_is_refused(tiny: Recipe) -> None:
+    known = TypeAdapter(Recipe).validate_python(asdict(tiny))
+    assert known == tiny
+    with pytest.raises(ValidationError, match="rate"):
+        TypeAdapter(Recipe).validate_python(asdict(tiny) | {"rate": 1.0})
 
 
 def test_one_seed_gives_one_trajectory_and_another_gives_another(tiny: Recipe, tmp_path: Path) -> None:

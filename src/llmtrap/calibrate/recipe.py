@@ -5,85 +5,55 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Literal
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
 
 Task = Literal["mnist", "digits", "modular-addition", "composition"]
 Loss = Literal["mse", "cross-entropy"]
 
 TASKS: tuple[Task, ...] = ("mnist", "digits", "modular-addition", "composition")
+_NO_DECISION = ("steps", "purpose", "arm", "checkpoint_every", "stop_after")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One arm of a calibration: everything but the seed that decides a trajectory.
+    """One arm of a calibration: everything but the seed that decides a trajectory."""
 
-    Attributes:
-        task: which data and which network.
-        arm: short name of the variation, unique within a preset.
-        purpose: what the arm is there to show, as one sentence for the report.
-        widths: of the MLP's layers, input to output; empty for the transformers.
-        modulus: p of x + y mod p; 0 for the other tasks.
-        entities: of the composition task.
-        relations: of the composition task.
-        degree: facts of which each entity is the subject.
-        inferred_ratio: inferred facts trained on for each atomic fact that they may be made of (φ).
-        d_model: width of the transformer's residual stream.
-        heads: attention heads, each d_model / heads wide.
-        d_mlp: hidden width of the transformer's MLP.
-        layers: of the transformer.
-        gelu: whether its MLP has GELU (as GPT-2) in the place of ReLU, which is three times as fast on a CPU.
-        init_scale: factor on every parameter of the usual initialisation (see `networks.initial_weights`).
-        train_size: training examples, spread evenly over the classes (images).
-        train_fraction: share of all p² sums that is trained on (modular addition).
-        test_size: test images at most; 0 takes all that are left.
-        batch: examples a step; 0 is the whole training set.
-        loss: mean squared error against one-hot targets, or cross-entropy.
-        lr: learning rate after the warm-up.
-        betas: of AdamW.
-        eps: of AdamW.
-        gradient_limit: Euclidean norm to which larger gradients of all parameters together are cut; 0 for none.
-        weight_decay: of AdamW, decoupled, on every parameter.
-        weight_decay_until: the step from which there is no weight decay any more; None keeps it to the end.
-        warmup: steps over which the learning rate rises linearly from 0.
-        decay: first and last step of a linear fall of the learning rate to 0, or None.
-        steps: length of the run.
-        dtype: float width of weights and optimiser.
-        checkpoint_every: a checkpoint so often too, beside fewer at log-spaced steps; 0 for log-spaced ones alone.
-        stop_after: stop once so many checkpoints were anti-grokking; 0 goes on to the end.
-    """
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")  # a word that no recipe has is a mistake
 
     task: Task
-    arm: str
-    purpose: str
+    arm: str  # the variation, unique within a preset
+    purpose: str  # what the arm is there to show, as one sentence for the report
     steps: int
-    widths: tuple[int, ...] = ()
-    modulus: int = 0
-    entities: int = 0
+    widths: tuple[int, ...] = ()  # of the MLP's layers, input to output; empty for the transformers
+    modulus: int = 0  # p of x + y mod p
+    entities: int = 0  # of the composition task, as the three that follow
     relations: int = 0
-    degree: int = 0
-    inferred_ratio: float = 0.0
-    d_model: int = 0
-    heads: int = 0
-    d_mlp: int = 0
+    degree: int = 0  # facts of which each entity is the subject
+    inferred_ratio: float = 0.0  # inferred facts trained on for each atomic fact that they may be made of (φ)
+    d_model: int = 0  # width of the transformer's residual stream
+    heads: int = 0  # each d_model / heads wide
+    d_mlp: int = 0  # hidden width of the transformer's MLP
     layers: int = 1
-    gelu: bool = False
-    init_scale: float = 1.0
-    train_size: int = 1000
-    train_fraction: float = 0.0
-    test_size: int = 0
-    batch: int = 50
-    loss: Loss = "mse"
-    lr: float = 1e-3
+    gelu: bool = False  # as GPT-2; ReLU, in its place, is three times as fast on a CPU
+    init_scale: float = 1.0  # factor on every parameter of the usual initialisation
+    train_size: int = 1000  # images, spread evenly over the classes
+    train_fraction: float = 0.0  # share of all p² sums that is trained on
+    test_size: int = 0  # at most; 0 takes all images that are left
+    batch: int = 50  # examples a step; 0 is the whole training set
+    loss: Loss = "mse"  # against one-hot targets
+    lr: float = 1e-3  # after the warm-up
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
-    gradient_limit: float = 0.0
-    weight_decay: float = 0.0
-    weight_decay_until: int | None = None
-    warmup: int = 0
-    decay: tuple[int, int] | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-    checkpoint_every: int = 0
-    stop_after: int = 0
+    gradient_limit: float = 0.0  # Euclidean norm to which larger gradients of all parameters are cut; 0 for none
+    weight_decay: float = 0.0  # decoupled, on every parameter
+    weight_decay_until: int | None = None  # the step from which there is none any more
+    warmup: int = 0  # steps over which the learning rate rises linearly from 0
+    decay: tuple[int, int] | None = None  # first and last step of a linear fall of the learning rate to 0
+    dtype: Literal["float32", "float64"] = "float32"  # of weights and optimiser
+    checkpoint_every: int = 0  # a checkpoint so often too, beside fewer at log-spaced steps; 0 for those alone
+    stop_after: int = 0  # stop once so many checkpoints were anti-grokking; 0 goes on to the end
 
     @property
     def images(self) -> bool:
@@ -127,9 +97,8 @@ class Recipe:
         """
         usual = {field.name: field.default for field in fields(self)}
         chosen = {name: value for name, value in asdict(self).items() if value != usual[name]}
-        for words_only in ("steps", "purpose", "arm", "checkpoint_every", "stop_after"):
-            chosen.pop(words_only, None)
-        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+        told = {name: value for name, value in chosen.items() if name not in _NO_DECISION}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def checkpoint_steps(steps: int, every: int = 10_000, per_decade: int = 10) -> tuple[int, ...]:
