@@ -202,6 +202,7 @@ def test_the_paper_s_numbers_stand_beside_ours() -> None:
     assert rows["2602.02859, table 1", "α, mean of both", "grok"].here == "4 ± 0 (3 runs)"
     assert rows["2602.02859, appendix I: initialisation × 4", "traps of the head", "anti-grok"].paper == "5.5"
     assert ("2602.02859, table 2", "traps of FC1, weight decay 0.01", "grok") not in rows
+    assert beside_the_paper("composition", phase_rows(runs())) == ()
 
 
 def test_every_preset_has_distinct_arms_that_fit_their_task() -> None:

@@ -33,21 +33,14 @@ def operations(recipe: Recipe) -> float:
 
 
 def rate(dtype: str) -> float:
-    """Operations a second of one core of this machine, from one product of two matrices of 1,024 rows and columns."""
+    """Operations a CPU second of this machine, from one product of two matrices of 1,024 rows and columns."""
     import torch
-    from threadpoolctl import threadpool_limits
 
     matrix = torch.ones(_PROBE, _PROBE, dtype=getattr(torch, dtype))
-    with threadpool_limits(1):
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            matrix @ matrix
-            began = time.process_time()
-            matrix @ matrix
-            return 2.0 * _PROBE**3 / max(time.process_time() - began, 1e-6)
-        finally:
-            torch.set_num_threads(threads)
+    matrix @ matrix
+    began = time.process_time()
+    matrix @ matrix
+    return 2.0 * _PROBE**3 / max(time.process_time() - began, 1e-6)
 
 
 def cost_in_words(runs: Sequence[PlannedRun]) -> str:
@@ -55,14 +48,12 @@ def cost_in_words(runs: Sequence[PlannedRun]) -> str:
 
     A lower bound: small matrices, attention and measuring come on top.
     """
-    work = {dtype: sum(operations(r.recipe) for r in runs if r.recipe.dtype == dtype) for dtype in _dtypes(runs)}
+    work = dict.fromkeys(sorted({run.recipe.dtype for run in runs}), 0.0)
+    for run in runs:
+        work[run.recipe.dtype] += operations(run.recipe)
     seconds = sum(count / rate(dtype) for dtype, count in work.items())
     steps = sum(run.recipe.steps for run in runs)
     return (
         f"{plural(len(runs), 'run')}, {steps:,} steps in all: {sum(work.values()):.1e} operations, at least "
         f"{duration(seconds)} of one core of this machine"
     )
-
-
-def _dtypes(runs: Sequence[PlannedRun]) -> list[str]:
-    return sorted({run.recipe.dtype for run in runs})

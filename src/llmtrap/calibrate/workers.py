@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 from llmtrap.calibrate.document import CaseStudy, FailedRun
 from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.measurement import Measurement
-from llmtrap.calibrate.recipe import Recipe
-from llmtrap.calibrate.rundir import RunFolder, check_tensors
+from llmtrap.calibrate.rundir import AGAIN, RunFolder, check_tensors
 from llmtrap.calibrate.settings import PlannedRun, RunEvent
 from llmtrap.errors import CheckpointError, LlmtrapError, MissingExtraError
-from llmtrap.processes.serving import Told, tell
-from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, need_workers, result_of, stop_all, wait_for_answers
+from llmtrap.processes.lane import Lane, WorkerDeath, stop_lanes
+from llmtrap.processes.serving import tell
+from llmtrap.processes.worker import need_workers, wait_for_answers
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ def follow(run: PlannedRun, tell: Listener) -> None:
     data = task_data(recipe, run.seed, run.data)
     folder = RunFolder(run.folder)
     folder.claim(recipe, run.seed, data)
-    found = {measured.step: measured for measured in _measured(folder, recipe)}
+    found = {measured.step: measured for measured in _measured(run)}
     like = initial_weights(recipe, run.seed)
 
     def look(step: int) -> None:
@@ -79,8 +79,44 @@ def _device(wanted: str) -> torch.device:
     return device
 
 
+def read_run(run: PlannedRun) -> Run | None:
+    """What is measured of a run so far, or None where nothing is.
+
+    Raises:
+        CheckpointError: the run's folder is damaged.
+    """
+    points = tuple(it for it in _measured(run) if it.step <= run.recipe.steps)
+    return _followed(run, RunFolder(run.folder).source, points) if points else None
+
+
+def _followed(run: PlannedRun, source: str, points: tuple[Measurement, ...]) -> Run:
+    from llmtrap.calibrate.networks import scored_names
+
+    scored = scored_names(run.recipe)
+    return Run(recipe=run.recipe, seed=run.seed, source=source, scored=scored, checkpoints=points)
+
+
+def _measured(run: PlannedRun) -> tuple[Measurement, ...]:
+    """The measured checkpoints of a run.
+
+    Raises:
+        CheckpointError: they are damaged, or of another network.
+    """
+    from llmtrap.calibrate.networks import matrix_names
+
+    names = matrix_names(run.recipe)
+    found = RunFolder(run.folder).measures()
+    if other := next((it for it in found if tuple(layer.name for layer in it.layers) != names), None):
+        problem = f"step {other.step} is measured of another network"
+        raise CheckpointError(problem, file=str(run.folder / "measures.jsonl"), remedy=AGAIN)
+    return found
+
+
+# -- in a worker -----------------------------------------------------------------------------------------------------
+
+
 def _begin() -> None:
-    """Set up a worker: as many runs as cores are followed at a time, so that each has one thread."""
+    """As many runs as cores are followed at a time, so that each has one thread."""
     import torch
 
     torch.set_num_threads(1)
@@ -111,6 +147,9 @@ def _study(run: PlannedRun) -> CaseStudy | None:
     return study(followed, RunFolder(run.folder), task_data(run.recipe, run.seed, run.data))
 
 
+# -- the pool --------------------------------------------------------------------------------------------------------
+
+
 class Workers:
     """Processes of one thread each, started once (loading PyTorch takes seconds) and ended with the block.
 
@@ -126,17 +165,13 @@ class Workers:
 
     def __init__(self, count: int, tell: Listener):
         need_training()
-        self._tell = tell
-        self._workers = [WorkerProcess() for _ in range(count)]
-        self._starting = set(self._workers)
-        for worker in self._workers:
-            worker.call(_begin)
+        self._lanes: list[Lane[int]] = [Lane(_begin, hear=tell) for _ in range(count)]
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        stop_all(self._workers)
+        stop_lanes(self._lanes)
 
     def follow(self, runs: Sequence[PlannedRun]) -> tuple[FailedRun, ...]:
         """Follow every run, as many at a time as there are workers; returns those that diverged.
@@ -153,30 +188,24 @@ class Workers:
     def _spread(self, work: Callable[[PlannedRun], Result], runs: Sequence[PlannedRun]) -> list[Result]:
         """Do the work on each run, and return the results in the order of the runs."""
         results: dict[int, Result] = {}
-        waiting = deque(enumerate(runs))
-        busy: dict[WorkerProcess, int] = {}
-        while waiting or busy:
-            for worker in self._workers:
-                if worker not in busy and waiting:
-                    busy[worker], run = waiting.popleft()
-                    worker.call(_one_thread, work, run)
+        waiting = deque(range(len(runs)))
+        while len(results) < len(runs):
+            for lane in self._lanes:
+                if lane.running is None and waiting:
+                    lane.start(waiting[0], _one_thread, work, runs[waiting.popleft()])
+            busy = {lane.worker: lane for lane in self._lanes if lane.running is not None}
             for worker in wait_for_answers(list(busy)):
-                try:
-                    answer = worker.answer()
-                except WorkerDiedError as death:
-                    raise _lost(runs[busy[worker]], death) from None
-                if isinstance(answer, Told):
-                    self._tell(answer.value)
-                elif worker in self._starting:
-                    result_of(answer)
-                    self._starting.remove(worker)
-                else:
-                    results[busy.pop(worker)] = result_of(answer)
-        return [results[k] for k in range(len(runs))]
+                lane = busy[worker]
+                found, place = lane.take(), lane.running
+                if found is None or place is None:
+                    continue
+                if isinstance(found, WorkerDeath):
+                    raise _lost(runs[place], found.exit_code)
+                lane.running, results[place] = None, found.value
+        return [results[place] for place in range(len(runs))]
 
 
-def _lost(run: PlannedRun, death: WorkerDiedError) -> LlmtrapError:
-    code = death.exit_code
+def _lost(run: PlannedRun, code: int | None) -> LlmtrapError:
     how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
     remedy = "The system may be out of memory: use fewer --workers. The same command carries on where each run stands"
     return LlmtrapError(f"the process that follows {run.name} {how}", remedy=remedy)
@@ -197,39 +226,3 @@ def need_training() -> None:
     need_workers()
     if find_spec("torch") is None or find_spec("accelerate") is None:
         raise MissingExtraError.of("calibrate", "calibrate")
-
-
-def read_run(run: PlannedRun) -> Run | None:
-    """What is measured of a run so far, or None where nothing is.
-
-    Raises:
-        CheckpointError: the run's folder is damaged.
-    """
-    folder = RunFolder(run.folder)
-    points = tuple(it for it in _measured(folder, run.recipe) if it.step <= run.recipe.steps)
-    if not points:
-        return None
-    return _followed(run, folder.source, points)
-
-
-def _followed(run: PlannedRun, source: str, points: tuple[Measurement, ...]) -> Run:
-    from llmtrap.calibrate.networks import scored_names
-
-    scored = scored_names(run.recipe)
-    return Run(recipe=run.recipe, seed=run.seed, source=source, scored=scored, checkpoints=points)
-
-
-def _measured(folder: RunFolder, recipe: Recipe) -> tuple[Measurement, ...]:
-    """The measured checkpoints of a run.
-
-    Raises:
-        CheckpointError: they are damaged, or of another network.
-    """
-    from llmtrap.calibrate.networks import matrix_names
-
-    names = matrix_names(recipe)
-    found = folder.measures()
-    if other := next((it for it in found if tuple(layer.name for layer in it.layers) != names), None):
-        problem = f"step {other.step} is measured of another network"
-        raise CheckpointError(problem, file=str(folder.path / "measures.jsonl"), remedy="Remove it and run again")
-    return found

@@ -1,54 +1,76 @@
-"""One worker process and the tasks that wait for it."""
+"""One worker process and the tasks that wait for it: what every pool of workers here is made of."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Generic, TypeVar
 
-from llmtrap.audit.executors.base import Outcome
-from llmtrap.audit.executors.worker import WorkerSpec, measure_in_worker, start_worker
-from llmtrap.audit.plan import Task
-from llmtrap.checkpoint.sources.memory import bytes_for_worker
-from llmtrap.processes.serving import ParentRequest
+from llmtrap.processes.serving import ParentRequest, Told
 from llmtrap.processes.stalls import StallMonitor
 from llmtrap.processes.worker import WorkerDiedError, WorkerProcess, result_of, stop_all
+
+Task = TypeVar("Task")
 
 
 @dataclass(frozen=True)
 class WorkerDeath:
-    """Why a task has no outcome."""
+    """Why a task has no result: the code with which the worker ended, and whether it had begun to work at all.
 
-    reason: str
+    `reason` says why it was given up, where it did not end by itself.
+    """
+
+    exit_code: int | None = None
+    begun: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the work on a task gave."""
+
+    value: Any
 
 
 @dataclass
-class Lane:
-    """A worker, started with the first task that it is given, and started again after a death."""
+class Lane(Generic[Task]):
+    """A worker, started with the first task that it is given, and started again after a death.
 
-    spec: WorkerSpec
+    Attributes:
+        begin: what a new worker calls first; functions and arguments are pickled.
+        give: the bytes that a worker asked for, where it may ask.
+        hear: called with what a worker tells while it is at work.
+        queue: tasks that wait for it.
+        running: what it is at work on.
+        since: when it began to be.
+        told: whether it was said already that the worker has come to a stand.
+    """
+
+    begin: Callable[[], object]
+    give: Callable[[Any], Any] | None = None
+    hear: Callable[[Any], None] = lambda _: None
     queue: deque[Task] = field(default_factory=deque)
     running: Task | None = None
     since: float = 0.0
     told: bool = False
-    """Whether it was said already that the worker has come to a stand."""
     _worker: WorkerProcess | None = None
     _standstill: StallMonitor | None = None
     _ready: bool = False
 
-    def start(self, task: Task, upcoming: Iterable[Task] = ()) -> None:
-        """Give the worker a task; where it died while idle, a new one."""
+    def start(self, task: Task, work: Callable[..., object], *arguments: object) -> None:
+        """Let the worker call this for a task; where it died while idle, a new one."""
         if self._worker is not None and not self._worker.alive:
             self.discard()
         if self._worker is None:
             self._worker, self._ready = WorkerProcess(), False
             self._standstill = StallMonitor(self._worker.pid)
-            self._worker.call(start_worker, self.spec)
+            self._worker.call(self.begin)
         if self._standstill is not None:
             self._standstill.begin()
-        self._worker.call(measure_in_worker, task, tuple(upcoming))
+        self._worker.call(work, *arguments)
         self.running, self.since, self.told = task, time.monotonic(), False
 
     @property
@@ -57,17 +79,19 @@ class Lane:
         assert self._worker is not None  # noqa: S101 - there is one where a task is running
         return self._worker
 
-    def take(self) -> Outcome | WorkerDeath | None:
-        """What became of the task that is running; None where the worker has only begun to.
+    def take(self) -> Done | WorkerDeath | None:
+        """What became of the task that is running; None where the worker has only begun to, or told something.
 
         Raises:
-            AccessError: the source cannot be reached.
-            DeviceError: the device is not there.
+            Exception: what the work raised.
         """
         try:
             answer = self.worker.answer()
-            if isinstance(answer, ParentRequest):
-                self.worker.reply(partial(bytes_for_worker, answer.request))
+            if isinstance(answer, Told):
+                self.hear(answer.value)
+                return None
+            if isinstance(answer, ParentRequest) and self.give is not None:
+                self.worker.reply(partial(self.give, answer.request))
                 if self._standstill is not None:
                     self._standstill.begin()  # it waited for us
                 return None
@@ -75,12 +99,11 @@ class Lane:
         except WorkerDiedError as death:
             ready = self._ready
             self.discard()
-            return WorkerDeath(_death_reason(death.exit_code, begun=ready))
+            return WorkerDeath(death.exit_code, begun=ready)
         if not self._ready:
             self._ready = True
             return None
-        outcome: Outcome = found
-        return outcome
+        return Done(found)
 
     def standstill(self) -> float:
         """For how many seconds the worker has used no processor time."""
@@ -97,15 +120,6 @@ class Lane:
         self._worker = self._standstill = None
 
 
-def stop_lanes(lanes: list[Lane]) -> None:
+def stop_lanes(lanes: Sequence[Lane[Any]]) -> None:
     """End all workers at once."""
     stop_all([lane._worker for lane in lanes if lane._worker is not None])
-
-
-def _death_reason(code: int | None, *, begun: bool) -> str:
-    memory = "(the system may be out of memory: use fewer --workers)"
-    if not begun:
-        return f"the worker died twice before it could begin {memory}"
-    if code is not None and code < 0:
-        return f"the worker was killed by signal {-code} twice{f' {memory}' if code == -9 else ''}"
-    return f"the worker died twice with exit code {code}"
