@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import threading
+import tomllib
 import zlib
 from collections.abc import Iterator
 from functools import cache
@@ -23,12 +24,13 @@ from llmtrap.checkpoint.sources.hub.listing import list_repository
 from llmtrap.checkpoint.sources.hub.retry import RetryPolicy
 from llmtrap.checkpoint.sources.hub.target import HubTarget
 from llmtrap.gate.judge import judge
-from llmtrap.gate.matching import CheckpointContents, match
+from llmtrap.gate.matching import CheckpointContents, MatchedSides, match
 from llmtrap.gate.outputs.markdown import to_markdown as judgement_markdown
 from llmtrap.gate.outputs.sarif import to_sarif
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
 from llmtrap.gate.template import template
 from llmtrap.report.against import compare
+from llmtrap.report.document import Report
 from llmtrap.report.html.index import write_index
 from llmtrap.report.markdown import to_markdown
 from llmtrap.report.read import read_report, schema_of
@@ -43,7 +45,9 @@ VALUES = [json.dumps(value) for value in [
 
 @cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="llmtrap-fuzz-"))
+    """A folder in memory where there is one: a file written anew a million times is most of the time on a disk."""
+    memory = Path("/dev/shm")  # noqa: S108 - a random name below it
+    return Path(tempfile.mkdtemp(prefix="llmtrap-fuzz-", dir=memory if memory.is_dir() else None))
 
 
 @cache
@@ -117,15 +121,51 @@ def report(data: bytes) -> None:
 
 
 def policy(data: bytes) -> None:
-    """A policy as text, or the written template with something in it."""
-    text = data
-    if len(data) > 4 and data[0] >= 100:
-        sound = template().encode()
+    """A policy as text, the written template with something in it, or one with other values, that then judges."""
+    text, form = data, data[0] if len(data) > 4 else 0
+    if form >= 180:
+        provider = atheris.FuzzedDataProvider(data[2:])
+        text = _toml(_changed(provider, _keys(data[1] % 16))).encode()
+    elif form >= 100:
+        sound = _template().encode()
         start, length = (data[1] << 8 | data[2]) * len(sound) >> 16, data[3] % 64
         text = sound[:start] + data[4:] + sound[start + length :]
     path = _folder() / ("pyproject.toml" if data[:1] == b"p" else "llmtrap.toml")
     path.write_bytes(text)
-    load_policy(path)
+    judge(_pair(), LoadedPolicy(load_policy(path).policy), TODAY)
+
+
+@cache
+def _template() -> str:
+    return template()
+
+
+@cache
+def _keys(rule: int) -> dict[str, Any]:
+    """The template's keys for the gate, one of its rules, and an ignore."""
+    gate = tomllib.loads(_template())["gate"]
+    name, keys = list(gate["rules"].items())[rule]
+    ignore = {"rule": name, "match": "layers.*.mlp.down", "reason": "a", "expires": "2026-12-31"}
+    return {"gate": gate | {"rules": {name: keys}}, "ignore": [ignore]}
+
+
+@cache
+def _pair() -> MatchedSides:
+    contents = CheckpointContents.of_report(Report.model_validate(_report()))
+    return match(contents, contents)
+
+
+def _toml(value: Any) -> str:
+    """A document as TOML: tables below the first level are written in one line."""
+    return "".join(f"{json.dumps(key)} = {_inline(item)}\n" for key, item in value.items())
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_inline(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return str(value) if isinstance(value, float) else json.dumps(value, default=str)
 
 
 def journal(data: bytes) -> None:
