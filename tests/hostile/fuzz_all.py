@@ -6,9 +6,11 @@ input that crashes, hangs or takes too much memory ends its run, and stays in `b
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,6 +25,12 @@ FINDINGS = Path("build/fuzz")
 def main() -> int:
     """Run them one after the other, or those named; the exit code is the number of runs that found something."""
     FINDINGS.mkdir(parents=True, exist_ok=True)
+    memory = Path("/dev/shm")  # noqa: S108 - a random name below it: a file written anew a million times is most of the time on a disk
+    with tempfile.TemporaryDirectory(prefix="llmtrap-fuzz-", dir=memory if memory.is_dir() else None) as folder:
+        return _run(folder)
+
+
+def _run(folder: str) -> int:
     counted = found = 0
     for target, runs in ((name, PLAN[name]) for name in sys.argv[1:] or PLAN):
         for seed in SEEDS:
@@ -31,6 +39,7 @@ def main() -> int:
                 [sys.executable, "-m", "tests.hostile.fuzz_readers", target, f"-runs={runs}", f"-seed={seed}",
                  "-max_len=2048", f"-artifact_prefix={FINDINGS}/{target}-{seed}-"],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+                env=os.environ | {"TMPDIR": folder},
             )  # fmt: skip
             units, memory = _stat(done.stdout, "number_of_executed_units"), _stat(done.stdout, "peak_rss_mb")
             counted += units

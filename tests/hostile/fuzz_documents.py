@@ -45,9 +45,7 @@ VALUES = [json.dumps(value) for value in [
 
 @cache
 def _folder() -> Path:
-    """A folder in memory where there is one: a file written anew a million times is most of the time on a disk."""
-    memory = Path("/dev/shm")  # noqa: S108 - a random name below it
-    return Path(tempfile.mkdtemp(prefix="llmtrap-fuzz-", dir=memory if memory.is_dir() else None))
+    return Path(tempfile.mkdtemp(prefix="llmtrap-fuzz-"))
 
 
 @cache

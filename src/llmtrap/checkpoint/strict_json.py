@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-import numpy as np
-
 from llmtrap.checkpoint.disguises import disguise
 from llmtrap.checkpoint.sources.base import Bytes
 from llmtrap.errors import CheckpointError
@@ -68,8 +66,9 @@ def memory_of(data: Bytes) -> int:
     objects = items = widest = 0
     for start in range(0, data.size, _COUNTED):
         piece = data[start : start + _COUNTED]
-        objects += int(np.count_nonzero(piece == ord("{")))
-        items += int(np.count_nonzero((piece == ord(",")) | (piece == ord("["))))
+        text = piece.tobytes()
+        objects += text.count(b"{")
+        items += text.count(b",") + text.count(b"[")
         widest = max(widest, int(piece.max(initial=0)))
     # CPython keeps a text in one, two or four bytes a character, as its widest character needs.
     width = 4 if widest >= 0xF0 else 2 if widest >= 0xC4 else 1
