@@ -15,10 +15,21 @@ Path = tuple[str, ...]
 
 _READ = 1 << 20
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
+_STRING_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_STRING = re.compile(_STRING_TEXT, re.DOTALL)
+_STRUCTURE = re.compile(_STRING_TEXT + rb'|["\[\]{}]', re.DOTALL)
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]*+")
 _KEY = re.compile(rb'"([ !#-\[\]-~]*)"')
+
+
+def _nested(levels: int) -> bytes:
+    """A pattern of a whole object or list with so many levels of brackets; possessive, so that it takes one pass."""
+    inner = b"|" + _nested(levels - 1) if levels > 1 else b""
+    return rb'[\[{](?:[^"\[\]{}]++|' + _STRING_TEXT + inner + rb")*+[\]}]"
+
+
+# Three times as quick as bracket by bracket; documents of this project have fewer levels in a piece.
+_SHALLOW = re.compile(_nested(8), re.DOTALL)
 
 
 class PiecesError(ValueError):
@@ -186,7 +197,9 @@ class _Reader:
             self._need_more(where)
 
     def _bracket_end(self, where: Path) -> int:
-        depth, done = 0, self._at
+        if (whole := _SHALLOW.match(self._window, self._at)) is not None:
+            return whole.end()
+        depth, done = 0, self._at  # it goes on beyond the window, or has more levels
         while True:
             for found in _STRUCTURE.finditer(self._window, done):
                 token = found[0]

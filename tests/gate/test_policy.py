@@ -87,6 +87,7 @@ def test_lines_of_rules_are_known_for_outputs_that_point_at_them(tmp_path: Path)
         ("[gate.rules.LT001]\nlevel = 'fatal'", r"gate.rules.LT001.level"),
         ("[gate.rules.LT006]\nmin_coverage = 2", r"gate.rules.LT006.min_coverage"),
         ("[gate.rules.LT001]\nmargin = nan", r"gate.rules.LT001.margin"),
+        ("[gate]\nfalse_alarms = 5e-324", r"gate.false_alarms.*greater than or equal to 0.000000001"),
         ("gate = 3", r"'gate'"),
         ("[gate]\nrules = 3", r"gate.rules"),
         ("[gate.rules]\nLT001 = 'off'", r"gate"),

@@ -350,6 +350,11 @@ def test_false_alarms_to_expect_stay_within_the_policy_s(judged, count: int) -> 
     assert chance.trap_z >= 6.2086
 
 
+def test_the_least_false_alarms_of_a_policy_give_limits_that_are_numbers(judged) -> None:
+    chance = judged([CLEAN], [CLEAN], false_alarms=1e-9).chance
+    assert (chance.trap_z, chance.alpha_sigmas) == pytest.approx((9.026, 6.219), abs=1e-3)
+
+
 def test_predicted_traps_are_no_test_by_chance(judged) -> None:
     other = matrix("layers.1.mlp.up", layer=1, role="up", method="measured")
     both = judged([predicted(40.0), other], [predicted(40.0), other]).chance

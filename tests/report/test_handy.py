@@ -18,8 +18,10 @@ import pytest
 import llmtrap
 from llmtrap.errors import MissingExtraError, UsageError
 from llmtrap.report import frames
+from llmtrap.report.outputs import REPORT_OUTPUTS
 from llmtrap.report.read import read_report
 from llmtrap.report.spreadsheet import csv_text
+from llmtrap.report.table import COLUMNS, row
 
 UP = "model.layers.0.mlp.up_proj.weight"
 
@@ -78,9 +80,9 @@ def test_the_frames_of_both_libraries_have_a_row_a_matrix(report: llmtrap.Report
     one, other = report.to_dataframe("pandas"), report.to_dataframe("polars")
     assert isinstance(one, pd.DataFrame)
     assert isinstance(other, pl.DataFrame)
-    assert list(one.columns) == other.columns == frames.record_names()
-    row = one.set_index("id").loc["layers.0.mlp.up"]
-    assert (row.traps, row.cause_row, row.cause_column, row["rows"]) == (1, 7, 11, 160)
+    assert list(one.columns) == other.columns == list(COLUMNS)
+    up = one.set_index("id").loc["layers.0.mlp.up"]
+    assert (up.traps, up.cause, up.cause_row, up.cause_column, up["rows"]) == (1, "entry", 7, 11, 160)
     assert other.height == len(report.matrices)
 
 
@@ -99,8 +101,12 @@ def test_a_report_is_saved_in_every_form_by_its_ending(report: llmtrap.Report, t
     assert report.summary.verdict.split(".")[0] in paths["md"].read_text()
     with paths["csv"].open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["id"] for row in rows] == [matrix.id for matrix in report.matrices]
-    assert pl.read_parquet(paths["parquet"])["id"].to_list() == [matrix.id for matrix in report.matrices]
+    assert [line["id"] for line in rows] == [matrix.id for matrix in report.matrices]
+    # The same columns whatever writes them
+    assert paths["csv"].read_text() == REPORT_OUTPUTS["csv"].write(report)
+    kept = pl.read_parquet(paths["parquet"])
+    assert list(rows[0]) == kept.columns == list(COLUMNS)
+    assert kept.rows() == [row(matrix) for matrix in report.matrices]
     with pytest.raises(UsageError, match=r"ends in '\.xls'.*\.parquet"):
         report.save(tmp_path / "r.xls")
 

@@ -46,8 +46,12 @@ class Gate(Part):
     """The `[gate]` table."""
 
     baseline: str | None = Field(default=None, description="what to judge against where --baseline is not given")
+    # Of much smaller ones no limit of a test is a number any more.
     false_alarms: float = Field(
-        default=0.01, gt=0, le=1, description="the most false alarms to expect of an unharmed fine-tune, over the audit"
+        default=0.01,
+        ge=1e-9,
+        le=1,
+        description="the most false alarms to expect of an unharmed fine-tune, over the audit",
     )
     rules: dict[str, Any] = Field(default_factory=dict, validate_default=True)
 

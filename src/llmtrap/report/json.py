@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ def to_json(report: Report) -> str:
 
     ASCII, so that no name in a checkpoint can steer the terminal that shows the file, nor a CI runner.
     """
-    return matrix_a_line(report.to_json_dict())
+    head = report.model_copy(update={"matrices": ()}).to_json_dict()
+    return matrix_a_line(head, (matrix.model_dump(mode="json") for matrix in report.matrices))
 
 
-def matrix_a_line(document: dict[str, Any]) -> str:
-    """A document with `matrices` as such text."""
-    head = json.dumps({key: value for key, value in document.items() if key != "matrices"}, indent=2, allow_nan=False)
-    matrices = document["matrices"]
-    lines = ",\n".join("    " + json.dumps(matrix, allow_nan=False, separators=(", ", ": ")) for matrix in matrices)
-    body = f"[\n{lines}\n  ]" if matrices else "[]"
-    return break_commands_in_json(f'{head[: -len(chr(10) + "}")]},\n  "matrices": {body}\n}}\n')
+def matrix_a_line(head: dict[str, Any], matrices: Iterable[dict[str, Any]]) -> str:
+    """A document as such text; its matrices come one by one, and are the last member."""
+    without = {key: value for key, value in head.items() if key != "matrices"}
+    text = json.dumps(without, indent=2, allow_nan=False)
+    parts = [text[: -len("\n}")], ',\n  "matrices": [']
+    for number, matrix in enumerate(matrices):
+        line = json.dumps(matrix, allow_nan=False, separators=(", ", ": "))
+        parts.append(f"{',' if number else ''}\n    {break_commands_in_json(line)}")
+    parts[0] = break_commands_in_json(parts[0])
+    return "".join((*parts, "\n  ]\n}\n" if len(parts) > 2 else "]\n}\n"))
 
 
 def write_json(report: Report, path: Path, *, within: Path | None = None) -> None:

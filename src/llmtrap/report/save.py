@@ -9,11 +9,11 @@ from typing import Final
 
 from llmtrap.errors import UsageError
 from llmtrap.report.document import Report
-from llmtrap.report.frames import columns, to_dataframe
+from llmtrap.report.frames import to_dataframe
 from llmtrap.report.html import write_html
 from llmtrap.report.json import write_json
 from llmtrap.report.markdown import write_markdown
-from llmtrap.report.spreadsheet import csv_text
+from llmtrap.report.table import to_csv
 from llmtrap.report.write import write_whole
 
 
@@ -34,9 +34,7 @@ def save(report: Report, path: Path) -> Path:
 
 def write_csv(report: Report, path: Path) -> None:
     """One line a matrix; a name that a spreadsheet would take for a formula has an apostrophe before it."""
-    table = columns(report)
-    text = csv_text([table, *zip(*table.values(), strict=True)])
-    write_whole(path, text.encode("utf-8", "backslashreplace"))
+    write_whole(path, to_csv(report).encode("utf-8", "backslashreplace"))
 
 
 def write_parquet(report: Report, path: Path) -> None:

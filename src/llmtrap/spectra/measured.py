@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from operator import lt
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -27,7 +27,7 @@ class Histogram(Model):
     def _edges_fit_counts(self) -> Histogram:
         if len(self.edges) != len(self.counts) + 1 or not self.counts:
             raise ValueError(f"{len(self.counts)} counts need one edge more, not {len(self.edges)}")
-        if any(left >= right for left, right in pairwise(self.edges)):
+        if not all(map(lt, self.edges, self.edges[1:])):
             raise ValueError("edges must increase")
         return self
 

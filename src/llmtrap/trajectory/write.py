@@ -20,4 +20,5 @@ def write_trajectory(trajectory: Trajectory, path: Path, *, within: Path | None 
 
 def to_json(trajectory: Trajectory) -> str:
     """The document as ASCII JSON text."""
-    return matrix_a_line(trajectory.to_json_dict())
+    head = trajectory.model_copy(update={"matrices": ()}).to_json_dict()
+    return matrix_a_line(head, (matrix.model_dump(mode="json") for matrix in trajectory.matrices))
