@@ -64,17 +64,22 @@ class SeparationRow(Model):
     pre: int
 
 
-class RateRow(Model):
-    """What a threshold flags in each phase. `origin` says whether theory gave it or these very runs."""
+class Flagged(Model):
+    """What a threshold flags in each phase of one task, with 95 % intervals over runs."""
 
     task: str
-    arms: str
     measure: str
     threshold: str
-    origin: Literal["theory", "5 % of grokked checkpoints, in these runs"]
+    arms: str
     anti: Interval | None = Field(description="share of anti-grokking checkpoints flagged (TPR)")
     grok: Interval | None = Field(description="share of grokked checkpoints flagged (FPR)")
     pre: Interval | None = Field(description="share of pre-grokking checkpoints flagged (FPR)")
+
+
+class RateRow(Flagged):
+    """The same, and whether theory gave the threshold or these very runs."""
+
+    origin: Literal["theory", "5 % of grokked checkpoints, in these runs"]
 
 
 class CounterExample(OfRun):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from llmtrap.calibrate.conclusions import OPPOSITE, USEFUL
-from llmtrap.calibrate.document import CalibrationReport
+from llmtrap.calibrate.document import CalibrationReport, Flagged
 from llmtrap.calibrate.findings import rate_rows, separation_rows
 from llmtrap.calibrate.followed import Run
 from llmtrap.calibrate.phases import PHASES
@@ -34,18 +34,6 @@ class ProfileRuns(Model):
     checkpoints: dict[str, int] = Field(description="checkpoints in each phase")
 
 
-class ProfileRate(Model):
-    """What one default threshold flags in each phase of one task, with 95 % intervals over runs."""
-
-    task: str
-    measure: str
-    threshold: str
-    arms: str
-    anti: Interval | None
-    grok: Interval | None
-    pre: Interval | None
-
-
 class ProfileArea(Model):
     """How well one measure tells the collapsed from the grokked checkpoints of one task, over all its arms."""
 
@@ -64,7 +52,7 @@ class CalibrationProfile(Model):
     versions: dict[str, str]
     data: tuple[str, ...]
     runs: tuple[ProfileRuns, ...]
-    rates: tuple[ProfileRate, ...]
+    rates: tuple[Flagged, ...]
     areas: tuple[ProfileArea, ...]
     sentence: str = Field(description="what an audit report may say of its thresholds")
 
@@ -88,7 +76,7 @@ def profile_of(reports: Sequence[CalibrationReport]) -> CalibrationProfile:
             by_arm.setdefault((report.preset, run.recipe.task, run.recipe.arm), []).append(run)
             by_task.setdefault(run.recipe.task, []).append(run)
     rates = [
-        ProfileRate.model_validate(row.model_dump(exclude={"origin"}))
+        Flagged.model_validate(row.model_dump(exclude={"origin"}))
         for members in by_task.values()
         for row in rate_rows(members)
         if any(row.measure == measure and row.threshold.endswith(limit) for measure, limit in _DEFAULTS)
