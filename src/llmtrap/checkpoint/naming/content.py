@@ -89,7 +89,7 @@ class Content:
             if (self._standing, standing) not in _WITHIN:
                 self._standing, self._leaf = standing, None
             return
-        if (consumed and at < len(kind) - 1) or word in grammar.wrappers:
+        if (consumed and any(it != NUMBER for it in kind[at + 1 :])) or word in grammar.wrappers:
             return
         if (bare := word.rstrip("0123456789").rstrip("_")) in grammar.transparent:
             self._projects |= bare in _PROJECTIONS

@@ -70,9 +70,10 @@ def _telling(kinds: Sequence[Kind], clashes: Iterable[tuple[int, int]], grammar:
         shared = set.intersection(*(set(kinds[number].words) for number in group)) | plain_words
         own = {number: [word for word in kinds[number].words if word not in shared] for number in group}
 
-        def plainness(number: int, own: Mapping[int, list[str]] = own) -> tuple[int, int, Words]:
+        def plainness(number: int, own: Mapping[int, list[str]] = own) -> tuple[int, bool, int, Words]:
             said = sum(grammar.parts.get(word) != TEXT for word in own[number])
-            return said, len(kinds[number].words), kinds[number].words
+            is_group = bool(own[number]) and own[number][0] in grammar.groups
+            return said, not is_group, len(kinds[number].words), kinds[number].words
 
         plain = min(group, key=plainness)
         counts = Counter(word for words in own.values() for word in set(words))

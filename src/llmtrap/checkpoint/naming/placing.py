@@ -11,6 +11,7 @@ from llmtrap.checkpoint.naming.kinds import Kind
 from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, TEXT, Context, Words, where
 
 _FINAL = ("projector", "draft", "value_head", "quantizer")
+_SIDES = ("encoder", "decoder")
 _SENSES = ("vision", "audio")
 _VOCABULARY = frozenset({"embedding", "unembedding"})
 _MIXING = ("attention", "cross_attention", "linear_attention", "ssm", "mlp", "experts")
@@ -73,13 +74,12 @@ def _part_of_the_rest(
         return "diffusion"  # what takes a time of the diffusion is its model, whatever it reads
     whole = set(layered).difference(_FINAL)
     if TEXT not in whole and _VOCABULARY.isdisjoint(roles) and not alone:
-        if len(whole) == 1:
+        if len(whole) == 1 and whole.isdisjoint(_SIDES):
             return next(iter(whole))
         if senses := whole.intersection(_SENSES):
             return "vision" if "vision" in senses else "audio"
-        if whole and any(map(_sees, kinds)):
-            return "vision"
-    kernels = [kind for kind in kinds if kind.reading.part == TEXT and kind.reading.role.startswith("convolution")]
+    sides = bool(whole) and whole.issubset(_SIDES) and not alone
+    kernels = [kind for kind in kinds if sides or kind.reading.part == TEXT]
     if not layered:
         kernels = []  # a small network of a user's own may convolve anything
     seeing, hearing = (sum(len(kind.members) for kind in kernels if of(kind)) for of in (_sees, _hears))

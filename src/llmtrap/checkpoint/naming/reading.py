@@ -92,7 +92,7 @@ def _layer_numbers(kind: Words, grammar: Grammar, context: Context) -> tuple[tup
         elif before and (before not in grammar.groups or before in grammar.stack_groups):
             listed = before in ("layers", "blocks") and _is_model(kind[: at - 1], grammar)
             stack = grammar.is_stack(before) and (not last or listed)
-            module = before in grammar.words or before in grammar.outside
+            module = before in grammar.words or grammar.outside.get(before) == "projector"
             again = kind[: at + 1] in context.repeated and not module
             if stack or (again and grammar.near_group(before) != "mlp"):
                 layers.append(at)

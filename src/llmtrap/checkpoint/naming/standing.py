@@ -51,6 +51,8 @@ def standing_role(
         return "position"
     if role_ is not None or in_layer:
         return role_
+    if word.endswith(("lm_head", "lm_heads")):
+        return "unembedding"
     if word.startswith("token_type"):
         return "embedding.token_type"
     learned = word.startswith("query_") or word.endswith(("_query", "_queries", "_token", "_tokens"))
