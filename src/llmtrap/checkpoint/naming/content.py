@@ -89,7 +89,8 @@ class Content:
             if (self._standing, standing) not in _WITHIN:
                 self._standing, self._leaf = standing, None
             return
-        if (consumed and any(it != NUMBER for it in kind[at + 1 :])) or word in grammar.wrappers:
+        listed = _embeds(word) and all(it == NUMBER for it in kind[at + 1 :])  # a list of embeddings
+        if (consumed and at < len(kind) - 1 and not listed) or word in grammar.wrappers:
             return
         if (bare := word.rstrip("0123456789").rstrip("_")) in grammar.transparent:
             self._projects |= bare in _PROJECTIONS
