@@ -145,7 +145,7 @@ def _begins(found: str, part: str, *, stack: bool) -> bool:
         return False
     if part in _SIDES:  # the blocks of an autoencoder are its sides', though a U-Net's have the same words
         return not (stack and found == "diffusion")
-    return found != "value_head"
+    return found != "value_head" and part != "quantizer"
 
 
 def _is_side(kind: Words, at: int, begin: int, context: Context, grammar: Grammar) -> bool:
