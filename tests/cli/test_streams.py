@@ -67,7 +67,13 @@ def test_what_could_not_be_shown_is_no_success_where_nobody_chose_so(
     assert said.startswith(words) if words else said == ""
 
 
-@pytest.mark.parametrize("command", [("schema", "gate"), ("--version",)])
+@pytest.mark.parametrize(("command", "code"), [(("--help",), 0), (("--version",), 0), (("gate", "--none"), 2)])
+def test_what_the_parser_shows_ends_as_it_would_with_a_reader(place: Path, command: tuple[str, ...], code: int) -> None:
+    assert shell(place, command, "2>&1 | true")[0] == code
+    assert shell(place, command, "2>&1 | cat")[0] == code
+
+
+@pytest.mark.parametrize("command", [("schema", "gate"), ("--version",), ("--help",)])
 def test_a_full_disk_behind_the_output_is_called_that(place: Path, command: tuple[str, ...]) -> None:
     got, said = shell(place, command, ">/dev/full")
     assert got == 2

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import jsonschema
 import pytest
 from tests.support import documents
 from tests.support.documents import matrix
 
 from llmtrap.gate.document import Judgement
+from llmtrap.gate.matching import CheckpointContents, Pair, match
 
 NOW = [matrix(f"layers.{k}.mlp.down", layer=k, role="down", method="measured", causes=[("entry", 2.0 + k)])
        for k in range(3)]  # fmt: skip
@@ -16,6 +20,23 @@ BASE = [matrix(f"layers.{k}.mlp.down", layer=k, role="down") for k in range(3)]
 
 def test_findings_come_worst_first(judged) -> None:
     assert [f.id for f in judged(NOW, BASE).findings] == [f"layers.{k}.mlp.down" for k in (2, 1, 0)]
+
+
+def test_whether_two_sides_are_one_architecture_is_found_out_once() -> None:
+    """It is asked for every gap, of which there may be one a matrix: 20,000 matrices took hours."""
+
+    class Counted(tuple[Pair, ...]):
+        passes = 0
+
+        def __iter__(self) -> Iterator[Pair]:
+            Counted.passes += 1
+            return super().__iter__()
+
+    sides = [CheckpointContents.of_report(documents.report(matrices)) for matrices in (NOW, BASE)]
+    matched = match(*sides)
+    counted = replace(matched, pairs=Counted(matched.pairs))
+    assert [counted.same_architecture for _ in range(3)] == [True] * 3
+    assert Counted.passes == 1
 
 
 def test_an_ignore_covers_what_it_matches_until_it_expires(judged) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def forged(journal: Path) -> None:
         file.write_text("".join(f"{zlib.crc32(body.encode()):08x} {body}\n" for body in bodies))
 
 
-def judged(tmp_path: Path, journal: Path) -> Judgement:
-    options = GateOptions(workers=1, journal=journal)
+def judged(tmp_path: Path, journal: Path, *, fresh: bool = False) -> Judgement:
+    options = GateOptions(workers=1, journal=journal, fresh=fresh)
     return gate(str(tmp_path / "now"), str(tmp_path / "was"), DEFAULT, options).judgement
 
 
@@ -49,8 +50,17 @@ def test_a_forged_journal_in_a_work_tree_or_beside_the_weights_changes_no_verdic
     found = {finding.rule for finding in judged(tmp_path, elsewhere).errors}
     assert "LT001" in found
     forged(elsewhere)
-    # The journal of the user's own cache is believed: that is what it is for.
-    assert "LT001" not in {finding.rule for finding in judged(tmp_path, elsewhere).errors}
+    # The journal of the user's own cache is believed: that is what it is for. The judgement says that it was.
+    believed = judged(tmp_path, elsewhere)
+    assert "LT001" not in {finding.rule for finding in believed.errors}
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
+    side = rf"2 matrices of the %s \(measured {time} to {time}\)"
+    words = rf"taken from the journal in .*/cache, not measured now: {side % 'target'} and {side % 'base'}; --fresh .*"
+    assert re.fullmatch(words, believed.notes[-1])
+    anew = judged(tmp_path, elsewhere, fresh=True)
+    assert {finding.rule for finding in anew.errors} == found
+    assert not [note for note in anew.notes if "journal" in note]
+    forged(elsewhere)
     tree = tmp_path / "repository"
     (tree / ".git").mkdir(parents=True)
     for place, why in ((tree / "journal", "git work tree"), (tmp_path / "now" / "journal", "folder of the weights")):

@@ -45,10 +45,11 @@ def main() -> None:
     tell_who_waits(sys.argv[1:])
     try:
         from llmtrap.cli.commands import app
-        from llmtrap.cli.streams import install
+        from llmtrap.cli.streams import install, whoever_reads
 
         install()
-        app()
+        with whoever_reads():
+            app()
     except Exception as error:  # of an import: a command says by itself what went wrong in it
         from llmtrap.cli.machine import machine_fault
 

@@ -11,6 +11,8 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, TextIO
 
 from llmtrap.cli.waiting import spoke
@@ -22,8 +24,16 @@ _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 _KEPT = 80
 
 
-class StandardOutputError(OSError):
-    """Standard output cannot be written: its reader is gone, or the disk behind it is full."""
+class StandardOutputError(Exception):
+    """Standard output cannot be written: its reader is gone, or the disk behind it is full.
+
+    No OSError: the library that parses arguments ends with 1 on one whose reader is gone, which is a gate's verdict.
+    """
+
+    def __init__(self, cause: OSError):
+        super().__init__(cause.strerror)
+        self.errno = cause.errno
+        self.strerror = cause.strerror
 
 
 class _Stream(io.TextIOWrapper):
@@ -58,14 +68,14 @@ class OutputStream(_Stream):
         try:
             super()._put(text)
         except OSError as error:
-            raise StandardOutputError(error.errno, error.strerror) from error
+            raise StandardOutputError(error) from error
 
     def flush(self) -> None:
         """Write out what is held back."""
         try:
             super().flush()
         except OSError as error:
-            raise StandardOutputError(error.errno, error.strerror) from error
+            raise StandardOutputError(error) from error
 
 
 class MessageStream(_Stream):
@@ -99,6 +109,25 @@ def install() -> None:
     sys.stderr = _wrapped(sys.stderr, 2, MessageStream)
 
 
+@contextmanager
+def whoever_reads() -> Iterator[None]:
+    """Let what ends the program end it with its own code, also where the reader of standard output has gone."""
+    code: str | int | None = 0
+    try:
+        try:
+            yield
+        except SystemExit as end:
+            code = end.code
+            raise
+        finally:
+            sys.stdout.flush()
+    except StandardOutputError as error:
+        silence(sys.stdout)
+        if not is_broken(error):
+            raise
+        sys.exit(code)
+
+
 def silence(stream: TextIO) -> None:
     """Turn a stream that cannot be written to nothing, so that what it holds back fails no more."""
     with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a descriptor is wanted
@@ -113,7 +142,7 @@ def write_commands(text: str) -> None:
         sys.stdout.write(text)
 
 
-def is_broken(error: OSError) -> bool:
+def is_broken(error: OSError | StandardOutputError) -> bool:
     """Whether the reader went away, as `head` does when it has enough."""
     return error.errno == errno.EPIPE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 from llmtrap.checkpoint import Checkpoint, Skipped, WeightMatrix
@@ -235,7 +236,7 @@ class MatchedSides:
     unknown_base: str | None = None
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property  # asked for every gap and every finding, of which there may be one a matrix
     def same_architecture(self) -> bool:
         """Whether enough of each side is found in the other, in the same shape, for a judgement to mean anything."""
         if self.base is None:
@@ -244,7 +245,7 @@ class MatchedSides:
         smaller = min(len(self.target.described), len(self.base.described))
         return smaller > 0 and fits >= LEAST_SHARED * smaller
 
-    @property
+    @cached_property
     def changed(self) -> list[Pair]:
         """Pairs whose bytes differ, or may."""
         return [pair for pair in self.pairs if not pair.unchanged]

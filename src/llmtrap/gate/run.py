@@ -20,7 +20,7 @@ from llmtrap.gate.other_tensors import compare_outside
 from llmtrap.gate.policy_file import LoadedPolicy, load_policy
 from llmtrap.gate.sides import adapted_sides
 from llmtrap.gate.targets import OpenAdapter, Opened, Target, open_target
-from llmtrap.gate.trust import distrusted, sources_of
+from llmtrap.gate.trust import distrusted, from_journal, sources_of
 from llmtrap.gate.unchanged import unchanged_by_digest
 from llmtrap.printable import printable
 from llmtrap.report.against import Comparison, compare
@@ -111,6 +111,8 @@ def gate(
         matched, report, base_report = _match(now, was, settings, chosen, adapter_alone=_adapter_alone(loaded))
         if why is not None:
             note = f"the journal was not used, and everything measured anew: {why}"
+            matched = replace(matched, notes=(*matched.notes, note))
+        if (note := from_journal({"target": (now, report), "base": (was, base_report)}, chosen.journal)) is not None:
             matched = replace(matched, notes=(*matched.notes, note))
         judgement = judge(matched, loaded, today())
         wanted = chosen.whole and why_no_baseline(judgement) is None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from llmtrap.checkpoint import Source
 from llmtrap.gate.targets import Opened
+from llmtrap.printable import printable
 from llmtrap.report.document import Report
+from llmtrap.report.formatting import join, plural
 from llmtrap.systems.files import is_of_another, user_id
 
 
@@ -36,6 +38,31 @@ def distrusted(folder: Path, sources: Iterable[Source]) -> str | None:
     if any((parent / ".git").exists() for parent in (resolved, *resolved.parents)):
         return "it lies in a git work tree, where a change may bring its own"
     return None
+
+
+def from_journal(sides: Mapping[str, tuple[Opened | None, Report | None]], journal: Path | None) -> str | None:
+    """What a journal said in the place of a measurement, and when it was written; None where all was measured now.
+
+    A journal that belongs to the user is believed, and a forged one that the user named cannot be told from it: so the
+    judgement says how much of it rests on one.
+
+    Args:
+        sides: what was opened, and its report, by what a reader calls the side.
+        journal: the folder of the journals that were used; None where none was.
+    """
+    kept = {
+        side: report.summary.remembered
+        for side, (opened, report) in sides.items()
+        if report is not None and not isinstance(opened, Report) and report.summary.remembered is not None
+    }
+    if not kept or journal is None:
+        return None
+    parts = [
+        f"{plural(it.matrices, 'matrix')} of the {side} (measured {it.oldest} to {it.newest})"
+        for side, it in kept.items()
+    ]
+    place = printable(str(journal), 200)
+    return f"taken from the journal in {place}, not measured now: {join(parts)}; --fresh measures everything anew"
 
 
 def sources_of(*sides: Opened | None) -> list[Source]:
