@@ -106,6 +106,16 @@ def a_configuration_of_millions_of_lists(folder: Path) -> None:
     (folder / "config.json").write_bytes(b'{"a":[' + b",".join([b"[]"] * 5_000_000) + b"]}")
 
 
+def a_configuration_of_a_million_keys(folder: Path) -> None:
+    save_file(ONE, folder / MODEL)
+    (folder / "config.json").write_text("{" + ",".join(f'"{k:x}":""' for k in range(1_400_000)) + "}")
+
+
+def an_index_of_a_million_shards(folder: Path) -> None:
+    names = ",".join(f'"t{k}":"s{k}.safetensors"' for k in range(1_000_000))
+    (folder / INDEX).write_text('{"weight_map":{' + names + "}}")
+
+
 def links_in_a_circle(folder: Path) -> None:
     (folder / "one.safetensors").symlink_to("two.safetensors")
     (folder / "two.safetensors").symlink_to("one.safetensors")
@@ -163,7 +173,8 @@ REFUSED = [
     wide_characters, millions_of_lists, nested_lists, a_million_empty_tensors, empty_tensors_up_to_the_limit,
     a_stack_of_thirty_million_experts, thirty_million_experts_by_configuration, a_name_of_100_megabytes,
     a_shard_name_of_80_megabytes, a_shard_name_of_many_folders, a_configuration_of_a_gigabyte,
-    a_configuration_of_millions_of_lists, links_in_a_circle, an_index_that_names_another,
+    a_configuration_of_millions_of_lists, a_configuration_of_a_million_keys, an_index_of_a_million_shards,
+    links_in_a_circle, an_index_that_names_another,
     a_device_in_the_weights_place, a_shard_out_of_the_folder, scales_that_do_not_fit, a_rank_that_lies,
     a_pattern_without_an_end, a_scale_of_400_digits,
     offsets_that_overlap,

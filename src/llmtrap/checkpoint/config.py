@@ -9,6 +9,8 @@ from llmtrap.checkpoint.strict_json import read_object
 from llmtrap.errors import CheckpointError
 
 MAX_CONFIG = 16 << 20
+# As much as one long text of that size takes: a million keys would take half a gigabyte.
+MAX_CONFIG_MEMORY = 64 << 20
 
 _NESTED = ("text_config", "language_config", "llm_config", "decoder")
 
@@ -25,7 +27,8 @@ def read_config(source: Source, name: str = "config.json") -> dict[str, Any]:
     if file.size > MAX_CONFIG:
         problem = f"{file.size} bytes are too many for a configuration ({MAX_CONFIG} are the limit)"
         raise CheckpointError(problem, file=name, remedy="Fetch the file again")
-    return read_object(source.read(ByteRange(name, 0, file.size)), file=name, what="configuration", constants=True)
+    data = source.read(ByteRange(name, 0, file.size))
+    return read_object(data, file=name, what="configuration", constants=True, memory=MAX_CONFIG_MEMORY)
 
 
 def texts(config: dict[str, Any], key: str) -> tuple[str, ...]:

@@ -19,7 +19,9 @@ _ITEM = 80
 _COUNTED = 1 << 20
 
 
-def read_object(data: Bytes, *, file: str, what: str, constants: bool = False) -> dict[str, Any]:
+def read_object(
+    data: Bytes, *, file: str, what: str, constants: bool = False, memory: int = MAX_MEMORY
+) -> dict[str, Any]:
     """Parse bytes that must hold one JSON object.
 
     The structure is counted in the raw bytes first, so that a small file cannot grow into gigabytes of objects, nor a
@@ -31,14 +33,13 @@ def read_object(data: Bytes, *, file: str, what: str, constants: bool = False) -
         what: what the bytes are meant to be, for errors.
         constants: take Infinity and NaN, which are no JSON and which Python writes into configurations all the same;
             and a byte order mark, which editors put before it.
+        memory: the most bytes that reading may take, as `memory_of` counts them.
 
     Raises:
         CheckpointError: not UTF-8, not JSON, not an object, too large or too deep, or with a key given twice.
     """
-    if (memory := memory_of(data)) > MAX_MEMORY:
-        problem = (
-            f"the {what} would take {memory >> 20} MiB to read, more than any checkpoint's ({MAX_MEMORY >> 20} MiB)"
-        )
+    if (needed := memory_of(data)) > memory:
+        problem = f"the {what} would take {needed >> 20} MiB to read, more than any checkpoint's ({memory >> 20} MiB)"
         raise CheckpointError(problem, file=file, remedy=_REMEDY)
     try:
         text = str(data.data, "utf-8-sig" if constants else "utf-8")
@@ -91,8 +92,8 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _short(error: Exception) -> str:
-    """The message without the document that a decode error carries along."""
-    return str(error)[:200]
+    """The message without the document that a decode error carries along, and without advice for programmers."""
+    return str(error).partition("; use sys.")[0][:200]
 
 
 def _too_deep(value: dict[str, Any], allowed: int) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import posixpath
 import re
 
+from llmtrap.checkpoint.containers.base import MAX_TENSORS
 from llmtrap.checkpoint.names import MAX_NAME, printable
 from llmtrap.checkpoint.sources.base import ByteRange, FileEntry, Source
 from llmtrap.checkpoint.strict_json import read_object
 from llmtrap.errors import CheckpointError, UnsafeFileError
 
 MAX_INDEX = 100_000_000
+_ASIDE = 10_000  # commas beside those between tensors: in metadata, and in names
 TAMPERED = "Do not use this checkpoint: its index was tampered with"
 CONTRADICTION = "The index and its shards are of different versions: fetch the checkpoint again"
 
@@ -37,6 +39,9 @@ def read_index(source: Source, file: FileEntry) -> dict[str, str]:
         problem = f"{file.size} bytes are too many for an index ({MAX_INDEX} are the limit)"
         raise CheckpointError(problem, file=file.name, remedy="Fetch the file again")
     data = source.read(ByteRange(file.name, 0, file.size))
+    if data.tobytes().count(b",") > MAX_TENSORS + _ASIDE:
+        remedy = "The file is damaged or not what its name says: fetch it again"
+        raise CheckpointError(f"the index names over {MAX_TENSORS:,} tensors", file=file.name, remedy=remedy)
     index = read_object(data, file=file.name, what="index", constants=True)
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(value, str) for value in weight_map.values()):

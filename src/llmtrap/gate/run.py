@@ -112,8 +112,9 @@ def gate(
         if why is not None:
             note = f"the journal was not used, and everything measured anew: {why}"
             matched = replace(matched, notes=(*matched.notes, note))
-        if (note := from_journal({"target": (now, report), "base": (was, base_report)}, chosen.journal)) is not None:
-            matched = replace(matched, notes=(*matched.notes, note))
+        remembered = from_journal({"target": (now, report), "base": (was, base_report)}, chosen.journal)
+        if remembered is not None:
+            matched = replace(matched, notes=(*matched.notes, remembered))
         judgement = judge(matched, loaded, today())
         wanted = chosen.whole and why_no_baseline(judgement) is None
         whole = _whole(now, was, report, settings, chosen) if wanted else None
