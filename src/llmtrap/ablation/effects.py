@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,12 +11,11 @@ from torch import Tensor
 from llmtrap.ablation import measures
 from llmtrap.ablation.layer_gate import Variant
 from llmtrap.ablation.observing import Observer
-from llmtrap.ablation.streaming import Outcome, StreamedModel
+from llmtrap.ablation.outcome import Outcome, Predictions
+from llmtrap.ablation.streaming import StreamedModel
 
 _HIDDEN_BYTES = 96 << 20
 """Hidden states of variants kept at one time; with more, the layers are read again for the rest."""
-_ENTRIES_AT_ONCE = 1 << 20
-"""Log-probabilities compared at one time: what is made of them stays in the processor's cache."""
 
 
 @dataclass
@@ -68,14 +67,51 @@ def _compare(
     model: StreamedModel, outcome: Outcome, names: Sequence[str], results: dict[str, Effects], *, text: bool
 ) -> list[float]:
     """Hold the outputs of variants against the model's own, one sequence at a time."""
-    nll = []
+    if not model.causal:
+        for k in range(outcome.tokens.shape[0]):
+            base = _embedding(outcome, None, k)
+            for name in names:
+                results[name].cosine.append(float(measures.cosine_distance(base, _embedding(outcome, name, k)).mean()))
+        return []
+    lines = []
     for k in range(outcome.tokens.shape[0]):
-        one = slice(k, k + 1)
-        base, tokens = _output(model, outcome, None, one), outcome.tokens[one]
-        nll.append(float(measures.next_token_nll(base, tokens).mean()) if text else 0.0)
-        for name in names:
-            _add(results[name], base, _output(model, outcome, name, one), tokens, causal=model.causal, text=text)
-    return nll
+        compared = _Comparison(names, text=text)
+        for predictions in outcome.predictions(names, k):
+            compared.add(predictions)
+        lines.append(compared.finish(results))
+    return lines
+
+
+class _Comparison:
+    """One sequence's predictions of variants, held against the model's own as they come."""
+
+    def __init__(self, names: Sequence[str], *, text: bool):
+        self._divergence = measures.kullback_leibler_of_logs if text else measures.jensen_shannon_of_logs
+        self._text = text
+        self._base, self._p = torch.empty(0), torch.empty(0)
+        self._own: list[Tensor] = []
+        self._apart: dict[str, list[Tensor]] = {name: [] for name in names}
+        self._nll: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def add(self, predictions: Predictions) -> None:
+        """Some positions, of the model as it is before those of the variants."""
+        name, logs = predictions.variant, predictions.logs
+        if name is None:
+            self._base, self._p = logs, logs.exp()
+        else:
+            self._apart[name].append(self._divergence(self._base, logs, self._p))
+        if self._text:
+            (self._own if name is None else self._nll[name]).append(predictions.nll())
+
+    def finish(self, results: dict[str, Effects]) -> float:
+        """Add the sequence's effects to those of the sequences before; returns the model's own loss, 0 off text."""
+        own = torch.cat(self._own) if self._text else torch.zeros(1)
+        for name, parts in self._apart.items():
+            into = results[name]
+            (into.kl if self._text else into.j).append(float(torch.cat(parts).mean()))
+            if self._text:
+                into.nll.append(float((torch.cat(self._nll[name]) - own).mean()))
+        return float(own.mean())
 
 
 def _measure_outside(model: StreamedModel, tokens: Tensor, variant: Variant, into: Effects, *, text: bool) -> None:
@@ -83,29 +119,18 @@ def _measure_outside(model: StreamedModel, tokens: Tensor, variant: Variant, int
     for k in range(tokens.shape[0]):
         one = tokens[k : k + 1]
         with model.run(one) as outcome:
-            base = _output(model, outcome, None, slice(0, 1)).clone()
+            base = list(outcome.predictions((), 0)) if model.causal else _embedding(outcome, None, 0)
         with model.with_outside(variant.changes), model.run(one) as outcome:
-            _add(into, base, _output(model, outcome, None, slice(0, 1)), one, causal=model.causal, text=text)
+            if isinstance(base, Tensor):
+                into.cosine.append(float(measures.cosine_distance(base, _embedding(outcome, None, 0)).mean()))
+                continue
+            compared = _Comparison([variant.name], text=text)
+            for own, changed in zip(base, outcome.predictions((), 0), strict=True):
+                compared.add(own)
+                compared.add(replace(changed, variant=variant.name))
+        compared.finish({variant.name: into})
 
 
-def _output(model: StreamedModel, outcome: Outcome, name: str | None, one: slice) -> Tensor:
-    made = outcome.logits(name, one).float()
-    return torch.log_softmax(made, -1) if model.causal else made.mean(1)
-
-
-def _add(into: Effects, base: Tensor, changed: Tensor, tokens: Tensor, *, causal: bool, text: bool) -> None:
-    if not causal:
-        into.cosine.append(float(measures.cosine_distance(base, changed).mean()))
-        return
-    if text:
-        change = measures.next_token_nll(changed, tokens) - measures.next_token_nll(base, tokens)
-        into.nll.append(float(change.mean()))
-    divergence = measures.kullback_leibler_of_logs if text else measures.jensen_shannon_of_logs
-    parts = [divergence(base[:, piece], changed[:, piece]) for piece in _pieces(base)]
-    (into.kl if text else into.j).append(float(torch.cat(parts, 1).mean()))
-
-
-def _pieces(output: Tensor) -> Iterator[slice]:
-    """Positions of one sequence's output, [1, length, vocabulary], that are compared together."""
-    step = max(1, _ENTRIES_AT_ONCE // output.shape[-1])
-    return (slice(start, start + step) for start in range(0, output.shape[1], step))
+def _embedding(outcome: Outcome, name: str | None, k: int) -> Tensor:
+    """The mean of an encoder's last hidden states over one sequence, [1, width]."""
+    return outcome.logits(name, slice(k, k + 1)).float().mean(1)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from llmtrap.ablation.observing import Observer, observed
@@ -32,15 +31,36 @@ class Variant:
 
 @dataclass
 class PassState:
-    """What one forward pass carries through the layers; what each layer was given too, where it `keeps` that."""
+    """What one forward pass carries through the layers; what each layer was given too, where it `keeps` that.
+
+    Attributes:
+        variants: by the layer in which they begin.
+        begun: so many of them have begun.
+        hidden: their hidden states, [variants, sequences, length, width]: one block for the whole pass. Made anew layer
+            by layer, what is let go would leave holes between what stays.
+        base: hidden states of the model as it is, after the last layer.
+    """
 
     variants: Sequence[Variant] = ()
-    hidden: dict[str, Tensor] = field(default_factory=dict)
+    begun: int = 0
+    hidden: Tensor | None = None
     base: Tensor | None = None
     observer: Observer | None = None
     replayed: Tensor | None = None
     keeps: bool = False
     kept: list[tuple[Tensor, tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+
+    def hidden_of(self, first: int, stop: int) -> Tensor:
+        """Hidden states of variants that have begun, [stop − first, sequences, length, width]."""
+        if self.hidden is None or stop > self.begun:
+            raise RuntimeError("the variant has not begun")
+        return self.hidden[first:stop]
+
+    def keep(self, first: int, made: Tensor) -> None:
+        """Keep the hidden states, [n, sequences, length, width], of n variants from `first` on."""
+        if self.hidden is None:
+            self.hidden = made.new_empty((len(self.variants), *made.shape[1:]))
+        self.hidden[first : first + made.shape[0]] = made
 
 
 class LayerGate(nn.Module):
@@ -69,25 +89,24 @@ class LayerGate(nn.Module):
             state.kept.append((hidden_states, args, kwargs))
         owner.load_layer(self.number)
         try:
-            running = list(state.hidden)
+            running = state.begun
             # Variants that begin in this layer have changed weights in it: each runs alone.
-            begun = {}
-            for variant in state.variants:
-                if variant.layer == self.number:
-                    with owner.changed(self.number, variant.changes):
-                        begun[variant.name] = first_output(self.layer(hidden_states, *args, **kwargs))
+            while state.begun < len(state.variants) and state.variants[state.begun].layer == self.number:
+                with owner.changed(self.number, state.variants[state.begun].changes):
+                    made = first_output(self.layer(hidden_states, *args, **kwargs))
+                state.keep(state.begun, made[None])
+                state.begun += 1
             # All others share the weights of the model as it is: they run in few calls, and experts are read once.
             with observed(self.layer, f"{owner.layer_prefix}.{self.number}.", state.observer):
                 output = self.layer(hidden_states, *args, **kwargs)
             size = max(1, _TOKENS_AT_ONCE // max(1, hidden_states.shape[0] * hidden_states.shape[1]))
-            for first in range(0, len(running), size):
-                names = running[first : first + size]
-                together = torch.cat([state.hidden[name] for name in names])
-                more = [_repeated(item, hidden_states.shape[0], len(names)) for item in args]
-                named = {key: _repeated(item, hidden_states.shape[0], len(names)) for key, item in kwargs.items()}
-                made = first_output(self.layer(together, *more, **named))
-                state.hidden.update(zip(names, torch.split(made, hidden_states.shape[0]), strict=True))
-            state.hidden.update(begun)
+            for first in range(0, running, size):
+                together = state.hidden_of(first, min(first + size, running))
+                count, sequences = together.shape[:2]
+                more = [_repeated(item, sequences, count) for item in args]
+                named = {key: _repeated(item, sequences, count) for key, item in kwargs.items()}
+                made = first_output(self.layer(together.flatten(0, 1), *more, **named))
+                state.keep(first, made.unflatten(0, (count, sequences)))
         finally:
             owner.free_layer(self.number)
         if self.number == len(owner.gates) - 1:

@@ -43,42 +43,46 @@ def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
     return jensen_shannon_of_logs(torch.log_softmax(first, -1), torch.log_softmax(second, -1))
 
 
-def jensen_shannon_of_logs(log_p: Tensor, log_q: Tensor) -> Tensor:
+def jensen_shannon_of_logs(log_p: Tensor, log_q: Tensor, p: Tensor | None = None) -> Tensor:
     """The same of log-probabilities: with d = log q − log p and L = log m − log p, ½ Σ (q (d − L) − p L).
 
-    L is log(½ (1 + exp d)).
+    L is log(½ (1 + exp d)). Whoever compares many q with one p gives p, exp(log_p), too.
     """
+    p = log_p.exp() if p is None else p
     d = log_q - log_p
-    grown = torch.expm1(d.clamp_max(_LARGE))
-    near = torch.log1p(grown / 2)
-    p = log_p.exp()
     if float(d.max()) < _LARGE:  # the common case, in half the steps: q is p exp(d)
+        grown = torch.expm1(d)
+        near = torch.log1p(grown / 2)
         return (d.sub_(near).mul_(grown.add_(1)).sub_(near).mul_(p).sum(-1) / 2).clamp_min(0.0)
+    near = torch.log1p(torch.expm1(d.clamp_max(_LARGE)) / 2)
     above_p = torch.where(d < _LARGE, near, d - _LN2)
     below_q = torch.where(d < _LARGE, d - near, torch.full_like(d, _LN2))
     return ((log_q.exp() * below_q - p * above_p).sum(-1) / 2).clamp_min(0.0)
 
 
-def kullback_leibler_of_logs(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p ‖ q) over the last axis, in nats, as Σ p (exp(d) − 1 − d): the first-order terms, which cancel, left out."""
+def kullback_leibler_of_logs(log_p: Tensor, log_q: Tensor, p: Tensor | None = None) -> Tensor:
+    """KL(p ‖ q) over the last axis, in nats, as Σ p (exp(d) − 1 − d): the first-order terms, which cancel, left out.
+
+    Whoever compares many q with one p gives p, exp(log_p), too.
+    """
+    p = log_p.exp() if p is None else p
     d = log_q - log_p
-    p = log_p.exp()
-    grown = torch.expm1(d.clamp_max(_LARGE))
     if float(d.max()) < _LARGE:
-        return grown.sub_(d).mul_(p).sum(-1).clamp_min(0.0)
+        return torch.expm1(d).sub_(d).mul_(p).sum(-1).clamp_min(0.0)
+    grown = torch.expm1(d.clamp_max(_LARGE))
     # p exp(d) is q: written so where exp(d) alone would overflow
     terms = torch.where(d < _LARGE, p * (grown - d), log_q.exp() - p * (1 + d))
     return terms.sum(-1).clamp_min(0.0)
 
 
-def next_token_nll(log_p: Tensor, tokens: Tensor) -> Tensor:
-    """Negative log-likelihood of each next token, [sequences, length − 1], in nats.
+def next_token_nll(log_p: Tensor, following: Tensor) -> Tensor:
+    """Negative log-likelihood of each next token, [m], in nats.
 
     Args:
-        log_p: log-probabilities, [sequences, length, vocabulary].
-        tokens: token ids, [sequences, length].
+        log_p: log-probabilities, [n, vocabulary].
+        following: ids of the tokens that follow the first m ≤ n positions, [m].
     """
-    return -log_p[:, :-1].gather(-1, tokens[:, 1:, None].to(log_p.device)).squeeze(-1)
+    return -log_p[: following.numel()].gather(-1, following[:, None].to(log_p.device)).squeeze(-1)
 
 
 def cosine_distance(first: Tensor, second: Tensor) -> Tensor:

@@ -84,8 +84,7 @@ def text_probe(
 def random_tokens(model: StreamedModel, sequences: int, length: int, first: int | None, seed: int) -> Tensor:
     """Uniform random tokens after the first one, [sequences, length]."""
     generator = torch.Generator().manual_seed(seed)
-    vocabulary = int(getattr(model.config, "vocab_size", 0)) or model.model.get_input_embeddings().num_embeddings
-    tokens = torch.randint(vocabulary, (sequences, length), generator=generator)
+    tokens = torch.randint(model.vocabulary, (sequences, length), generator=generator)
     if first is not None:
         tokens[:, 0] = first
     return tokens

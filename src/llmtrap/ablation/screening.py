@@ -17,8 +17,9 @@ from torch import Tensor
 
 from llmtrap.ablation.candidates import Candidate, bulk_of_matrix, entry_candidate, place_of
 from llmtrap.ablation.layer_gate import first_output, of_sequence
+from llmtrap.ablation.outcome import Outcome
 from llmtrap.ablation.stored_values import Place
-from llmtrap.ablation.streaming import Outcome, StreamedModel
+from llmtrap.ablation.streaming import StreamedModel
 from llmtrap.checkpoint import Source, WeightMatrix
 from llmtrap.errors import UnsupportedError
 from llmtrap.spectra.certificate import Bulk
@@ -78,7 +79,7 @@ def _of_head(outcome: Outcome, k: int, generator: torch.Generator) -> Tensor:
     """Gradient of the drawn tokens' log-probabilities, by the hidden states after the last layer."""
     hidden = outcome.hidden(None)[k : k + 1].detach().requires_grad_()
     with torch.enable_grad():
-        logs = torch.log_softmax(outcome.logits_of(hidden, slice(k, k + 1)).float(), -1)[0]
+        logs = torch.log_softmax(outcome.logits_of(hidden).float(), -1)[0]
         drawn = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator).to(logs.device)
         total = logs.gather(-1, drawn).sum()
     (gradient,) = torch.autograd.grad(total, hidden)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from llmtrap.ablation import stand_ins
 from llmtrap.ablation.building import build_model, layer_list
 from llmtrap.ablation.layer_gate import LayerGate, PassState, Variant
 from llmtrap.ablation.observing import Observer
+from llmtrap.ablation.outcome import Outcome
 from llmtrap.ablation.parameters import ParameterGroup, ParameterTable, parameter_table
 from llmtrap.ablation.stand_ins import (
     ExpertStack,
@@ -34,6 +35,7 @@ from llmtrap.ablation.stand_ins import (
 )
 from llmtrap.ablation.stored_values import Change, Place
 from llmtrap.checkpoint import Checkpoint
+from llmtrap.systems.process import return_freed_memory
 
 
 class StreamedModel:
@@ -69,11 +71,20 @@ class StreamedModel:
     @property
     def width(self) -> int:
         """Width of the embeddings, which the hidden states have too."""
+        return self._embedding_shape()[1]
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return int(getattr(self.config, "vocab_size", 0)) or self._embedding_shape()[0]
+
+    def _embedding_shape(self) -> tuple[int, int]:
         embedding = self.model.get_input_embeddings()
         if isinstance(embedding, StreamedEmbedding):
             ((_, _, stored),) = embedding.group.sources
-            return int(stored.columns)
-        return int(embedding.weight.shape[-1])
+            return int(stored.rows), int(stored.columns)
+        rows, columns = embedding.weight.shape
+        return int(rows), int(columns)
 
     def transposed(self, parameter: str) -> bool:
         """Whether a parameter's rows are input channels (GPT-2's Conv1D)."""
@@ -150,6 +161,7 @@ class StreamedModel:
                 module.register_parameter(
                     name, nn.Parameter(torch.empty(stack.shape, device="meta"), requires_grad=False)
                 )
+        return_freed_memory()
 
     @contextmanager
     def changed(self, number: int, changes: Mapping[Place, Change]) -> Iterator[None]:
@@ -218,8 +230,14 @@ class StreamedModel:
             variants: run beside the model as it is; each must begin within a layer.
             observer: told what goes through the modules of the model as it is.
             for_gradients: keep what each layer was given, as tensors that autograd takes.
+
+        Raises:
+            ValueError: a variant begins in no layer.
         """
-        self.state = PassState(tuple(variants), observer=observer, keeps=for_gradients)
+        if any(variant.layer is None for variant in variants):
+            raise ValueError("a variant of weights outside the layers takes a pass of its own: with_outside")
+        ordered = sorted(variants, key=lambda variant: variant.layer or 0)
+        self.state = PassState(tuple(ordered), observer=observer, keeps=for_gradients)
         try:
             with torch.no_grad() if for_gradients else torch.inference_mode():
                 tokens = tokens.to(self.device)
@@ -230,10 +248,8 @@ class StreamedModel:
 
     def _head_off(self) -> dict[str, Any]:
         """Keep the pass over the layers from making logits that nobody asked for."""
-        return {"logits_to_keep": 1} if self.causal and self._takes_logits_to_keep() else {}
-
-    def _takes_logits_to_keep(self) -> bool:
-        return "logits_to_keep" in type(self.model).forward.__code__.co_varnames
+        takes = self.causal and "logits_to_keep" in signature(self.model.forward).parameters
+        return {"logits_to_keep": 1} if takes else {}
 
     @contextmanager
     def replaced(self, changes: Mapping[Place, Change]) -> Iterator[None]:
@@ -262,35 +278,3 @@ class StreamedModel:
             for name, value in before.items():
                 put(self.model, name, value)
             self._tie()
-
-
-@dataclass
-class Outcome:
-    """What a pass left: the hidden states after the last layer, of the model and of each variant."""
-
-    owner: StreamedModel
-    tokens: Tensor
-    state: PassState
-
-    def hidden(self, variant: str | None) -> Tensor:
-        """Hidden states after the last layer, [sequences, length, width]."""
-        if variant is None or variant not in self.state.hidden:
-            if self.state.base is None:
-                raise RuntimeError("the pass did not reach the last layer")
-            return self.state.base
-        return self.state.hidden[variant]
-
-    def logits(self, variant: str | None, sequences: slice = slice(None)) -> Tensor:
-        """Logits of some sequences, [n, length, vocabulary], by the model's own last norm and head."""
-        return self.logits_of(self.hidden(variant)[sequences], sequences)
-
-    def logits_of(self, hidden: Tensor, sequences: slice) -> Tensor:
-        """Logits that these hidden states after the last layer give."""
-        owner = self.owner
-        owner.state.replayed = hidden
-        try:
-            output = owner.model(input_ids=self.tokens[sequences], use_cache=False)
-        finally:
-            owner.state.replayed = None
-        logits: Tensor = output.logits if owner.causal else output.last_hidden_state
-        return logits

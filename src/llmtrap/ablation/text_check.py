@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from llmtrap.ablation import measures
 from llmtrap.ablation.candidates import place_of
 from llmtrap.ablation.layer_gate import Variant
 from llmtrap.ablation.measures import Estimate
+from llmtrap.ablation.outcome import Outcome
 from llmtrap.ablation.probes import first_token, text_probe
 from llmtrap.ablation.repair import Repair, RepairPlan, TextCheck
 from llmtrap.ablation.run import TEXT_LENGTH, TEXT_SEQUENCES
 from llmtrap.ablation.stored_values import Change, Floats, Place
-from llmtrap.ablation.streaming import Outcome, StreamedModel
+from llmtrap.ablation.streaming import StreamedModel
 from llmtrap.checkpoint import Checkpoint, WeightMatrix
 
 TOGETHER = "all repairs"
@@ -54,7 +54,7 @@ def check_on_text(
             without = _changes(others, matrices).get(place, lambda matrix: matrix)
             variants.append(Variant(one.location.name, changes | {place: without}, model.layer_of(place.tensor)))
         with model.replaced(changes), model.run(probe.tokens, variants) as outcome:
-            return [_loss(outcome, name) for name in (None, *(variant.name for variant in variants))]
+            return _losses(outcome, [variant.name for variant in variants])
 
     (before,) = losses([])
     # Alone: all others as they are repaired, so that one broken entry does not hide what another does.
@@ -73,13 +73,16 @@ def check_on_text(
     return checks
 
 
-def _loss(outcome: Outcome, variant: str | None) -> Tensor:
-    """Negative log-likelihood, nats a token, one number a sequence."""
-    lines = []
+def _losses(outcome: Outcome, variants: Sequence[str]) -> list[Tensor]:
+    """Negative log-likelihood of the model as it is and of each variant, nats a token: one number a sequence."""
+    lines: dict[str | None, list[float]] = {name: [] for name in (None, *variants)}
     for k in range(outcome.tokens.shape[0]):
-        logs = torch.log_softmax(outcome.logits(variant, slice(k, k + 1)).float(), -1)
-        lines.append(float(measures.next_token_nll(logs, outcome.tokens[k : k + 1]).mean()))
-    return torch.tensor(lines, dtype=torch.float64)
+        parts: dict[str | None, list[Tensor]] = {name: [] for name in lines}
+        for predictions in outcome.predictions(variants, k):
+            parts[predictions.variant].append(predictions.nll())
+        for name, found in parts.items():
+            lines[name].append(float(torch.cat(found).mean()))
+    return [torch.tensor(line, dtype=torch.float64) for line in lines.values()]
 
 
 def _check(before: Tensor, after: Tensor) -> TextCheck:
