@@ -33,6 +33,7 @@ from llmtrap.demo.checkpoint import write_demo_checkpoint
 from llmtrap.errors import OutputError, UnsafeFileError, UsageError
 
 DOWN = "model.layers.1.mlp.down_proj.weight"
+UP = "model.layers.1.mlp.up_proj.weight"
 ID = "layers.1.mlp.down"
 
 
@@ -153,6 +154,28 @@ def test_entries_that_share_a_scale_are_refused(tmp_path: Path) -> None:
     report = llmtrap.audit(str(tmp_path / "demo"), llmtrap.AuditSettings(alpha=False, include=(matrix.id,)))
     plan = plan_repair(checkpoint, report, [Location(matrix.id, 0, 0)])
     assert "shares its scale" in plan.refused[0].reason
+    assert plan.repairs == ()
+
+
+def test_a_plain_matrix_beside_block_scaled_ones_is_repaired_and_they_stay(tmp_path: Path) -> None:
+    write_demo_checkpoint(tmp_path / "demo")
+    checkpoint = open_checkpoint(str(tmp_path / "demo"))
+    plain = next(m for m in checkpoint.matrices if m.encoding == "BF16" and m.role.startswith("attention"))
+    shard = tmp_path / "demo" / plain.stored.parts[0].span.file
+    healthy = load_file(shard)
+    broken = {name: tensor.copy() for name, tensor in healthy.items()}
+    broken[plain.tensor][1, 2] = 1e6
+    save_file(broken, shard, metadata={"format": "pt"})
+    checkpoint = open_checkpoint(str(tmp_path / "demo"))
+    report = llmtrap.audit(str(tmp_path / "demo"), llmtrap.AuditSettings(alpha=False, include=(plain.id,)))
+    plan = without_text(plan_repair(checkpoint, report, [Location(plain.id, 1, 2)]))
+    write_repaired(checkpoint, plan, tmp_path / "new", None)
+    after = load_file(tmp_path / "new" / shard.name)
+    assert abs(float(after[plain.tensor][1, 2])) < 0.1
+    after[plain.tensor][1, 2] = healthy[plain.tensor][1, 2]
+    assert after.keys() == healthy.keys()
+    for name, tensor in healthy.items():
+        assert after[name].tobytes() == tensor.tobytes(), name
 
 
 def test_a_place_outside_a_matrix_is_a_usage_error(tmp_path: Path) -> None:
@@ -177,22 +200,67 @@ def test_it_never_writes_in_place_or_over_anything(tmp_path: Path) -> None:
     assert not (folder / "inside").exists()
 
 
-def test_killed_while_writing_it_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from llmtrap.ablation import rewrite as module
+
+moment, source, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+
+def dying(call):
+    def wrapped(*arguments, **named):
+        if moment.startswith("before"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        call(*arguments, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return wrapped
+
+owner, name = {
+    "mkdir": (Path, "mkdir"), "copyfile": (module.shutil, "copyfile"), "patch": (module, "_apply"),
+    "link": (module, "link_or_copy"), "document": (Path, "write_bytes"), "sync": (module, "sync_folder"),
+    "rename": (Path, "rename"),
+}[moment.split()[-1]]
+setattr(owner, name, dying(getattr(owner, name)))
+shard = "model-00002-of-00002.safetensors"
+stored = (source / shard).read_bytes()
+patch = module.Patch(shard, len(stored) - 2, stored[-2:], b"yy")
+module.rewrite(source, out, [patch], {"llmtrap-repair.json": b"{}"})
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "whole"),
+    [
+        ("after mkdir", False),
+        ("before copyfile", False),
+        ("after copyfile", False),
+        ("before patch", False),
+        ("after patch", False),
+        ("after link", False),
+        ("before document", False),
+        ("after document", False),
+        ("before sync", False),
+        ("after sync", False),
+        ("before rename", False),
+        ("after rename", True),
+    ],
+)
+def test_killed_at_any_moment_there_is_a_whole_copy_or_none(moment: str, whole: bool, tmp_path: Path) -> None:
     folder = _folder(tmp_path / "broken", {(3, 5): 30.0})
-    script = (
-        "import os, sys, shutil, signal\n"
-        "copy = shutil.copyfile\n"
-        "def dying(a, b):\n    copy(a, b)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "shutil.copyfile = dying\n"
-        "from pathlib import Path\n"
-        "from llmtrap.ablation.rewrite import Patch, rewrite\n"
-        "name = 'model-00002-of-00002.safetensors'\n"
-        "rewrite(Path(sys.argv[1]), Path(sys.argv[2]), [Patch(name, 200, b'xx', b'yy')], {})\n"
-    )
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     out = tmp_path / "new"
-    ended = subprocess.run([sys.executable, "-c", script, folder, out], check=False, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", DYING, moment, folder, out], check=False, timeout=300)
     assert ended.returncode == -signal.SIGKILL
-    assert not out.exists()
+    assert out.exists() == whole
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    # What was left does not stand in the way of the next try
+    if whole:
+        names = {path.relative_to(folder) for path in before}
+        assert {p.relative_to(out) for p in out.rglob("*") if p.is_file()} == names | {Path("llmtrap-repair.json")}
+        assert load_file(out / "model-00002-of-00002.safetensors").keys() == {UP, DOWN}
+    else:
+        assert _repair(folder, out).repairs
+        assert (out / "llmtrap-repair.json").exists()
 
 
 def test_the_command_repairs_and_says_so(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class LayerGate(nn.Module):
                 more = [_repeated(item, sequences, count) for item in args]
                 named = {key: _repeated(item, sequences, count) for key, item in kwargs.items()}
                 made = first_output(self.layer(together.flatten(0, 1), *more, **named))
-                state.keep(first, made.unflatten(0, (count, sequences)))
+                state.keep(first, made.reshape(count, sequences, *made.shape[1:]))
         finally:
             owner.free_layer(self.number)
         if self.number == len(owner.gates) - 1:
