@@ -67,6 +67,7 @@ def test_traps_of_the_good_checkpoints_say_the_opposite(trajectory: Path, tmp_pa
         ("step,test\n100,good\n", "line 2 is no step with a score: 100, good"),
         ("step,test\n100,nan\n", "line 2: the score is no finite number"),
         ("step,test\n100,0.5\n100,0.6\n", "line 3: step 100 is there twice"),
+        ("step,test\n100," + "9" * 200_000, "is no table (field larger than field limit"),
         ("step,test\n100,0.9\n200,0.9\n", "there is nothing to tell apart"),
         ("step,test\n7,0.9\n8,0.1\n", "there is nothing to tell apart"),
     ],

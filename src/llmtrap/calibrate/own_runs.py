@@ -113,8 +113,15 @@ def read_scores(file: Path) -> dict[int, float]:
     except UnicodeDecodeError:
         raise TargetError("is not text in UTF-8", file=str(file), remedy=_REMEDY) from None
     rows = csv.DictReader(io.StringIO(text))
-    if not {"step", "test"} <= set(rows.fieldnames or ()):
-        raise TargetError("has no columns step and test", file=str(file), remedy=_REMEDY)
+    try:
+        if not {"step", "test"} <= set(rows.fieldnames or ()):
+            raise TargetError("has no columns step and test", file=str(file), remedy=_REMEDY)
+        return _by_step(rows, file)
+    except csv.Error as error:
+        raise TargetError(f"is no table ({error})", file=str(file), remedy=_REMEDY) from None
+
+
+def _by_step(rows: csv.DictReader[str], file: Path) -> dict[int, float]:
     scores: dict[int, float] = {}
     for number, row in enumerate(rows, start=2):
         try:
