@@ -25,14 +25,14 @@ class Network:
     Attributes:
         initial: draws its parameters, in float64.
         matrices: names of the weight matrices that are audited, in the order of the network.
-        scored: those whose measures count for the phases: all but a head with too few rows for a count of traps.
         forward: logits and hidden activations of inputs.
+        scored: those whose measures count for the phases: all but a head with too few rows for a count of traps.
     """
 
     initial: Callable[[Recipe, torch.Generator], dict[str, Tensor]]
     matrices: Callable[[Recipe], tuple[str, ...]]
-    scored: Callable[[Recipe], tuple[str, ...]]
     forward: Callable[[Recipe, Weights, Tensor], Outputs]
+    scored: Callable[[Recipe], tuple[str, ...]] | None = None
 
 
 def _mlp_weights(recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
@@ -62,18 +62,10 @@ def _mlp_forward(recipe: Recipe, weights: Weights, images: Tensor) -> Outputs:
     return x, tuple(hidden)
 
 
-_MLP = Network(_mlp_weights, _mlp_matrices, lambda recipe: _mlp_matrices(recipe)[:-1], _mlp_forward)
-_ADDITION = Network(
-    transformers.addition_weights,
-    transformers.addition_matrices,
-    transformers.addition_matrices,
-    transformers.addition_forward,
-)
+_MLP = Network(_mlp_weights, _mlp_matrices, _mlp_forward, lambda recipe: _mlp_matrices(recipe)[:-1])
+_ADDITION = Network(transformers.addition_weights, transformers.addition_matrices, transformers.addition_forward)
 _COMPOSITION = Network(
-    transformers.composition_weights,
-    transformers.composition_matrices,
-    transformers.composition_matrices,
-    transformers.composition_forward,
+    transformers.composition_weights, transformers.composition_matrices, transformers.composition_forward
 )
 NETWORKS = {"mnist": _MLP, "digits": _MLP, "modular-addition": _ADDITION, "composition": _COMPOSITION}
 
@@ -92,7 +84,8 @@ def matrix_names(recipe: Recipe) -> tuple[str, ...]:
 
 def scored_names(recipe: Recipe) -> tuple[str, ...]:
     """Matrices whose measures count for the phases."""
-    return NETWORKS[recipe.task].scored(recipe)
+    network = NETWORKS[recipe.task]
+    return (network.scored or network.matrices)(recipe)
 
 
 def forward(recipe: Recipe, weights: Weights, inputs: Tensor) -> Outputs:

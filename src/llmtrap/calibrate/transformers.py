@@ -15,9 +15,14 @@ Weights = Mapping[str, Tensor]
 _ATTENTION = ("attn.q", "attn.k", "attn.v", "attn.out")
 
 
-def normal(generator: torch.Generator, deviation: float, *shape: int) -> Tensor:
-    """Normal entries of mean 0, in float64."""
-    return torch.empty(shape, dtype=torch.float64).normal_(0.0, deviation, generator=generator)
+def _drawn(generator: torch.Generator, shapes: Mapping[str, tuple[float, tuple[int, ...]]]) -> dict[str, Tensor]:
+    """Normal entries of mean 0 and the deviation that stands before each shape, in float64; zeros for one of 0."""
+    drawn = {}
+    for name, (deviation, shape) in shapes.items():
+        drawn[name] = torch.zeros(shape, dtype=torch.float64)
+        if deviation:
+            drawn[name].normal_(0.0, deviation, generator=generator)
+    return drawn
 
 
 # -- modular addition ------------------------------------------------------------------------------------------------
@@ -30,17 +35,18 @@ def addition_weights(recipe: Recipe, generator: torch.Generator) -> dict[str, Te
     smaller a quick recipe fitted its training sums and stayed at a third of the others.
     """
     p, d, hidden, scale = recipe.modulus, recipe.d_model, recipe.d_mlp, recipe.init_scale
-    wide, zeros = scale / math.sqrt(d), torch.zeros
-    return {
-        "embed.weight": normal(generator, wide, p + 1, d),
-        "position.weight": normal(generator, wide, 3, d),
-        **{f"{name}.weight": normal(generator, wide, d, d) for name in _ATTENTION},
-        "fc1.weight": normal(generator, wide, hidden, d),
-        "fc1.bias": zeros(hidden, dtype=torch.float64),
-        "fc2.weight": normal(generator, wide, d, hidden),
-        "fc2.bias": zeros(d, dtype=torch.float64),
-        "unembed.weight": normal(generator, scale / math.sqrt(p), p, d),
+    wide = scale / math.sqrt(d)
+    shapes = {
+        "embed.weight": (wide, (p + 1, d)),
+        "position.weight": (wide, (3, d)),
+        **{f"{name}.weight": (wide, (d, d)) for name in _ATTENTION},
+        "fc1.weight": (wide, (hidden, d)),
+        "fc1.bias": (0.0, (hidden,)),
+        "fc2.weight": (wide, (d, hidden)),
+        "fc2.bias": (0.0, (d,)),
+        "unembed.weight": (scale / math.sqrt(p), (p, d)),
     }
+    return _drawn(generator, shapes)
 
 
 def addition_matrices(recipe: Recipe) -> tuple[str, ...]:  # noqa: ARG001 - one signature for all networks
@@ -55,20 +61,18 @@ def addition_forward(recipe: Recipe, weights: Weights, pairs: Tensor) -> tuple[T
     Only the last position's output is used, so only its query is computed; keys and values depend on a token and its
     position alone, so they are computed once per token and position, not per example.
     """
-    d, heads = recipe.d_model, recipe.heads
+    d, heads, p = recipe.d_model, recipe.heads, recipe.modulus
     width = d // heads
-    p = recipe.modulus
     embed, position = weights["embed.weight"], weights["position.weight"]
     tokens = embed[:p].unsqueeze(0) + position[:2].unsqueeze(1)  # [2, p, d]
     equals = embed[p] + position[2]  # [d]
-    query = functional.linear(equals, weights["attn.q.weight"]).view(heads, width)
-    keys = functional.linear(tokens, weights["attn.k.weight"]).view(2, p, heads, width)
-    values = functional.linear(tokens, weights["attn.v.weight"]).view(2, p, heads, width)
+
+    def by_head(name: str, rows: Tensor) -> Tensor:
+        return functional.linear(rows, weights[f"attn.{name}.weight"]).view(*rows.shape[:-1], heads, width)
+
+    query, keys, values = by_head("q", equals), by_head("k", tokens), by_head("v", tokens)
     scores = torch.einsum("sphw,hw->sph", keys, query) / math.sqrt(width)
-    own_score = (functional.linear(equals, weights["attn.k.weight"]).view(heads, width) * query).sum(-1) / math.sqrt(
-        width
-    )
-    own_value = functional.linear(equals, weights["attn.v.weight"]).view(heads, width)
+    own_score, own_value = (by_head("k", equals) * query).sum(-1) / math.sqrt(width), by_head("v", equals)
     left, right = pairs[:, 0], pairs[:, 1]
     logits = torch.stack((scores[0, left], scores[1, right], own_score.expand(len(pairs), heads)), dim=-1)
     attention = torch.softmax(logits, dim=-1).unsqueeze(2)  # [examples, heads, 1, 3]
@@ -89,26 +93,22 @@ def composition_weights(recipe: Recipe, generator: torch.Generator) -> dict[str,
     """Initial parameters as GPT-2's. A norm's gain is kept less 1, so that weight decay leads to 1."""
     d, hidden, deviation = recipe.d_model, recipe.d_mlp, _GPT2_DEVIATION * recipe.init_scale
     writing = deviation / math.sqrt(2 * recipe.layers)
-
-    def zeros(size: int) -> Tensor:
-        return torch.zeros(size, dtype=torch.float64)
-
-    weights = {
-        "embed.weight": normal(generator, deviation, recipe.entities + recipe.relations + 1, d),
-        "position.weight": normal(generator, deviation, 3, d),
+    block = {
+        **{f"{name}.weight": (deviation, (d, d)) for name in _ATTENTION[:3]},
+        "attn.out.weight": (writing, (d, d)),
+        "fc1.weight": (deviation, (hidden, d)),
+        "fc1.bias": (0.0, (hidden,)),
+        "fc2.weight": (writing, (d, hidden)),
+        "fc2.bias": (0.0, (d,)),
+        **{f"{norm}.{part}": (0.0, (d,)) for norm in ("norm1", "norm2") for part in ("gain", "bias")},
     }
-    for layer in range(recipe.layers):
-        block = {f"{name}.weight": normal(generator, deviation, d, d) for name in _ATTENTION[:3]}
-        block |= {
-            "attn.out.weight": normal(generator, writing, d, d),
-            "fc1.weight": normal(generator, deviation, hidden, d),
-            "fc1.bias": zeros(hidden),
-            "fc2.weight": normal(generator, writing, d, hidden),
-            "fc2.bias": zeros(d),
-        }
-        block |= {f"{norm}.{part}": zeros(d) for norm in ("norm1", "norm2") for part in ("gain", "bias")}
-        weights |= {f"layers.{layer}.{name}": weight for name, weight in block.items()}
-    return weights | {"norm.gain": zeros(d), "norm.bias": zeros(d)}
+    shapes = {
+        "embed.weight": (deviation, (recipe.entities + recipe.relations + 1, d)),
+        "position.weight": (deviation, (3, d)),
+        **{f"layers.{layer}.{name}": shape for layer in range(recipe.layers) for name, shape in block.items()},
+        **{f"norm.{part}": (0.0, (d,)) for part in ("gain", "bias")},
+    }
+    return _drawn(generator, shapes)
 
 
 def composition_matrices(recipe: Recipe) -> tuple[str, ...]:
