@@ -136,6 +136,7 @@ def stated(method: str, **settings: object) -> dict[str, Any]:
         ({"l.0.q.dense_weights": WORDS}, {}, "SpQR"),
         ({"l.0.q.Qidxs": WORDS}, {}, r"QuIP#"),
         ({"l.0.q.bitmask": BYTES}, {}, "2:4 sparse"),
+        ({"l.0.q.weight_orig": torch.ones(8, 8), "l.0.q.weight_mask": torch.ones(8, 8)}, {}, "a pruning that is"),
         ({"l.0.q.codes": SIGNED, "l.0.q.multiplier": torch.ones(8, 1)}, {}, "multiplier .* fits the scales"),
         *(
             ({"l.0.q.weight": torch.ones(2, 2)}, stated(method), name)

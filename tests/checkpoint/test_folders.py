@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -344,4 +345,33 @@ def test_layers_that_the_configuration_counts_and_nobody_saved_are_unmeasured(
     (tmp_path / "config.json").write_text(json.dumps(whole | config))
     skipped = open_checkpoint(str(tmp_path)).skipped
     assert [item.tensor for item in skipped] == expected
+    assert all(item.kind == "unmeasured" for item in skipped)
+
+
+def experts(numbers: Iterable[int], *names: str, layer: int = 0) -> set[str]:
+    module = f"model.layers.{layer}.mlp.experts"
+    return {f"{module}.{k}.{name}_proj.weight" for k in numbers for name in names or ("up", "down")}
+
+
+@pytest.mark.parametrize(
+    ("names", "config", "expected"),
+    [
+        (experts(range(4)), {"num_experts": 4}, []),
+        (experts(range(4)), {}, []),
+        (experts(range(4), "up"), {"num_experts": 8}, ["4.up", "5.up", "6.up"]),
+        (experts(range(4)), {"text_config": {"n_routed_experts": 5}}, ["4.down", "4.up"]),
+        (experts((0, 1, 3)), {}, ["2.down", "2.up"]),
+        (experts(range(4), "up") | experts((0, 1, 3), "down"), {}, ["2.down"]),
+        (experts(range(6)), {"num_experts": 4}, []),
+        (experts(range(4)), {"num_experts": [4, 8]}, []),
+    ],
+)
+def test_experts_that_their_layer_should_have_and_nobody_saved_are_unmeasured(
+    tmp_path: Path, names: set[str], config: dict[str, object], expected: list[str]
+) -> None:
+    save_file(dict.fromkeys(names, A["layers.0.a.weight"]), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3_moe"} | config))
+    skipped = open_checkpoint(str(tmp_path)).skipped
+    named = [name for item in skipped for name in item.tensor.removesuffix(", …").split(", ")]
+    assert sorted(named) == [f"layers.0.experts.{name}" for name in expected]
     assert all(item.kind == "unmeasured" for item in skipped)

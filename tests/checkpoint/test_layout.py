@@ -76,14 +76,16 @@ def test_an_index_under_another_name_is_used(tmp_path: Path) -> None:
     assert list(read_catalogue(LocalSource(tmp_path)).tensors) == ["a.weight"]
 
 
-def test_a_tensor_in_a_second_shard_is_left_aside_where_the_index_says_which_counts(tmp_path: Path) -> None:
+def test_a_tensor_in_two_shards_is_never_wholly_measured_whatever_the_index_says(tmp_path: Path) -> None:
     save_file(ONE, tmp_path / "1.safetensors")
     save_file(ONE | OTHER, tmp_path / "2.safetensors")
     index(tmp_path, {"a.weight": "1.safetensors", "b.weight": "2.safetensors"})
     catalogue = read_catalogue(LocalSource(tmp_path))
     assert catalogue.tensors["a.weight"].span.file == "1.safetensors"
-    reason = "a second copy; the index places the tensor in 1.safetensors"
-    assert catalogue.skipped == (Skipped("a.weight (in 2.safetensors)", reason, "file_not_read", bytes=24),)
+    reason = (
+        "in two shards; the index places it in 1.safetensors, and libraries may load this one: remove one of the two"
+    )
+    assert catalogue.skipped == (Skipped("a.weight (in 2.safetensors)", reason, "unmeasured", bytes=24),)
 
 
 def test_a_missing_shard_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -252,6 +252,16 @@ def test_broken_values_end_an_audit_in_part_and_quiet_says_so_in_a_line(invoke: 
     assert line.startswith("llmtrap: Broken values: ")
 
 
+def test_broken_values_beside_the_matrices_end_an_audit_in_part_too(invoke: Any, tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((64, 48)).astype(np.float32)
+    norm = np.array([1, np.nan, 1], np.float32)
+    save_file({"layers.0.mlp.up_proj.weight": weights, "norm.weight": norm}, tmp_path / "nan.safetensors")
+    result = invoke("audit", tmp_path / "nan.safetensors", "--json", "r.json", "--quiet", "--traps", "certify")
+    assert (result.exit_code, result.stdout) == (3, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("llmtrap: Broken values: 1 tensor beside the matrices holds NaN or infinite values.")
+
+
 @pytest.mark.parametrize(("option", "value"), [("workers", "abc"), ("shuffles", "0")])
 def test_a_value_of_the_environment_is_blamed_on_its_variable(
     invoke: Any, small: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str

@@ -394,3 +394,19 @@ def test_a_matrix_keeps_its_pair_where_the_one_that_had_its_short_id_is_gone(tmp
     assert all(pair.now.tensor == pair.base.tensor for pair in pairing.pairs)
     assert [matrix.tensor for matrix in pairing.missing] == [audio]
     assert {pair.now.tensor for pair in pairing.pairs if pair.now.id != pair.base.id} == {vision}
+
+
+def test_another_configuration_is_named(tmp_path: Path) -> None:
+    base = folder(tmp_path / "base", llama(), rope_theta=1e4, rope_scaling={"factor": 8}, dtype="float32")
+    now = folder(tmp_path / "now", llama(), rope_theta=1e6, rope_scaling={"factor": 1}, dtype="bfloat16", new=1)
+    judgement = judged(now, base)
+    note = "config.json differs from the base's in 2 values, which no rule judges: rope_scaling.factor, rope_theta"
+    assert (judgement.exit_code, judgement.notes) == (0, (note,))
+
+
+def test_a_copy_of_the_weights_that_nobody_looks_at_is_named(tmp_path: Path) -> None:
+    base, now = folder(tmp_path / "base", llama()), folder(tmp_path / "now", llama())
+    save_file(tuned(llama()), now / "consolidated.safetensors")
+    judgement = judged(now, base)
+    note = "1 other weight file in the target, not looked at: consolidated.safetensors (file)"
+    assert (judgement.exit_code, judgement.notes) == (0, (note,))

@@ -12,6 +12,7 @@ from tests.support.documents import matrix
 
 from llmtrap.gate.document import Judgement
 from llmtrap.gate.matching import CheckpointContents, Pair, match
+from llmtrap.gate.rules import RULES
 
 NOW = [matrix(f"layers.{k}.mlp.down", layer=k, role="down", method="measured", causes=[("entry", 2.0 + k)])
        for k in range(3)]  # fmt: skip
@@ -48,6 +49,16 @@ def test_an_ignore_covers_what_it_matches_until_it_expires(judged) -> None:
     late = judged(NOW, BASE, ignore=[{**ignore, "match": "*", "expires": "2026-02-28"}])
     assert (late.exit_code, len(late.errors)) == (1, 3)
     assert late.notes == ("ignore of LT001 for '*' expired on 2026-02-28: it holds no more",)
+
+
+def test_rules_that_are_off_are_named_and_no_pass_is_given_with_all_of_them_off(judged) -> None:
+    off = {"level": "off"}
+    some = judged(NOW, BASE, rules={"LT001": off})
+    assert (some.exit_code, some.notes) == (0, ("off in the policy: LT001 new-trap",))
+    assert some.headline == "Passed. Of 3 matrices: 3 judged, 0 unchanged; nothing that the policy forbids."
+    none = judged(NOW, BASE, rules=dict.fromkeys(RULES, off))
+    assert (none.outcome, none.exit_code) == ("incomplete", 3)
+    assert none.headline == "Not judged: the policy has every rule at level off."
 
 
 def test_an_ignore_that_matches_nothing_is_said(judged) -> None:

@@ -91,9 +91,10 @@ def _read_files(source: Source, folder: str) -> tuple[Layout, list[FileContents]
 
 
 def _add(entry: TensorEntry, layout: Layout, tensors: dict[str, TensorEntry], skipped: list[Skipped]) -> None:
-    """File one tensor. Of several copies the one counts that lies where the index says, else the first.
+    """File one tensor. Of several copies the one is taken that lies where the index says, and the other is unmeasured.
 
-    A tensor that the index does not name is read as well: libraries load every tensor of the shards.
+    Libraries load every tensor of the shards, also one that the index does not name, and of two copies the last:
+    transformers never looks up where the index places them.
     """
     name, other = entry.name, tensors.get(entry.name)
     if other is None:
@@ -106,9 +107,9 @@ def _add(entry: TensorEntry, layout: Layout, tensors: dict[str, TensorEntry], sk
         raise CheckpointError(problem, file=entry.span.file, tensor=printable(name), remedy=remedy)
     chosen, copy = (entry, other) if entry.span.file == place else (other, entry)
     tensors[name] = chosen
-    reason = f"a second copy; the index places the tensor in {place}"
+    reason = f"in two shards; the index places it in {place}, and libraries may load this one: remove one of the two"
     size = sum(span.size for span in copy.spans)
-    skipped.append(Skipped(f"{printable(name)} (in {copy.span.file})", reason, "file_not_read", bytes=size))
+    skipped.append(Skipped(f"{printable(name)} (in {copy.span.file})", reason, bytes=size))
 
 
 def _missing(layout: Layout, tensors: Mapping[str, TensorEntry], config: dict[str, Any]) -> list[Skipped]:

@@ -20,7 +20,7 @@ from llmtrap.checkpoint.config import MAX_CONFIG, read_config
 from llmtrap.checkpoint.families import Family
 from llmtrap.checkpoint.find import Found, find_matrices
 from llmtrap.checkpoint.matrices import WeightMatrix
-from llmtrap.checkpoint.missing_layers import missing_layers
+from llmtrap.checkpoint.missing_layers import missing_experts, missing_layers
 from llmtrap.checkpoint.names import natural_key, printable
 from llmtrap.checkpoint.refusals import WEIGHT_SUFFIXES, is_training_state, left_aside
 from llmtrap.checkpoint.sources.base import ByteRange, Source
@@ -76,7 +76,11 @@ def _opened(source: Source, *, split_fused: bool, family: Family | None) -> Chec
     if not parts:
         catalogue = read_catalogue(source)
         found = find_matrices(catalogue, split_fused=split_fused, family=family)
-        skipped = (*found.skipped, *missing_layers(catalogue.config, found.matrices))
+        skipped = (
+            *found.skipped,
+            *missing_layers(catalogue.config, found.matrices),
+            *missing_experts(catalogue.config, found.matrices),
+        )
         return Checkpoint(
             source, catalogue, found.matrices, skipped, found.family, unknown=found.unknown, notes=found.notes
         )

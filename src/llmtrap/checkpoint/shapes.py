@@ -20,7 +20,8 @@ from llmtrap.checkpoint.tensors import SkipKind, Skipped, TensorEntry
 LARGEST_KERNEL: Final = 16
 """The longest side of a convolution's kernel: the last two dimensions of a stack of matrices are longer."""
 
-_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
+EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
+"""Keys of config.json that say how many experts a layer has."""
 _STACK = re.compile(r"(.*[._])?(\w*experts?|moe|switch_mlp|mlp[12]_weight)([._].*)?")
 _KERNEL = re.compile(r".*(conv|patch_embed|patch_projection).*")
 _BUFFER = re.compile(
@@ -86,7 +87,7 @@ class _Shapes:
     def __init__(self, taken: Sequence[StoredTensor], config: dict[str, Any]):
         self._taken = taken
         self._widest = widest_side(taken)
-        self._experts = {count for key in _EXPERT_COUNTS if (count := integer(config, key)) is not None}
+        self._experts = {count for key in EXPERT_COUNTS if (count := integer(config, key)) is not None}
 
     @cached_property
     def _routers(self) -> dict[str, set[tuple[int, ...]]]:

@@ -179,12 +179,12 @@ def _part_done(share: Part, kept: Journal) -> None:
 def is_whole(report: Report) -> bool:
     """Whether the audit did what was asked: it measured something, all of it, and left no weights out but by request.
 
-    Of a matrix with NaN or infinite values nothing else can be measured.
+    With NaN or infinite values in any tensor the network answers NaN, whatever else was measured.
     """
     from llmtrap.report.coverage import is_incomplete
     from llmtrap.report.verdict import is_rotated
 
-    broken = any(matrix.non_finite is not None for matrix in report.matrices)
+    broken = report.summary.level == "broken"
     return (
         bool(report.matrices)
         and not broken

@@ -11,6 +11,7 @@ import numpy as np
 from llmtrap.audit import AuditSettings
 from llmtrap.checkpoint import Checkpoint, Source, Stripes, WeightMatrix
 from llmtrap.checkpoint.adapted import AdaptedTensor
+from llmtrap.gate.configurations import configuration_notes
 from llmtrap.gate.document import OutsideTensor
 from llmtrap.gate.files_beside import is_file, own_files
 from llmtrap.gate.matching import CheckpointContents, Known, MatchedSides, match
@@ -61,10 +62,27 @@ def compare_checkpoints(
     outside = (*compare_outside(now, was), *(_new_rows(pair, now.source) for pair in pairing.pairs if pair.grown))
     matched = match(target, base, known)
     if comparable:
-        matched = replace(matched, outside=outside, own_files=own_files(now, was), notes=_only_in_base(now, was))
+        matched = replace(matched, outside=outside, own_files=own_files(now, was), notes=_notes(now, was))
     else:
         matched = replace(matched, outside=())
     return matched, measured.report, measured.base
+
+
+def _notes(now: Checkpoint, was: Checkpoint) -> tuple[str, ...]:
+    """What lies beside the weights and is not judged."""
+    config = configuration_notes(now.catalogue.config, was.catalogue.config)
+    return (*config, *_copies_beside(now, was), *_only_in_base(now, was))
+
+
+def _copies_beside(now: Checkpoint, was: Checkpoint) -> tuple[str, ...]:
+    """What is said of the target's other weight files, copies by their names, but for those known to be the base's."""
+    equal = {mine for mine, _ in same_files(now.source.files(), was.source.files())}
+    copies = [item.tensor for item in now.skipped if item.kind == "file_not_read" and is_file(item)]
+    names = [name for name in copies if name.removesuffix(" (file)") not in equal]
+    if not names:
+        return ()
+    named = ", ".join(printable(name, 80) for name in names[:3]) + (", …" if len(names) > 3 else "")
+    return (f"{plural(len(names), 'other weight file')} in the target, not looked at: {named}",)
 
 
 def _only_in_base(now: Checkpoint, was: Checkpoint) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from llmtrap.gate.chance import chance_of, comparable_alpha
 from llmtrap.gate.matching import MatchedSides, MatrixRef, Pair
 from llmtrap.gate.policy import Ignore, Policy
 from llmtrap.gate.policy_file import LoadedPolicy
-from llmtrap.gate.rules import CHECKPOINT, COVERAGE, RULES, NotJudged, Violation
+from llmtrap.gate.rules import CHECKPOINT, COVERAGE, RULES, NotJudged, Rule, Violation
 from llmtrap.gate.rules.new_trap import NewTrap
 from llmtrap.gate.rules.worse_trap import WorseTrap
 from llmtrap.gate.unjudged import Gap, grouped, unmeasured
@@ -46,15 +46,17 @@ def judge(matched: MatchedSides, loaded: LoadedPolicy, today: datetime.date) -> 
                 found.append(_finding(rule.id, "warn" if item.only_warn else settings.level, item))
     findings, notes = _apply_ignores(_worst_first(found), policy.ignore, today, gaps)
     notes = [*loaded.notes, *notes]
+    if off := [rule for rule in RULES.values() if policy.settings(rule.id).level == "off"]:
+        notes.append(f"off in the policy: {', '.join(f'{rule.id} {rule.name}' for rule in off)}")
     not_judged = grouped(gaps, policy.ignore, today)
-    outcome = _outcome(findings, not_judged, matched)
+    outcome = "incomplete" if len(off) == len(RULES) else _outcome(findings, not_judged, matched)
     counts = _counts(matched)
     base = matched.base
     return document.Judgement(
         tool=TOOL,
         outcome=outcome,
         exit_code=EXIT_CODES[outcome],
-        headline=_headline(outcome, findings, not_judged, counts, base is not None),
+        headline=_headline(outcome, findings, not_judged, counts, base is not None, off),
         target=matched.target.side,
         base=None if base is None else base.side,
         policy=document.PolicyUsed(path=None if loaded.path is None else str(loaded.path)),
@@ -213,15 +215,18 @@ def _headline(
     not_judged: list[document.NotJudged],
     counts: document.Counts,
     has_base: bool,
+    off: Sequence[Rule],
 ) -> str:
     if counts.matrices == 0:
         return "Not judged: nothing was audited."
+    if len(off) == len(RULES):
+        return "Not judged: the policy has every rule at level off."
     errors = [f for f in findings if f.level == "error" and f.ignored is None]
     looked = f"{plural(counts.matrices, 'matrix')}: {counts.measured:,} judged"
     if has_base:
         looked += f", {counts.unchanged:,} unchanged"
     if outcome == "passed":
-        return f"Passed. Of {looked}; nothing {'new or worse' if has_base else 'that the policy forbids'}."
+        return f"Passed. Of {looked}; nothing {'new or worse' if has_base and not off else 'that the policy forbids'}."
     if outcome == "incomplete" and errors:
         return f"Not judged: {errors[0].message}."
     if outcome == "incomplete":

@@ -137,3 +137,26 @@ def test_scales_that_do_not_fit_are_an_error_that_names_both(save: Save, scales:
         save({"w.weight": fp8(200, 130), "w.weight_scale_inv": scales})
     assert caught.value.tensor == "w.weight_scale_inv"
     assert caught.value.remedy is not None
+
+
+EXPERT = "model.layers.0.mlp.experts.{}.up_proj.weight"
+
+
+def test_a_weight_that_lost_its_scales_among_others_that_have_theirs_is_refused(save: Save) -> None:
+    whole = {EXPERT.format(k): fp8(64, 96) for k in range(3)}
+    scales = {f"{EXPERT.format(k)}_scale": torch.tensor([1e-3 + k]) for k in range(3)}
+    assert len(save(whole | scales).matrices) == 3
+    del scales[f"{EXPERT.format(1)}_scale"]
+    with pytest.raises(
+        CheckpointError, match=r"experts\.1\.up_proj\.weight: .*in other layers have scales, and this one"
+    ):
+        save(whole | scales)
+
+
+def test_a_weight_of_another_place_may_be_a_plain_cast(save: Save) -> None:
+    tensors = {
+        EXPERT.format(0): fp8(64, 96),
+        f"{EXPERT.format(0)}_scale": torch.tensor([1e-3]),
+        "lm_head.weight": fp8(64, 96),
+    }
+    assert {m.encoding for m in save(tensors).matrices} == {"F8_E4M3", "F8_E4M3 scaled per tensor"}

@@ -6,6 +6,8 @@ grid over the last two dimensions; where a dimension is no multiple of the block
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +59,7 @@ class Fp8Block(Encoding):
             UnsupportedError: a tensor beside the weight must be its scale and has no name that is known.
         """
         found: list[StoredTensor] = []
+        unscaled: list[TensorEntry] = []
         stated = stated_blocks(catalogue.config)
         weights = [entry for entry in free.values() if entry.dtype in _WEIGHTS]
         modules = Modules(free.values()) if weights else Modules(())
@@ -68,6 +71,7 @@ class Fp8Block(Encoding):
                 if (unknown := modules.like_scales(weight, weight.shape)) is not None:
                     raise unknown_scale(weight, unknown)
                 _check_none_expected(weight, catalogue.config)
+                unscaled.append(weight)
                 continue
             grid = fit_grid(weight.shape, scale, stated=stated)
             if grid is None:
@@ -78,6 +82,7 @@ class Fp8Block(Encoding):
             parts = (weight, scale)
             encoding = f"{weight.dtype} {described}"
             found.append(Fp8Tensor(weight.name, module, encoding, weight.shape, parts, grid, weight.dtype))
+        _check_others_have_none(unscaled, found)
         return found
 
 
@@ -85,3 +90,15 @@ def _check_none_expected(weight: TensorEntry, config: dict[str, Any]) -> None:
     """Numbers without their block scales would be read as a matrix that nobody trained."""
     if section(config, "quantization_config").get("weight_block_size"):
         raise broken(weight, "config.json says that FP8 weights have block scales, and this one has none beside it")
+
+
+def _check_others_have_none(unscaled: Iterable[TensorEntry], scaled: Iterable[StoredTensor]) -> None:
+    """A weight without scales, where those of the same place in other layers or experts have them, has lost its own."""
+    places = {_place(stored.name) for stored in scaled}
+    for weight in unscaled:
+        if _place(weight.name) in places:
+            raise broken(weight, "FP8 weights of the same place in other layers have scales, and this one has none")
+
+
+def _place(name: str) -> str:
+    return re.sub(r"\d+", "0", name)

@@ -76,11 +76,13 @@ _LEFT: dict[str, str] = {
 _INTEGERS = ("BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64")
 _UNREAD_FLOATS = ("F4", "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 _REMEDY = "Audit the checkpoint before it was quantised, or save a dequantised copy (BF16)"
+_MASK = "_mask"
+_PRUNED = "Call torch.nn.utils.prune.remove(module, 'weight') on every pruned module, and save the model again"
 _FEW = 64  # integers that cannot be a weight matrix
 
 
 def refuse_stated(catalogue: Catalogue) -> None:
-    """Stop where the configuration or a tensor's name tells of a quantisation that is not read.
+    """Stop where the configuration or a tensor's name tells of a quantisation, or a pruning, that is not read.
 
     Raises:
         UnsupportedError: the quantisation, by its name, and why.
@@ -89,6 +91,9 @@ def refuse_stated(catalogue: Catalogue) -> None:
         last = name.rpartition(".")[2]
         if last in _MARKS:
             raise _refused(_MARKS[last], entry.span.file, name)
+        if last.endswith(_MASK) and name.removesuffix(_MASK) + "_orig" in catalogue.tensors:
+            problem = "the mask of a pruning that is not made permanent: the weight in use is weight_orig times this"
+            raise UnsupportedError(problem, file=entry.span.file, tensor=printable(name), remedy=_PRUNED)
     for key in ("quantization_config", "compression_config"):
         settings = section(catalogue.config, key)
         stated = settings.get("quant_method")

@@ -12,7 +12,7 @@ from llmtrap.checkpoint.families import Family
 from llmtrap.checkpoint.find import find_matrices
 from llmtrap.checkpoint.matrices import WeightMatrix
 from llmtrap.checkpoint.memory.arrays import MemoryTensor, memory_tensor
-from llmtrap.checkpoint.missing_layers import missing_layers
+from llmtrap.checkpoint.missing_layers import missing_experts, missing_layers
 from llmtrap.checkpoint.names import printable
 from llmtrap.checkpoint.not_weights import refuse_ungathered, refuse_updates
 from llmtrap.checkpoint.quantisation import KEY
@@ -84,7 +84,11 @@ def open_memory(
     for item in found.skipped:
         if item.kind == "unmeasured" and item.tensor in source.spans:
             raise _quantised(item.tensor)
-    skipped = (*found.skipped, *missing_layers(stated, found.matrices))
+    skipped = (
+        *found.skipped,
+        *missing_layers(stated, found.matrices),
+        *missing_experts(stated, found.matrices),
+    )
     return Checkpoint(source, catalogue, found.matrices, skipped, found.family, (), found.unknown, found.notes)
 
 
