@@ -16,10 +16,9 @@ from llmtrap.ablation.layer_gate import PassState
 if TYPE_CHECKING:
     from llmtrap.ablation.streaming import StreamedModel
 
-_COMPARED_AT_ONCE = 1 << 20
-"""Log-probabilities of one variant looked at together (4 MiB): what is made of them stays in the processor's cache."""
-_LOGITS_AT_ONCE = 1 << 24
-"""Logits made by one call of the head (64 MiB): its weights are read once for as many variants as that holds."""
+_LOGITS_AT_ONCE = 1 << 25
+"""Logits made by one call of the head (128 MiB): its weights are read once for as many variants as that holds, and for
+as many positions where there are few variants. A large head is read from the disk at each call."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,10 @@ class Outcome:
     def predictions(self, variants: Sequence[str], sequence: int) -> Iterator[Predictions]:
         """The predictions of a sequence, some positions at a time: of the model as it is, then of every variant."""
         tokens, vocabulary = self.tokens[sequence], self.owner.vocabulary
-        step = min(tokens.numel(), max(1, _COMPARED_AT_ONCE // vocabulary))
-        size = max(1, _LOGITS_AT_ONCE // (step * vocabulary))
         names = (None, *variants)
+        rows = max(1, _LOGITS_AT_ONCE // vocabulary)
+        step = min(tokens.numel(), max(1, rows // len(names)))
+        size = max(1, rows // step)
         for start in range(0, tokens.numel(), step):
             stop = start + step
             for first in range(0, len(names), size):
