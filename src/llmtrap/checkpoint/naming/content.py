@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from llmtrap.checkpoint.naming.grammar import Grammar
+from llmtrap.checkpoint.naming.siblings import leaf_among_siblings
 from llmtrap.checkpoint.naming.standing import WORDY, standing_role
 from llmtrap.checkpoint.naming.terms import INPUT_PROJECTION, NUMBER, PAIR, Context, Words
 
@@ -115,7 +116,9 @@ class Content:
 
     def _role_alone(self, kind: Words, at: int) -> str | None:
         """The role without a group that a word means where the reading stands, or None."""
-        side = kind[at] == "decoder" and at < len(kind) - 1 and kind[at + 1] not in (NUMBER, *self._grammar.transparent)
+        following = kind[at + 1] if at < len(kind) - 1 else NUMBER
+        says_nothing = following == NUMBER or (following in self._grammar.transparent and not _embeds(following))
+        side = kind[at] == "decoder" and not says_nothing
         if side or (self.group == "experts" and self._dimensions == 3):  # maps, whatever a table may be called
             return None
         beside = self._context.children.get(kind[:at], ())
@@ -136,11 +139,8 @@ class Content:
         """What the words beside this one make of it: w1 is a gate beside w2 and w3."""
         if self.group in _ATTENTION:
             return None
-        beside = self._context.children.get(kind[:at], ())
-        word = kind[at]
-        return next(
-            (known[word] for known in self._grammar.sets if word in known and known.keys() <= set(beside)), None
-        )
+        own = self.group is None and not self._in_layer
+        return leaf_among_siblings(kind, at, self._grammar, self._context, own=own)
 
     def _enter(self, kind: Words, at: int, group: str) -> None:
         """Begin a group; a narrower one stays: the attention within cross-attention, the MLP within an expert."""

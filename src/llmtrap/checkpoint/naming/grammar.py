@@ -32,6 +32,7 @@ class Grammar:
     Attributes:
         wrappers: words around a model that say nothing.
         parts: word → part of the model.
+        first: words that begin a part at a name's beginning alone.
         stems: word within a word → part.
         stacks: words before a layer's number; `endings` are those of other such words.
         sublayers: (outer, inner) stack words of which the inner only numbers the parts of a layer.
@@ -53,6 +54,7 @@ class Grammar:
 
     wrappers: frozenset[str]
     parts: Mapping[str, str]
+    first: frozenset[str]
     stems: Mapping[str, str]
     stacks: frozenset[str]
     endings: tuple[str, ...]
@@ -86,9 +88,9 @@ class Grammar:
         return replace(self, parts={**self.parts, **parts}, named={**self.named, **roles})
 
     def part_of(self, word: str, *, first: bool) -> str | None:
-        """The part that begins with this word, or None; words of two letters count at the name's beginning alone."""
+        """The part that begins with this word, or None; short words count at the name's beginning alone."""
         if word in self.parts:
-            return self.parts[word] if first or len(word) > 2 else None
+            return self.parts[word] if first or (len(word) > 2 and word not in self.first) else None
         if word in self.wrappers or word in self.transparent:
             return None
         pieces = [piece.lower() for piece in _WORD.findall(word[:_MOST_LETTERS])]
@@ -165,6 +167,7 @@ def load_grammar() -> Grammar:
     return Grammar(
         wrappers=frozenset(table["wrappers"]["words"]),
         parts=_inverted(table["parts"]),
+        first=frozenset(table["parts_first"]["words"]),
         stems=_inverted(table["part_stems"]),
         stacks=frozenset(table["stacks"]["words"]),
         endings=tuple(table["stacks"]["endings"]),

@@ -142,6 +142,7 @@ def gather_context(kinds: Sequence[Kind], grammar: Grammar, config: Mapping[str,
         children=children,
         indices={begin: tuple(sorted(values)) for begin, values in indices.items()},
         repeated={begin for begin, by_number in below.items() if _repeats(by_number)},
+        shapes={kind.words: kind.shape for kind in kinds},
         rewards=any(_REWARDING.search(name) for name in architectures(dict(config))),
         encoders=_encoders(children, grammar, both=flag(dict(config), "is_encoder_decoder") is True),
     )

@@ -55,7 +55,9 @@ def read_kind(kind: Words, dimensions: int, grammar: Grammar, context: Context) 
     content = Content(grammar, context, part, in_layer=bool(layers), dimensions=dimensions)
     if layers:
         stack = kind[layers[-1] - 1]
-        content.group = grammar.stack_groups.get(stack) or ("cross_attention" if "cross_attn" in stack else None)
+        content.group = grammar.stack_groups.get(stack) or next(
+            ("cross_attention" for word in ("cross_attn", "cross_attention") if word in stack), None
+        )
     for at in range(begin, len(kind)):
         if kind[at] == NUMBER:
             content.number(kind, at, dropped)
@@ -169,7 +171,7 @@ def _is_scope(kind: Words, at: int, grammar: Grammar) -> bool:
         return word in grammar.parts and word not in grammar.words and not is_alone
     if any(before in grammar.groups for before in kind[:at]):
         return False
-    if word in grammar.parts:
+    if word in grammar.parts and (at == 0 or word not in grammar.first):
         return True
     if word in grammar.anywhere or word in grammar.groups:
         return False

@@ -25,6 +25,7 @@ class Context:
         indices: beginning that ends in a number → the numbers that occur there, ascending.
         repeated: beginnings that end in a number under which the same modules come again: stacks without a known word.
         encoders: beginnings under which there is an encoder beside a decoder or a language model.
+        shapes: kind → the shape of its first matrix.
         rewards: whether config.json says that the model gives a reward.
     """
 
@@ -32,6 +33,7 @@ class Context:
     indices: Mapping[Words, tuple[int, ...]] = field(default_factory=dict)
     repeated: Collection[Words] = ()
     encoders: Collection[Words] = ()
+    shapes: Mapping[Words, tuple[int, ...]] = field(default_factory=dict)
     rewards: bool = False
 
 
