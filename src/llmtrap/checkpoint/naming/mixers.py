@@ -68,6 +68,8 @@ def _group(words: Collection[str], mixers: Mapping[str, Sequence[Sequence[str]]]
 
 def _role(kind: Kind, at: int, group: str, grammar: Grammar) -> str:
     """The role in another group than attention: by the group's own meaning of the word, else by what was read."""
+    if kind.role.startswith(f"{group}."):
+        return kind.role
     inside = grammar.inside[group]
     leaf = next((inside[word] for word in reversed(kind.words[at + 1 :]) if word in inside), None)
     if leaf is None:
