@@ -188,7 +188,7 @@ def test_several_reports_are_judged_at_once_and_no_name_is_an_option(
 
 
 def test_a_pull_request_is_judged_by_the_policy_of_its_base(tmp_path: Path, environment: dict[str, str]) -> None:
-    """The pull request turns every rule off in its own policy; the base branch has none, and then another."""
+    """The pull request turns all rules but one off in its own policy; the base branch has none, and then another."""
     origin, work = tmp_path / "origin", tmp_path / "work"
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
 
@@ -199,7 +199,7 @@ def test_a_pull_request_is_judged_by_the_policy_of_its_base(tmp_path: Path, envi
     run("init", cwd=origin)
     run("commit", "--allow-empty", "-m", "a", cwd=origin)
     run("clone", origin, work, cwd=tmp_path)
-    off = "".join(f"[gate.rules.{rule}]\nlevel = 'off'\n" for rule in RULES)
+    off = "".join(f"[gate.rules.{rule}]\nlevel = 'off'\n" for rule in RULES if rule != "LT005")
     (work / "llmtrap.toml").write_text("[gate]\n" + off)
     base, target = checkpoint(tmp_path / "base"), checkpoint(work / "tuned", 60.0)
     (step,) = [step for step in load(ROOT / "action.yml")["runs"]["steps"] if step.get("id") == "gate"]
