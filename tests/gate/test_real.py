@@ -29,7 +29,8 @@ def test_a_real_fine_tune_passes_with_its_inherited_traps(minilm_sre: Path, mini
     judgement = gated.judgement
     assert (judgement.outcome, judgement.exit_code, judgement.errors) == ("passed", 0, [])
     assert (judgement.counts.matrices, judgement.counts.unchanged, judgement.counts.measured) == (39, 1, 38)
-    assert judgement.notes == (
+    # Whether some of the base comes from the journal depends on the tests that ran before
+    assert tuple(note for note in judgement.notes if not note.startswith("taken from the journal")) == (
         "63 tensors changed, no weight matrices: embeddings.LayerNorm.bias, embeddings.LayerNorm.weight, "
         "embeddings.position_embeddings.weight, …",
         "1 tensor only in the base, no weight matrix: embeddings.position_ids",
