@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import html
+import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from jsonschema import Draft202012Validator
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from tests.ablation.conftest import save_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import llmtrap
 from llmtrap.ablation.document import AblationReport
-from llmtrap.ablation.outputs import to_html, to_json, to_markdown
+from llmtrap.ablation.outputs import show, to_html, to_json, to_markdown
 from llmtrap.ablation.read import read_ablation, with_activity
 from llmtrap.ablation.run import AblationSettings, ablate
 from llmtrap.checkpoint import open_checkpoint
@@ -84,6 +87,25 @@ def test_every_output_has_verdict_entry_and_label(planted: Path, tmp_path: Path)
         assert "layers.1.mlp.down" in output
     assert report.nll is not None
     assert "<script" not in to_html(report)
+    (found,) = report.candidates
+    for width, columns in ((80, 4), (200, 8)):
+        shown = on_console(report, width=width, force_terminal=True)
+        row = next(line for line in shown.splitlines() if line.startswith("layers.1.mlp.down"))
+        assert len(re.split(r"\s{2,}", row.strip())) == columns
+        assert str(found.label) in row
+        assert all(len(line) <= width for line in shown.splitlines() if "layers" in line)
+    piped = on_console(report, width=80, force_terminal=False)
+    header, row = (line.split("\t") for line in piped.splitlines() if "\t" in line)
+    assert header[0] == "matrix"
+    assert (row[0], row[-1]) == ("layers.1.mlp.down", str(found.label))
+    assert len(header) == len(row) == 8
+
+
+def on_console(report: AblationReport, *, width: int, force_terminal: bool) -> str:
+    """What a console of this kind shows."""
+    file = io.StringIO()
+    show(report, Console(file=file, width=width, force_terminal=force_terminal, color_system=None))
+    return file.getvalue()
 
 
 def test_an_audits_report_takes_the_labels_in(planted: Path, tmp_path: Path) -> None:

@@ -42,6 +42,11 @@ def verdict(results: Sequence[CandidateResult], *, with_text: bool, causal: bool
     return " ".join(sentences)
 
 
+def place(result: CandidateResult) -> str:
+    """What was changed, by its place alone."""
+    return f"[{result.row}, {result.column}]" if result.kind == "entry" else what(result)
+
+
 def what(result: CandidateResult) -> str:
     """What was changed, in a few words."""
     if result.kind == "entry":
@@ -68,6 +73,12 @@ def cells(result: CandidateResult) -> tuple[str, ...]:
         "–" if result.control_floor is None else f"{result.control_floor:.1e}",
         result.label or f"not judged: {result.reason}",
     )
+
+
+def narrow_cells(result: CandidateResult, *, with_text: bool) -> tuple[str, ...]:
+    """The same in few columns: matrix, place, effect (on text, where there is one) and label."""
+    effect = _signed(result.nll_change) if with_text else _number(result.j or result.embedding_change)
+    return result.matrix, place(result), effect, result.label or "not judged"
 
 
 def notes(report: AblationReport) -> Iterable[str]:

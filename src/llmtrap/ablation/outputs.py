@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmtrap.ablation.document import AblationReport
-from llmtrap.ablation.formatting import HEADERS, MEANINGS, cells, notes
+from llmtrap.ablation.formatting import HEADERS, MEANINGS, cells, narrow_cells, notes
 from llmtrap.printable import printable
 from llmtrap.report.html.assets import style
 from llmtrap.report.html.page import content_security_policy
@@ -20,6 +20,8 @@ from llmtrap.report.markdown import code, plain_text
 from llmtrap.report.write import write_whole
 
 _NAME = 80
+_WIDE = 150
+"""Columns of a terminal from which on every cell of the table has its line."""
 
 
 def to_json(report: AblationReport) -> str:
@@ -93,15 +95,22 @@ def write(report: AblationReport, json_path: Path | None, html: Path | None, mar
 
 
 def show(report: AblationReport, console: Console) -> None:
-    """The verdict, the table and the notes on a console."""
+    """The verdict, the table and the notes: for people as wide as the terminal is, for a pipe a candidate a line."""
     console.print(printable(report.verdict), soft_wrap=True)
-    if report.candidates:
+    wide = console.width >= _WIDE or not console.is_terminal
+    with_text = report.nll is not None
+    headers = HEADERS if wide else ("matrix", "entry", "ΔNLL on text" if with_text else "effect", "label")
+    rows = [cells(result) if wide else narrow_cells(result, with_text=with_text) for result in report.candidates]
+    if rows and console.is_terminal:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for header in HEADERS:
+        for header in headers:
             table.add_column(header, overflow="fold")
-        for result in report.candidates:
-            table.add_row(*(Text(printable(cell, _NAME)) for cell in cells(result)))
+        for row in rows:
+            table.add_row(*(Text(printable(cell, _NAME)) for cell in row))
         console.print(table)
+    elif rows:  # a pipe, whose reader wants each candidate on its line
+        for line in (headers, *rows):
+            console.file.write("\t".join(printable(cell, _NAME) for cell in line) + "\n")
     for note in notes(report):
         console.print(printable(note), soft_wrap=True)
     shown = {result.label for result in report.candidates}
