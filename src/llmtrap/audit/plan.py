@@ -189,7 +189,7 @@ class _TaskMaker:
             self._costs[shape] = core_seconds(shape, self._settings)
         if id(stored) not in self._stored:
             written = self._written(stored) if self._keyed else ""
-            self._stored[id(stored)] = (written, sum(s.size for part in stored.parts for s in part.spans))
+            self._stored[id(stored)] = (written, stored.stored_bytes)
         parts, size = self._stored[id(stored)]
         if not self._keyed:
             return Task(matrix, "", self._costs[shape], matrix.share_of(size))

@@ -33,4 +33,4 @@ def left_out_tables(matrices: Iterable[WeightMatrix]) -> tuple[Skipped, ...]:
 
 def bytes_of(matrix: WeightMatrix) -> int:
     """The stored bytes that are this matrix's."""
-    return matrix.share_of(sum(span.size for part in matrix.stored.parts for span in part.spans))
+    return matrix.share_of(matrix.stored.stored_bytes)

@@ -48,10 +48,14 @@ class StoredTensor(ABC):
         return self.shape[-1]
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes as stored, scales and whatever else belongs to it included."""
+        return sum(span.size for part in self.parts for span in part.spans)
+
+    @property
     def stored_bits(self) -> float:
-        """Bits a weight as stored, scales and whatever else belongs to it included."""
-        stored = sum(span.size for part in self.parts for span in part.spans)
-        return 8 * stored / max(1, math.prod(self.shape))
+        """Bits a weight as stored."""
+        return 8 * self.stored_bytes / max(1, math.prod(self.shape))
 
     @abstractmethod
     def spans(self, index: int | None, start: int, stop: int) -> tuple[ByteRange, ...]:
