@@ -74,7 +74,7 @@ def test_every_finding_leads_to_a_text_of_the_page() -> None:
         assert f'id="word-{key}"' in page
 
 
-HOLDS = "Run them in the folder that holds"
+HOLDS = "Run the commands in the folder that holds"
 SAVE = "Save the model first"
 
 
@@ -82,7 +82,7 @@ SAVE = "Save the model first"
     ("kind", "name", "said", "unsaid"),
     [
         ("folder", "tuned", f"{HOLDS} tuned.", SAVE),
-        ("memory", "Sequential", f"{SAVE}, and put its folder in the place of TARGET: these", "gate Sequential"),
+        ("memory", "Sequential", f"{SAVE}, and put its folder in the place of TARGET: the", "gate Sequential"),
         ("folder", "/m/tuned", "llmtrap gate /m/tuned --baseline", HOLDS),
         ("folder", "a b", "llmtrap gate TARGET --baseline", HOLDS),
         ("hub", "gpt2", "llmtrap gate gpt2 --baseline", HOLDS),

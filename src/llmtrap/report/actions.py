@@ -44,9 +44,9 @@ def where_to_run(report: Report, todo: Sequence[Action]) -> str:
     if not any(named in action.command.split() for action in todo):
         return ""
     if report.target.kind == "memory":
-        return f"Save the model first, and put its folder in the place of {named}: these commands read files."
+        return f"Save the model first, and put its folder in the place of {named}: the commands read files."
     by_last_part = report.target.kind in ("folder", "file") and not {"/", "\\"} & set(named)
-    return f"Run them in the folder that holds {named}." if by_last_part and named != _NO_NAME else ""
+    return f"Run the commands in the folder that holds {named}." if by_last_part and named != _NO_NAME else ""
 
 
 def _actions(report: Report, comparison: Comparison | None) -> Iterator[Action]:
