@@ -31,7 +31,7 @@ class AuditProgress:
         self._bar: Progress | None = None
         self._started = 0.0
         self._spoken = 0.0
-        self._bytes = self._all_bytes = 0
+        self._bytes = 0
         self._cost = self._all_cost = 0.0
         self.total = self.done = self.failed = 0
         self.stages: Counter[str] = Counter()
@@ -80,7 +80,7 @@ class AuditProgress:
     def _start(self, event: Started) -> None:
         self._started = self._spoken = time.monotonic()
         self.total = event.todo
-        self._all_bytes, self._all_cost = event.remaining_bytes, event.remaining_core_seconds
+        self._all_cost = event.remaining_core_seconds
         words = f"{plural(event.todo, 'matrix')} to measure, {size(event.remaining_bytes)}"
         if event.remembered:
             words += f"; {event.remembered} already in the journal"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -244,9 +244,3 @@ def _replaced(entry: TensorEntry, stored: StoredTensor) -> StoredTensor:
 
 def _placed(entry: TensorEntry) -> TensorEntry:
     return entry.placed(lambda file: PLACE + file)
-
-
-def changed_matrices(adapted: Checkpoint, base: Checkpoint) -> Iterator[WeightMatrix]:
-    """The matrices that the adapter changes."""
-    of_base = {matrix.id: matrix for matrix in base.matrices}
-    return (matrix for matrix in adapted.matrices if matrix is not of_base.get(matrix.id))
